@@ -1,0 +1,104 @@
+"""Batches as pure functions of (seed, step): no iterator state, so the step alone says where a run is."""
+
+import functools
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import Callable, Iterator
+
+import numpy as np
+
+from input_pipeline.arrays import ArraySource
+
+Batch = dict[str, np.ndarray]
+
+
+class TrainBatches:
+    """The endless stream of training batches: epoch after epoch, each a permutation of all examples.
+
+    Batches run on across the end of an epoch, so that every epoch shows every example exactly once whatever the batch size.
+
+    Args:
+      source: see input_pipeline/sources.py.
+      batch_size: examples per step over all processes.
+      seed: of the permutations.
+      rows: which rows of a global batch this process reads.
+    """
+
+    def __init__(self, source, batch_size: int, seed: int, rows: slice = slice(None)):
+        self._source, self._batch_size, self._seed, self._rows = source, batch_size, seed, rows
+
+    @functools.lru_cache(maxsize=4)
+    def _permutation(self, epoch: int) -> np.ndarray:
+        generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
+        return generator.permutation(len(self._source))
+
+    def indices(self, step: int) -> np.ndarray:
+        """Returns the examples of the global batch of a step, int [batch_size]."""
+        total = len(self._source)
+        begin = step * self._batch_size
+        epoch, offset = divmod(begin, total)
+        if offset + self._batch_size <= total:
+            return self._permutation(epoch)[offset:offset + self._batch_size]
+        parts, missing = [], self._batch_size
+        while missing:
+            part = self._permutation(epoch)[offset:offset + missing]
+            parts.append(part)
+            missing -= len(part)
+            epoch, offset = epoch + 1, 0
+        return np.concatenate(parts)
+
+    def __call__(self, step: int) -> Batch:
+        """Returns this process's rows of the batch of a step."""
+        return self._source.read(self.indices(step)[self._rows])
+
+
+class EvalBatches:
+    """Every example once, in order, in batches of one size; the last is padded and 'mask' says where.
+
+    Args:
+      source: see input_pipeline/sources.py.
+      batch_size: examples per step over all processes.
+      rows: which rows of a global batch this process reads; the number of batches is the same for all.
+    """
+
+    def __init__(self, source, batch_size: int, rows: slice = slice(None)):
+        self._source, self._batch_size, self._rows = source, batch_size, rows
+
+    def __len__(self) -> int:
+        return -(-len(self._source) // self._batch_size)
+
+    def __call__(self, number: int) -> Batch:
+        """Returns this process's rows of a batch, with 'mask' float32: 1 for examples, 0 for padding."""
+        positions = (number * self._batch_size + np.arange(self._batch_size))[self._rows]
+        valid = positions < len(self._source)
+        batch = self._source.read(np.where(valid, positions, 0))
+        return batch | {'mask': valid.astype(np.float32)}
+
+
+def stream(make: Callable[[int], Batch], numbers: range, *, source, workers: int = 0) -> Iterator[Batch]:
+    """Yields make(n) for the numbers in order; reads ahead in threads unless the source is in memory.
+
+    Args:
+      make: `TrainBatches` or `EvalBatches`.
+      numbers: steps or batch numbers.
+      source: what `make` reads.
+      workers: reading threads; 0 for one per core.
+    """
+    if isinstance(source, ArraySource):
+        yield from map(make, numbers)
+        return
+    workers = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers, thread_name_prefix='read') as pool:
+        ahead: deque = deque()
+        remaining = iter(numbers)
+        try:
+            for number in remaining:
+                ahead.append(pool.submit(make, number))
+                if len(ahead) > 2 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()

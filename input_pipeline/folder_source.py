@@ -1,0 +1,65 @@
+"""Pictures in folders: <folder>/<class>/*.jpg, or <folder>/<split>/<class>/*.jpg."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Mapping
+
+import numpy as np
+
+from input_pipeline import images, memory
+from training.config import nearest
+from training.errors import UserError
+
+
+class FolderSource:
+    """One split of a folder of pictures.
+
+    The order is a fixed pseudo-random one, by a hash of the path below the split, so that 'train[:10%]' is a fair sample of all classes.
+
+    Args:
+      root: folder with one folder per class.
+      size: (height, width) that pictures are resized to.
+      channels: 1 or 3.
+
+    Raises:
+      UserError: there are no classes or no pictures.
+    """
+
+    def __init__(self, root: Path, size: tuple[int, int], channels: int):
+        classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith('.'))
+        if not classes:
+            raise UserError(f'{root} has no class folders: it should hold <class>/<picture> files')
+        self.name, self._size, self._channels = str(root), tuple(size), channels
+        self.meta = {'class_names': classes}
+        labelled = [(file, label) for label, name in enumerate(classes) for file in images.find_images(root / name)]
+        labelled.sort(key=lambda pair: hashlib.md5(pair[0].relative_to(root).as_posix().encode()).digest())
+        self.files = [file for file, _ in labelled]
+        self._labels = np.asarray([label for _, label in labelled], np.int32)
+
+    @property
+    def identity(self) -> list:
+        """See `memory.load`."""
+        return ['folder', str(Path(self.name).absolute()), self._size, self._channels, self.meta,
+                [str(file) for file in self.files], memory.fingerprint(self.files)]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns 'image' uint8 [n, height, width, channels] and 'label' int32 [n]."""
+        pictures = [images.resize(images.read_image(self.files[i], channels=self._channels), self._size)
+                    for i in indices]
+        return {'image': np.stack(pictures), 'label': self._labels[indices]}
+
+
+def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) -> FolderSource:
+    """Opens <config.data.name>/<split>, or the folder itself as 'train' if it holds classes directly."""
+    root = Path(data['name']).expanduser()
+    if not data['name'] or not root.is_dir():
+        raise UserError(f"config.data.name = {data['name']!r} is not a folder")
+    if (root / split).is_dir():
+        return FolderSource(root / split, image['size'], image['channels'])
+    if (root / 'train').is_dir() or split != 'train':
+        folders = [p.name for p in root.iterdir() if p.is_dir()] if (root / 'train').is_dir() else ['train']
+        raise UserError(f'{root} has no split {split!r}; {nearest(split, folders)}')
+    return FolderSource(root, image['size'], image['channels'])

@@ -1,0 +1,157 @@
+"""Reading picture files as users have them, into uint8 arrays of one size and number of channels."""
+
+import contextlib
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from training.errors import UserError
+
+IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
+# Decided by content, not by suffix. A closed list, because some of Pillow's formats start other programs (EPS runs
+# Ghostscript) and none of those is a photograph.
+_FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+
+# Above any camera's sensor; decoded, a picture of this size takes 300 MB.
+_MAX_PIXELS = 100_000_000
+
+# Pillow warns about large pictures on two more lines of the terminal; `read_image` refuses them by an error.
+warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
+
+
+def read_image(path, *, channels: int) -> np.ndarray:
+    """Reads one picture: the first frame, turned upright by its EXIF orientation.
+
+    Transparent parts show a white page, as in a browser: a digit drawn on a transparent background becomes ink on
+    paper. 16-bit grey is scaled from 0..65535 and floating point from 0..1 to 0..255; other ranges are refused, because
+    stretching each picture by its own extremes would make equal things unequal. Colour becomes grey by the luma of
+    ITU-R 601. Colour profiles are ignored.
+
+    Args:
+        path: a BMP, GIF, JPEG, PNG, PBM/PGM/PPM, TIFF or WebP file, whatever its suffix.
+        channels: 1 (grey) or 3 (RGB).
+
+    Returns:
+        uint8 [height, width, channels].
+
+    Raises:
+        UserError: one line naming the file and what is wrong: missing, a directory, empty, not a picture, damaged,
+            of absurd size, or of values with no agreed range.
+    """
+    if channels not in (1, 3):
+        raise UserError(f'channels is {channels!r}; pictures are read with 1 channel (grey) or 3 (RGB)')
+    image = _decode(Path(path))
+    image = _eight_bit_grey(image, path)
+    if image.has_transparency_data:
+        page = Image.new('RGBA', image.size, 'white')
+        page.alpha_composite(image.convert('RGBA'))
+        image = page
+    image = image.convert('RGB')
+    if channels == 1:  # By way of RGB, because Pillow knows no direct way from LAB; grey comes through exactly.
+        image = image.convert('L')
+    return np.array(image).reshape(image.height, image.width, channels)
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resamples to (height, width), bilinear and antialiased; the array itself if it has that size already.
+
+    Args:
+        image: uint8 [height, width, channels], channels 1 or 3.
+
+    Returns:
+        uint8 [size[0], size[1], channels].
+    """
+    height, width = size
+    channels = image.shape[-1]
+    if image.shape[:2] == (height, width):
+        return image
+    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return np.array(picture).reshape(height, width, channels)
+
+
+def find_images(path) -> list[Path]:
+    """The picture files (by suffix) of a folder and the folders in it, sorted; a file is returned as itself.
+
+    Hidden files and folders are skipped, and so are symbolic links to folders and those to files outside the folder.
+
+    Raises:
+        UserError: there is nothing at the path, no picture in the folder, or a folder that may not be read.
+    """
+    folder = Path(path)
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise _unreadable(path, 'no such file or folder')
+
+    def refuse(error):
+        raise _unreadable(error.filename, f'cannot be listed: {error.strerror}')
+
+    inside = folder.resolve()
+    images = []
+    for parent, subfolders, files in os.walk(folder, onerror=refuse):
+        subfolders[:] = [name for name in subfolders if not name.startswith('.')]
+        images += [Path(parent, name) for name in files
+                   if not name.startswith('.') and name.lower().endswith(IMAGE_SUFFIXES)]
+    images = sorted(image for image in images if not image.is_symlink() or image.resolve().is_relative_to(inside))
+    if not images:
+        raise _unreadable(path, f'no images in this folder (looked for {" ".join(IMAGE_SUFFIXES)})')
+    return images
+
+
+def _decode(path):
+    """Opens and decodes the file; every way in which that fails becomes a UserError."""
+    if path.is_dir():
+        raise _unreadable(path, 'is a folder, not a picture')
+    if not path.is_file():  # Also a pipe or a device, which would block.
+        raise _unreadable(path, 'no such file')
+    try:
+        if path.stat().st_size == 0:
+            raise _unreadable(path, 'is empty (0 bytes)')
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise _unreadable(path, f'{image.width}x{image.height} pixels is too large; shrink it first')
+            image.load()
+            with contextlib.suppress(Exception):  # Damaged EXIF beside sound pixels is common: keep them as stored.
+                ImageOps.exif_transpose(image, in_place=True)
+            return image
+    except UserError:
+        raise
+    except PermissionError:
+        raise _unreadable(path, 'may not be read (permission denied)') from None
+    except Image.UnidentifiedImageError:
+        raise _unreadable(path, 'is not a BMP, GIF, JPEG, PNG, PPM, TIFF or WebP picture, or its beginning is damaged'
+                          ) from None
+    except Image.DecompressionBombError:
+        raise _unreadable(path, 'has too many pixels; shrink it first') from None
+    # Pillow's decoders raise whatever a malformed file trips them into (OSError, SyntaxError, struct.error, IndexError,
+    # zlib.error, ...); the list changes with its releases, and only Pillow runs in this block.
+    except Exception as error:
+        raise _unreadable(path, f'is damaged or cut short ({str(error) or type(error).__name__})') from None
+
+
+def _eight_bit_grey(image, path):
+    """Pictures with more than 8 bits per pixel as 'L'; others as they are. Pillow itself would clip at 255."""
+    if image.mode.startswith('I'):
+        values = np.asarray(image).astype(np.int64)
+        low, high, unit = 0, 65535, 257  # 65535 / 255
+    elif image.mode == 'F':
+        values = np.asarray(image).astype(np.float64)
+        low, high, unit = 0, 1, 1 / 255
+    else:
+        return image
+    if not (values.min() >= low and values.max() <= high):  # This way round it is also true of NaN.
+        raise _unreadable(path, f'grey values from {values.min()} to {values.max()}, but {low} to {high} is what '
+                                f'mode {image.mode} is read as; save it with 8 bits')
+    grey = np.round(values / unit)
+    if image.mode.startswith('I') and 'transparency' in image.info:  # One grey value of a PNG that means transparent.
+        grey[values == image.info['transparency']] = 255
+    return Image.fromarray(grey.astype(np.uint8))
+
+
+def _unreadable(path, reason):
+    return UserError(' '.join(f'{path}: {reason}'.split()))

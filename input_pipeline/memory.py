@@ -1,0 +1,78 @@
+"""Keeps a small data set in memory, decoded once and for all.
+
+The decoded arrays are cached on disk as .npy files under a name that depends on the source's `identity`: where its files
+are, their sizes and times, and the picture size asked for. So the second run of an experiment starts without decoding.
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline.arrays import ArraySource
+from training.config import digest
+from training.process import cache_folder
+
+_CHUNK = 1024  # examples decoded per task
+
+
+def load(source) -> ArraySource:
+    """Reads a whole source into memory, from the cache if it is there.
+
+    Args:
+      source: a source with `identity`, what JSON can hold and what changes whenever its examples do, and `name`.
+    """
+    folder = cache_folder() / 'decoded' / digest(source.identity)
+    cached = _read(folder)
+    if cached is not None:
+        return cached
+    arrays = _decode(source)
+    _write(folder, arrays, source.meta)
+    return ArraySource(arrays, source.meta)
+
+
+def _decode(source) -> dict[str, np.ndarray]:
+    logging.info('decoding %s: %s examples, once', source.name, f'{len(source):,}')
+    chunks = [np.arange(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        parts = list(pool.map(source.read, chunks))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _read(folder: Path) -> ArraySource | None:
+    try:
+        facts = json.loads((folder / 'facts.json').read_text())
+        arrays = {name: np.load(folder / f'{name}.npy', allow_pickle=False) for name in facts['features']}
+        if {name: list(values.shape) for name, values in arrays.items()} != facts['features']:
+            return None
+    except (OSError, ValueError, KeyError):
+        return None  # not there or broken: decode again
+    return ArraySource(arrays, facts['meta'])
+
+
+def _write(folder: Path, arrays: dict[str, np.ndarray], meta: dict) -> None:
+    """Writes beside and renames, so that a cache entry is whole or absent; a full or read-only disk is no error."""
+    temporary = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix='.writing-'))
+        for name, values in arrays.items():
+            np.save(temporary / f'{name}.npy', values, allow_pickle=False)
+        facts = {'features': {name: list(values.shape) for name, values in arrays.items()}, 'meta': meta}
+        (temporary / 'facts.json').write_text(json.dumps(facts))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    except OSError as error:
+        logging.info('the decoded data set is not cached: %s', error)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def fingerprint(files: list[Path]) -> list[list]:
+    """Returns name, size and modification time of files, for a source's `identity`."""
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

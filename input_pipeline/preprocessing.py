@@ -1,0 +1,42 @@
+"""What happens to a batch inside the step, on the device: to float, augment, normalise."""
+
+from typing import Any, Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from input_pipeline import augmentation
+from training.errors import UserError
+
+
+def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) -> Callable:
+    """Returns `prepare(batch, keys) -> batch`.
+
+    Args:
+      image: config.image; the model sees (pixel / 255 - mean) / std.
+      augment: config.augment, for training only.
+
+    The batch's 'image', uint8 [batch, height, width, channels], becomes float32; keys are one PRNG key per example and
+    not used without augmentation. Other features pass unchanged.
+    """
+    channels = image['channels']
+    if channels not in (1, 3):
+        raise UserError(f'config.image.channels = {channels}: it must be 1 (grey) or 3 (colour)')
+    mean, std = np.asarray(image['mean'], np.float32), np.asarray(image['std'], np.float32)
+    for field, values in (('mean', mean), ('std', std)):
+        if values.shape not in ((1,), (channels,)):
+            raise UserError(f'config.image.{field} has {values.size} numbers for {channels} channel(s)')
+    if not (std > 0).all():
+        raise UserError('config.image.std must be above 0')
+    change = augmentation.build(augment) if augment is not None else None
+
+    def prepare(batch: Mapping[str, jax.Array], keys: jax.Array | None) -> dict[str, jax.Array]:
+        if 'image' not in batch:
+            return dict(batch)
+        pictures = batch['image'].astype(jnp.float32) / 255
+        if change is not None:
+            pictures = change(keys, pictures)
+        return dict(batch, image=(pictures - mean) / std)
+
+    return prepare

@@ -1,0 +1,182 @@
+"""Data sets prepared by tensorflow-datasets, read without importing TensorFlow where their file format allows it.
+
+Stock data sets are found by their tfds name in any data_dir; those of `input_pipeline/datasets` are prepared on first
+use, since they need no download. tfds itself is imported only when something is not in the decoded cache.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Any, Mapping
+
+import numpy as np
+from PIL import Image
+
+from input_pipeline import datasets, images, memory
+from training.config import nearest
+from training.errors import UserError
+
+_RANDOM_ACCESS = ('array_record',)
+
+
+class TfdsSource:
+    """One split of a prepared data set of labelled pictures.
+
+    Args:
+      folder: the prepared version, <data_dir>/<name>/<version>.
+      split: a whole split.
+      size: (height, width) that pictures are resized to.
+      channels: 1 or 3.
+
+    Raises:
+      UserError: no such split, or no picture and label in the examples.
+    """
+
+    def __init__(self, folder: Path, split: str, size: tuple[int, int], channels: int):
+        info = json.loads((folder / 'dataset_info.json').read_text())
+        splits = {s['name']: sum(int(n) for n in s.get('shardLengths', ())) for s in info['splits']}
+        if split not in splits:
+            raise UserError(f"{info['name']} has no split {split!r}; {nearest(split, list(splits))}")
+        self.name = f"{info['name']}/{split}"
+        self._folder, self._split, self._length = folder, split, splits[split]
+        self._size, self._channels = tuple(size), channels
+        self._format = info.get('fileFormat', 'tfrecord')
+        self._image_key, self._label_key = _keys(info)
+        self.meta = {'class_names': _class_names(folder, self._label_key)}
+        self._data = None
+
+    @property
+    def identity(self) -> list:
+        """See `memory.load`."""
+        return ['tfds', str(self._folder), self._split, self._size, self._channels,
+                memory.fingerprint(sorted(self._folder.iterdir()))]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns 'image' uint8 [n, height, width, channels] and 'label' int32 [n]."""
+        examples = self._records().__getitems__([int(i) for i in indices])
+        pictures = [self._fit(example[self._image_key]) for example in examples]
+        labels = np.asarray([example[self._label_key] for example in examples], np.int32)
+        return {'image': np.stack(pictures), 'label': labels}
+
+    def _records(self):
+        if self._data is None:
+            import tensorflow_datasets as tfds
+            builder = tfds.builder_from_directory(str(self._folder))
+            if self._format in _RANDOM_ACCESS:
+                self._data = builder.as_data_source(self._split)
+            else:
+                self._data = _Listed(builder, self._split)
+        return self._data
+
+    def _fit(self, picture: np.ndarray) -> np.ndarray:
+        if picture.shape[-1] != self._channels:
+            mode = 'L' if self._channels == 1 else 'RGB'
+            converted = Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).convert(mode)
+            picture = np.asarray(converted).reshape(*picture.shape[:2], self._channels)
+        return images.resize(picture, self._size)
+
+
+class _Listed:
+    """A split in a sequential format such as tfrecord, read once through TensorFlow into a list."""
+
+    def __init__(self, builder, split: str):
+        from training.process import import_tensorflow
+        import_tensorflow()
+        import tensorflow_datasets as tfds
+        config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
+        self._examples = list(tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=config)))
+
+    def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
+        return [self._examples[i] for i in indices]
+
+
+def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) -> TfdsSource:
+    """Opens a split of the tfds data set `data['name']`, preparing it first if that is possible and allowed.
+
+    Raises:
+      UserError: it is not prepared, with where it was looked for and how to get it.
+    """
+    data_dir = Path(data['data_dir'] or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
+    folder = find_prepared(data_dir.absolute(), data['name'])
+    if folder is None:
+        prepare(data_dir.absolute(), data['name'], download=data['download'])
+        folder = find_prepared(data_dir.absolute(), data['name'])
+    return TfdsSource(folder, split, image['size'], image['channels'])
+
+
+def find_prepared(data_dir: Path, name: str) -> Path | None:
+    """Returns the folder of the newest prepared version, or of the one in 'name:1.2.3'; None if there is none."""
+    name, _, version = name.partition(':')
+    found = [p.parent for p in (data_dir / name).glob('*/dataset_info.json') if re.fullmatch(r'[\d.]+', p.parent.name)]
+    if version:
+        found = [p for p in found if p.name == version]
+    return max(found, key=lambda p: [int(n) for n in p.name.split('.')], default=None)
+
+
+def prepare(data_dir: Path, name: str, *, download: bool) -> None:
+    """Prepares a data set in array_record format.
+
+    Raises:
+      UserError: unknown name, or it would need a download that is not allowed or not possible.
+    """
+    own = name in datasets.OWN
+    where = f'{name} is not prepared in {data_dir}'
+    if not own and not download:
+        raise UserError(f'{where}: point --config.data.data_dir or $TFDS_DATA_DIR to where it is, or add '
+                        '--config.data.download=True to fetch it (needs network)')
+    if not own and not _network():
+        raise UserError(f'{where} and there is no network to fetch it: prepare it on a machine with network '
+                        f'(tfds build {name} --file_format=array_record) and copy the folder {data_dir / name}')
+    from training.process import import_tensorflow
+    import_tensorflow()
+    import tensorflow_datasets as tfds
+    if own:
+        datasets.register(name)
+        tfds.disable_progress_bar()
+        logging.info('preparing %s in %s', name, data_dir)
+    talk = contextlib.redirect_stdout(io.StringIO()) if own else contextlib.nullcontext()
+    try:
+        with talk:  # tfds would speak of a download
+            builder = tfds.builder(name, data_dir=str(data_dir), file_format='array_record')
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=not own))
+    except tfds.core.DatasetNotFoundError as error:
+        raise UserError(f'tfds knows no data set {name!r}; {nearest(name, tfds.list_builders())}') from error
+    except (OSError, AssertionError) as error:
+        raise UserError(f'{where} and preparing it failed: {" ".join(str(error).split())[:300]}') from error
+
+
+def _network(timeout_seconds: float = 3.0) -> bool:
+    """Whether tfds has a chance: it retries for minutes where there is no network."""
+    if any(os.environ.get(v) for v in ('https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY')):
+        return True
+    try:
+        socket.create_connection(('storage.googleapis.com', 443), timeout_seconds).close()
+        return True
+    except OSError:
+        return False
+
+
+def _keys(info: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns the names of picture and label, from the data set's supervised keys."""
+    items = info.get('supervisedKeys', {}).get('tuple', {}).get('items', ())
+    keys = [item.get('featureKey') for item in items]
+    return (keys[0], keys[1]) if len(keys) == 2 and all(keys) else ('image', 'label')
+
+
+def _class_names(folder: Path, label_key: str) -> list[str]:
+    names = folder / f'{label_key}.labels.txt'
+    if names.is_file():
+        return names.read_text().split('\n')[:-1] if names.read_text().endswith('\n') else names.read_text().split('\n')
+    features = json.loads((folder / 'features.json').read_text())
+    label = features.get('featuresDict', {}).get('features', {}).get(label_key, {})
+    if 'classLabel' not in label:
+        raise UserError(f'{folder.parent.name} has no class labels under {label_key!r}')
+    return [str(i) for i in range(int(label['classLabel']['numClasses']))]

@@ -1,0 +1,49 @@
+"""Metrics as sums and counts with masks, on clu.metrics: exact whatever the batch size and the number of devices.
+
+They are summed on the devices, merged on the host in float64, and only then divided.
+"""
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from clu import metrics as clu_metrics
+
+
+@flax.struct.dataclass
+class Mean(clu_metrics.Average):
+    """Masked mean, divided on the host in the precision of its sums."""
+
+    def compute(self) -> float:
+        """Returns the mean; NaN if every example was masked."""
+        return float(np.float64(self.total) / np.float64(self.count)) if self.count else float('nan')
+
+
+@flax.struct.dataclass
+class ConfusionMatrix(clu_metrics.Metric):
+    """Counts of (true class, predicted class): int32 [classes, classes]."""
+    counts: jax.Array
+
+    @classmethod
+    def of(cls, num_classes: int) -> type['ConfusionMatrix']:
+        """Returns the metric for so many classes; it reads 'label', 'prediction' and 'mask', each [batch]."""
+        @flax.struct.dataclass
+        class Sized(cls):
+            """A confusion matrix of fixed size."""
+
+            @classmethod
+            def empty(cls):
+                return cls(counts=jnp.zeros((num_classes, num_classes), jnp.int32))
+
+            @classmethod
+            def from_model_output(cls, label, prediction, mask=None, **_):
+                weights = jnp.ones(label.shape, jnp.int32) if mask is None else mask.astype(jnp.int32)
+                counts = jnp.zeros((num_classes, num_classes), jnp.int32)
+                return cls(counts=counts.at[label, prediction].add(weights))
+
+            def merge(self, other):
+                return type(self)(counts=self.counts + other.counts)
+
+            def compute(self):
+                return np.asarray(self.counts).astype(np.int64)
+        return Sized

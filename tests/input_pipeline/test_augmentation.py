@@ -1,0 +1,306 @@
+"""Promises of input_pipeline/augmentation.py."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+from jax.scipy import ndimage
+
+from input_pipeline import augmentation
+from training.errors import UserError
+
+GEOMETRIC = {'flip_horizontal': 0.5, 'flip_vertical': 0.5, 'shift': 0.2, 'rotation': 30.0, 'zoom': 0.2, 'shear': 15.0,
+             'random_crop': 3}
+PHOTOMETRIC = {'invert': 0.5, 'contrast': 0.5, 'brightness': 0.3, 'channel_shift': 0.2}
+EVERYTHING = {**GEOMETRIC, **PHOTOMETRIC, 'cutout': 5}
+EACH = [{name: value} for name, value in EVERYTHING.items()]
+
+
+def batch_of(size, height=12, width=14, channels=3):
+    keys = jax.random.split(jax.random.key(7), size)
+    images = jax.random.uniform(jax.random.key(1), (size, height, width, channels))
+    masks = jax.random.randint(jax.random.key(2), (size, height, width), 0, 4)
+    return keys, images, masks
+
+
+def run(config, *batch):
+    return compiled(tuple(config.items()))(*batch)
+
+
+@functools.cache
+def compiled(fields):
+    """One compilation for every test that asks for the same fields and shapes."""
+    return jax.jit(augmentation.build(dict(fields)))
+
+
+def moved(image, **draws):
+    """One image [height, width] moved by affine_coordinates, zeros outside."""
+    return ndimage.map_coordinates(
+        image, augmentation.affine_coordinates(*image.shape, **draws), order=1, mode='constant')
+
+
+# What is off costs and changes nothing.
+
+@pytest.mark.parametrize('config', [{}, augmentation.DEFAULTS, ml_collections.ConfigDict(augmentation.DEFAULTS)])
+def test_off_returns_the_very_same_arrays(config):
+    keys, images, masks = batch_of(2)
+    augment = augmentation.build(config)
+    assert augment(keys, images) is images
+    assert augment(keys, images, masks) == (images, masks)
+    assert not jax.make_jaxpr(augment)(keys, images).eqns
+
+
+@pytest.mark.parametrize('config', EACH, ids=lambda config: next(iter(config)))
+def test_each_operation_changes_images_and_keeps_shape_type_and_range(config):
+    keys, images, masks = batch_of(16)
+    new_images, new_masks = run(config, keys, images, masks)
+    assert new_images.shape == images.shape and new_images.dtype == jnp.float32
+    assert new_masks.shape == masks.shape and new_masks.dtype == masks.dtype
+    assert new_images.min() >= 0 and new_images.max() <= 1
+    assert jnp.any(new_images != images)
+    assert bool(jnp.any(new_masks != masks)) == (next(iter(config)) in GEOMETRIC)
+    # Alike examples with different keys come out different.
+    alike, _ = run(config, keys, jnp.broadcast_to(images[:1], images.shape), masks)
+    assert len(np.unique(np.asarray(alike), axis=0)) > 1
+
+
+# Flips.
+
+@pytest.mark.parametrize('name, axis', [('flip_horizontal', 2), ('flip_vertical', 1)])
+def test_flip_swaps_its_axis_and_twice_is_identity(name, axis):
+    keys, images, masks = batch_of(3)
+    once = run({name: 1.0}, keys, images, masks)
+    np.testing.assert_array_equal(once[0], jnp.flip(images, axis))
+    np.testing.assert_array_equal(once[1], jnp.flip(masks, axis))
+    twice = run({name: 1.0}, keys, *once)
+    np.testing.assert_array_equal(twice[0], images)
+    np.testing.assert_array_equal(twice[1], masks)
+
+
+def test_a_flip_of_probability_a_quarter_happens_to_a_quarter():
+    keys, images, _ = batch_of(2000, 2, 2, 1)
+    changed = jnp.any(run({'flip_horizontal': 0.25}, keys, images) != images, axis=(1, 2, 3))
+    assert 0.2 < changed.mean() < 0.3
+
+
+# The affine transformation.
+
+def test_no_movement_is_exactly_identity():
+    image = jax.random.uniform(jax.random.key(0), (9, 12))
+    np.testing.assert_array_equal(moved(image), image)
+    np.testing.assert_array_equal(moved(image, rotation=0.0, scale=1.0, shear=0.0, shift_y=0.0, shift_x=0.0), image)
+
+
+def test_a_vanishing_rotation_changes_nothing_visible():
+    keys, images, _ = batch_of(4)
+    np.testing.assert_allclose(run({'rotation': 1e-4}, keys, images), images, atol=1e-4)
+
+
+def test_rotation_is_counterclockwise_about_the_centre():
+    image = jax.random.uniform(jax.random.key(0), (8, 8))
+    np.testing.assert_allclose(moved(image, rotation=jnp.pi / 2), np.rot90(image), atol=1e-5)
+
+
+def test_shift_is_in_pixels_down_and_right():
+    image = jax.random.uniform(jax.random.key(0), (8, 9))
+    expected = np.zeros((8, 9), np.float32)
+    expected[2:, 3:] = image[:-2, :-3]
+    np.testing.assert_allclose(moved(image, shift_y=2.0, shift_x=3.0), expected, atol=1e-6)
+
+
+def test_scale_above_one_enlarges():
+    image = np.zeros((21, 21), np.float32)
+    image[8:13, 8:13] = 1
+    large = moved(image, scale=2.0)
+    assert large.sum() == pytest.approx(4 * image.sum())
+    np.testing.assert_allclose(moved(large, scale=0.5), image, atol=1e-6)
+
+
+def test_shear_slants_the_lower_half_to_the_right():
+    image = np.zeros((21, 21), np.float32)
+    image[:, 10] = 1
+    columns = jnp.argmax(moved(image, shear=jnp.pi / 4), axis=1)
+    np.testing.assert_array_equal(columns[1:20], np.arange(1, 20))
+
+
+def test_the_steps_compose_in_the_order_stated():
+    image = np.zeros((31, 31), np.float32)
+    image[8:23, 8:23] = jax.image.resize(jax.random.uniform(jax.random.key(0), (3, 3)), (15, 15), 'linear')
+    together = moved(image, shear=0.3, scale=1.2, rotation=0.5, shift_y=2.0, shift_x=-3.0)
+    apart = moved(moved(moved(moved(image, shear=0.3), scale=1.2), rotation=0.5), shift_y=2.0, shift_x=-3.0)
+    # Four resamplings blur more than one, so this compares where things are, not the last digit.
+    assert np.corrcoef(together.ravel(), apart.ravel())[0, 1] > 0.98
+
+
+def test_draws_stay_within_the_limits_asked_for():
+    height, width = 10, 20
+    keys, _, _ = batch_of(200)
+    ramp = jnp.broadcast_to(jnp.linspace(0, 1, width)[None, None, :, None], (200, height, width, 1))
+    centre = run({'shift': 0.1}, keys, ramp)[:, height // 2, width // 2, 0]
+    pixels = (ramp[0, 0, width // 2, 0] - centre) * (width - 1)
+    assert 1.8 < pixels.max() <= 2.001 and -2.001 <= pixels.min() < -1.8
+
+
+@pytest.mark.parametrize('name', ['shift', 'rotation', 'zoom', 'shear'])
+def test_edge_fill_invents_no_new_value_and_number_fill_is_seen(name):
+    keys, _, _ = batch_of(16)
+    white = jnp.ones((16, 12, 14, 3))
+    ones = jnp.ones((16, 12, 14), jnp.int32)
+    images, masks = run({name: GEOMETRIC[name], 'fill': 'edge'}, keys, white, ones)
+    assert images.min() > 1 - 1e-6 and masks.min() == 1
+    images, masks = run({name: GEOMETRIC[name], 'fill': 0.25}, keys, white, ones)
+    assert images.min() == pytest.approx(0.25) and masks.min() == 0
+
+
+# Image and mask.
+
+@pytest.mark.parametrize('fill', ['edge', 0.0])
+def test_a_mask_stays_on_the_object_it_marks(fill):
+    keys, _, _ = batch_of(32)
+    mask = np.zeros((32, 24, 26), np.int32)
+    mask[:, 5:14, 8:20] = 1
+    images, masks = run({**GEOMETRIC, 'fill': fill}, keys, jnp.asarray(np.stack([mask] * 3, -1), jnp.float32), mask)
+    # Bilinear and nearest agree wherever the bilinear value is not near one half.
+    sure = jnp.abs(images[..., 0] - 0.5) > 0.45
+    assert sure.mean() > 0.8
+    np.testing.assert_array_equal(jnp.round(images[..., 0])[sure], masks[sure])
+    assert jnp.any(masks != mask) and masks.max() == 1
+
+
+def test_masks_get_no_label_that_was_not_there():
+    keys, images, masks = batch_of(8)
+    _, new_masks = run(EVERYTHING, keys, images, masks * 50)
+    assert set(np.unique(new_masks)) <= {0, 50, 100, 150}
+
+
+def test_masks_change_nothing_about_the_images():
+    keys, images, masks = batch_of(8)
+    np.testing.assert_allclose(run(EVERYTHING, keys, images), run(EVERYTHING, keys, images, masks)[0], atol=1e-6)
+
+
+def test_photometric_operations_and_cutout_leave_masks_alone():
+    keys, images, masks = batch_of(8)
+    np.testing.assert_array_equal(run({**PHOTOMETRIC, 'cutout': 5}, keys, images, masks)[1], masks)
+
+
+# The other operations.
+
+def test_random_crop_is_a_window_of_the_padded_image_and_uses_every_offset():
+    keys, images, masks = batch_of(100, 6, 7, 2)
+    new_images, new_masks = run({'random_crop': 1}, keys, images, masks)
+    offsets = set()
+    for image, mask, new_image, new_mask in zip(*map(np.asarray, (images, masks, new_images, new_masks)), strict=True):
+        padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+        found = [(y, x) for y in range(3) for x in range(3) if np.array_equal(padded[y:y + 6, x:x + 7], new_image)]
+        assert len(found) == 1
+        y, x = found[0]
+        np.testing.assert_array_equal(np.pad(mask, 1)[y:y + 6, x:x + 7], new_mask)
+        offsets.add((y, x))
+    assert len(offsets) == 9
+
+
+def test_invert_with_probability_one_is_one_minus_x():
+    keys, images, _ = batch_of(4)
+    np.testing.assert_array_equal(run({'invert': 1.0}, keys, images), 1 - images)
+
+
+def test_brightness_adds_one_number_and_channel_shift_one_per_channel():
+    keys, images, _ = batch_of(50)
+    images = 0.4 + 0.2 * images  # Far enough from 0 and 1 that nothing is clipped.
+    for name, count in (('brightness', 1), ('channel_shift', 3)):
+        added = np.asarray(run({name: 0.3}, keys, images) - images)
+        np.testing.assert_allclose(added, np.broadcast_to(added[:, :1, :1], added.shape), atol=1e-6)
+        assert {len(np.unique(one.round(4))) for one in added} == {count}
+        assert 0.25 < np.abs(added).max() <= 0.3 + 1e-6
+
+
+def test_contrast_scales_the_distance_to_the_mean():
+    keys, images, _ = batch_of(50)
+    images = 0.3 + 0.4 * images
+    new_images = run({'contrast': 0.5}, keys, images)
+    np.testing.assert_allclose(new_images.mean((1, 2)), images.mean((1, 2)), atol=1e-5)
+    factors = new_images.std((1, 2)) / images.std((1, 2))
+    assert 0.5 <= factors.min() < 0.6 and 1.4 < factors.max() <= 1.5
+
+
+def test_cutout_blackens_one_square_of_the_side_asked_for():
+    keys, _, _ = batch_of(100)
+    images = run({'cutout': 5}, keys, jnp.ones((100, 12, 14, 3)))
+    black = np.asarray(images == 0)
+    assert np.all(np.isin(images, (0, 1))) and np.all(black == black[..., :1])
+    areas = set()
+    for square in black[..., 0]:
+        rows, columns = np.flatnonzero(square.any(1)), np.flatnonzero(square.any(0))
+        assert square.sum() == len(rows) * len(columns) and max(len(rows), len(columns)) <= 5
+        areas.add(int(square.sum()))
+    assert max(areas) == 25 and min(areas) < 25  # Whole squares, and some that hang over the border.
+
+
+# Randomness belongs to the example.
+
+def test_an_example_does_not_depend_on_the_rest_of_the_batch():
+    keys, images, masks = batch_of(8)
+    whole = run(EVERYTHING, keys, images, masks)
+    order = np.array([5, 2, 7])
+    part = run(EVERYTHING, keys[order], images[order], masks[order])
+    np.testing.assert_allclose(part[0], whole[0][order], atol=1e-5)
+    np.testing.assert_array_equal(part[1], whole[1][order])
+
+
+def test_switching_one_operation_on_does_not_change_anothers_draws():
+    keys, images, _ = batch_of(16)
+    flipped = run({'flip_horizontal': 0.5}, keys, images)
+    np.testing.assert_array_equal(run({'flip_horizontal': 0.5, 'invert': 1.0}, keys, images), 1 - flipped)
+    cropped = run({'random_crop': 3}, keys, images)
+    np.testing.assert_array_equal(run({'random_crop': 3, 'flip_vertical': 1.0}, keys, images[:, ::-1]), cropped)
+
+
+def test_jit_equals_eager():
+    keys, images, masks = batch_of(4)
+    eager = augmentation.build(EVERYTHING)(keys, images, masks)
+    jitted = run(EVERYTHING, keys, images, masks)
+    np.testing.assert_allclose(jitted[0], eager[0], atol=1e-5)
+    np.testing.assert_array_equal(jitted[1], eager[1])
+
+
+@pytest.mark.parametrize('split', [jax.vmap, jax.pmap])
+def test_a_batch_split_over_devices_gives_the_same_pictures(split):
+    pieces = jax.local_device_count() if split is jax.pmap else 4
+    keys, images, masks = batch_of(4 * pieces)
+    whole = run(EVERYTHING, keys, images, masks)
+    apart = jax.jit(split(augmentation.build(EVERYTHING)))(
+        *(array.reshape(pieces, 4, *array.shape[1:]) for array in (keys, images, masks)))
+    np.testing.assert_allclose(apart[0].reshape(images.shape), whole[0], atol=1e-5)
+    np.testing.assert_array_equal(apart[1].reshape(masks.shape), whole[1])
+
+
+# Mistakes.
+
+@pytest.mark.parametrize('config, words', [
+    ({'rotate': 5}, "no field 'rotate'.*rotation"),
+    ({'flip_horizontaly': 0.5}, 'flip_horizontal[?]'),
+    ({'flip_horizontal': 1.5}, 'flip_horizontal is 1.5.* 0 to 1'),
+    ({'invert': -0.1}, 'invert is -0.1'),
+    ({'rotation': 360}, 'rotation is 360.* 180'),
+    ({'zoom': 1.0}, 'zoom is 1.0.* 0.9'),
+    ({'shift': float('nan')}, 'shift is nan'),
+    ({'shift': '0.1'}, "shift is '0.1'"),
+    ({'flip_vertical': True}, 'flip_vertical is True'),
+    ({'random_crop': 2.5}, 'whole number of pixels'),
+    ({'cutout': -1}, 'whole number of pixels'),
+    ({'fill': 'mirror'}, "fill is 'mirror'"),
+    ({'fill': 2}, 'fill is 2'),
+])
+def test_a_bad_value_is_one_line_that_names_it(config, words):
+    with pytest.raises(UserError, match=words) as error:
+        augmentation.build(config)
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', ['random_crop', 'cutout'])
+def test_sizes_the_image_has_no_room_for_are_refused(name):
+    with pytest.raises(UserError, match=f'{name}=12 needs larger images than 12x14'):
+        augmentation.build({name: 12})(*batch_of(2))

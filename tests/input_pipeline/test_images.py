@@ -1,0 +1,260 @@
+"""Promises of input_pipeline/images.py."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from input_pipeline import images
+from training.errors import UserError
+
+RAMP = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)  # A small grey picture without symmetry.
+RGB = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+
+
+def saved(path, picture, **options):
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(path, **options)
+    return path
+
+
+def error_of(path, channels=3):
+    with pytest.raises(UserError) as error:
+        images.read_image(path, channels=channels)
+    message = str(error.value)
+    assert '\n' not in message and path.name in message
+    return message
+
+
+# What pixels become.
+
+@pytest.mark.parametrize('suffix', ['png', 'bmp', 'ppm', 'tif', 'webp'])
+def test_rgb_comes_back_exactly_from_every_lossless_format(tmp_path, suffix):
+    path = saved(tmp_path / f'a.{suffix}', RGB, **({'lossless': True} if suffix == 'webp' else {}))
+    image = images.read_image(path, channels=3)
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, RGB)
+
+
+def test_grey_is_repeated_in_rgb_and_rgb_becomes_luma(tmp_path):
+    grey = saved(tmp_path / 'grey.png', RAMP)
+    np.testing.assert_array_equal(images.read_image(grey, channels=1), RAMP[..., None])
+    np.testing.assert_array_equal(images.read_image(grey, channels=3), np.repeat(RAMP[..., None], 3, axis=2))
+    luma = images.read_image(saved(tmp_path / 'rgb.png', RGB), channels=1)
+    assert luma.shape == (5, 6, 1)
+    np.testing.assert_allclose(luma[..., 0], RGB @ [0.299, 0.587, 0.114], atol=1)
+
+
+def test_a_jpeg_is_close(tmp_path):
+    smooth = np.array(Image.fromarray(RGB).resize((64, 48), Image.Resampling.BICUBIC))
+    image = images.read_image(saved(tmp_path / 'a.jpg', smooth, quality=95), channels=3)
+    assert image.shape == (48, 64, 3) and np.abs(image.astype(int) - smooth).mean() < 5
+
+
+def test_one_bit_is_black_and_white(tmp_path):
+    path = saved(tmp_path / 'a.png', Image.fromarray(RAMP > 100))
+    np.testing.assert_array_equal(images.read_image(path, channels=1)[..., 0], (RAMP > 100) * 255)
+
+
+@pytest.mark.parametrize('mode, ink', [('RGBA', (0, 0, 0, 255)), ('LA', (0, 255))])
+def test_transparent_background_is_a_white_page(tmp_path, mode, ink):
+    digit = Image.new(mode, (4, 3), (0,) * len(ink))
+    digit.putpixel((2, 1), ink)
+    image = images.read_image(saved(tmp_path / 'digit.png', digit), channels=1)[..., 0]
+    expected = np.full((3, 4), 255)
+    expected[1, 2] = 0
+    np.testing.assert_array_equal(image, expected)
+
+
+def test_half_transparent_is_half_white(tmp_path):
+    image = images.read_image(saved(tmp_path / 'a.png', Image.new('RGBA', (2, 2), (100, 0, 200, 128))), channels=3)
+    np.testing.assert_allclose(image[0, 0], [177, 127, 227], atol=1)
+
+
+def test_palette_gives_its_colours_and_its_transparent_entry_white(tmp_path):
+    picture = Image.new('P', (2, 1))
+    picture.putpalette([200, 10, 30, 5, 60, 70])
+    picture.putpixel((1, 0), 1)
+    opaque = images.read_image(saved(tmp_path / 'opaque.png', picture), channels=3)
+    np.testing.assert_array_equal(opaque[0], [[200, 10, 30], [5, 60, 70]])
+    for name in ('a.png', 'a.gif'):
+        image = images.read_image(saved(tmp_path / name, picture, transparency=0), channels=3)
+        np.testing.assert_array_equal(image[0], [[255, 255, 255], [5, 60, 70]])
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'tif'])
+def test_cmyk_becomes_rgb(tmp_path, suffix):
+    image = images.read_image(saved(tmp_path / f'a.{suffix}', Image.new('CMYK', (8, 8), (0, 255, 255, 0))), channels=3)
+    np.testing.assert_allclose(image[4, 4], [255, 0, 0], atol=3)
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tif', 'pgm'])
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path, suffix):
+    path = saved(tmp_path / f'a.{suffix}', RAMP.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(images.read_image(path, channels=1)[..., 0], RAMP)
+
+
+def test_floats_from_zero_to_one_are_scaled_and_others_refused(tmp_path):
+    path = saved(tmp_path / 'unit.tif', RAMP.astype(np.float32) / 255)
+    np.testing.assert_array_equal(images.read_image(path, channels=1)[..., 0], RAMP)
+    for number, bad in enumerate((2.0, -1.0, np.nan)):
+        path = saved(tmp_path / f'bad{number}.tif', np.array([[0.5, bad]], np.float32))
+        assert 'grey values' in error_of(path)
+
+
+def test_integers_beyond_sixteen_bits_are_refused(tmp_path):
+    assert '70000' in error_of(saved(tmp_path / 'a.tif', np.array([[0, 70000]], np.int32)))
+
+
+@pytest.mark.parametrize('suffix', ['gif', 'webp', 'png'])
+def test_an_animation_is_its_first_frame(tmp_path, suffix):
+    first, second = Image.new('RGB', (4, 4), 'red'), Image.new('RGB', (4, 4), 'blue')
+    path = saved(tmp_path / f'a.{suffix}', first, save_all=True, append_images=[second], duration=50)
+    image = images.read_image(path, channels=3)
+    assert image.shape == (4, 4, 3)
+    np.testing.assert_allclose(image[2, 2], [255, 0, 0], atol=3)
+
+
+@pytest.mark.parametrize('orientation, turned', [
+    (1, lambda a: a), (2, lambda a: a[:, ::-1]), (3, lambda a: a[::-1, ::-1]), (4, lambda a: a[::-1]),
+    (5, lambda a: a.T), (6, lambda a: np.rot90(a, -1)), (7, lambda a: a[::-1, ::-1].T), (8, np.rot90)])
+def test_exif_orientation_is_applied(tmp_path, orientation, turned):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path / 'a.png', RAMP, exif=exif)
+    np.testing.assert_array_equal(images.read_image(path, channels=1)[..., 0], turned(RAMP))
+
+
+def test_damaged_exif_does_not_cost_the_picture(tmp_path):
+    path = saved(tmp_path / 'a.png', RAMP, exif=b'Exif\0\0not a tag')
+    np.testing.assert_array_equal(images.read_image(path, channels=1)[..., 0], RAMP)
+
+
+def test_the_suffix_does_not_matter(tmp_path):
+    path = tmp_path / 'really_a_png.jpg'
+    np.testing.assert_array_equal(images.read_image(saved(path, RGB, format='PNG'), channels=3), RGB)
+
+
+# Files that are no pictures: one line, never a traceback of another kind.
+
+def test_missing_directory_and_empty_files_are_named(tmp_path):
+    assert 'no such file' in error_of(tmp_path / 'missing.png')
+    assert 'is a folder' in error_of(tmp_path)
+    (tmp_path / 'empty.png').touch()
+    assert 'empty' in error_of(tmp_path / 'empty.png')
+
+
+def test_a_text_file_renamed_is_no_picture(tmp_path):
+    (tmp_path / 'notes.png').write_text('dear diary\n')
+    assert 'is not a' in error_of(tmp_path / 'notes.png')
+
+
+def test_postscript_is_not_handed_to_an_interpreter(tmp_path):
+    (tmp_path / 'a.png').write_bytes(b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n')
+    assert 'is not a' in error_of(tmp_path / 'a.png')
+
+
+@pytest.mark.parametrize('suffix', ['png', 'jpg', 'gif', 'bmp', 'tif', 'webp'])
+def test_a_truncated_file_is_an_error_wherever_it_ends(tmp_path, suffix):
+    whole = saved(tmp_path / f'whole.{suffix}', np.random.default_rng(1).integers(0, 256, (40, 30, 3), dtype=np.uint8))
+    data = whole.read_bytes()
+    for kept in (1, 10, len(data) // 4, len(data) // 2, len(data) * 9 // 10):
+        part = tmp_path / f'part.{suffix}'
+        part.write_bytes(data[:kept])
+        error_of(part)
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('file_format', ['PNG', 'JPEG', 'GIF', 'BMP', 'TIFF', 'WEBP'])
+def test_random_damage_gives_a_picture_or_a_user_error(tmp_path, file_format):
+    random = np.random.default_rng(0)
+    buffer = io.BytesIO()
+    Image.fromarray(RGB).save(buffer, file_format)
+    path = tmp_path / 'damaged'
+    refused = 0
+    for _ in range(60):
+        data = np.frombuffer(buffer.getvalue(), np.uint8).copy()
+        data[random.integers(0, len(data), 4)] = random.integers(0, 256, 4)
+        path.write_bytes(data.tobytes())
+        try:
+            image = images.read_image(path, channels=3)
+            assert image.dtype == np.uint8 and image.shape[2] == 3
+        except UserError as error:
+            assert '\n' not in str(error)
+            refused += 1
+    assert refused > 0
+
+
+@pytest.mark.parametrize('header', [b'P6 2 2 99999\n', b'P6 2 2 none\n', b'P6 2 99999999999999\n'])
+def test_a_header_over_which_pillow_trips_is_a_user_error(tmp_path, header):
+    (tmp_path / 'a.ppm').write_bytes(header + bytes(12))  # Pillow raises ValueError here, not OSError.
+    assert 'damaged' in error_of(tmp_path / 'a.ppm')
+
+
+@pytest.mark.parametrize('side', [10_500, 20_000])  # Beyond our limit, and beyond Pillow's own.
+def test_an_absurdly_large_picture_is_refused_before_it_is_decoded(tmp_path, side):
+    path = saved(tmp_path / 'bomb.png', Image.new('1', (side, side)))
+    assert 'too' in error_of(path)
+
+
+@pytest.mark.parametrize('channels', [0, 2, 4])
+def test_only_one_or_three_channels(tmp_path, channels):
+    with pytest.raises(UserError, match=f'channels is {channels}'):
+        images.read_image(saved(tmp_path / 'a.png', RGB), channels=channels)
+
+
+# Resizing.
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_resize_takes_height_then_width(channels):
+    image = np.full((10, 20, channels), 77, np.uint8)
+    small = images.resize(image, (5, 8))
+    assert small.shape == (5, 8, channels) and small.dtype == np.uint8
+    assert np.all(small == 77)
+
+
+def test_resize_to_the_same_size_returns_the_array_itself():
+    assert images.resize(RGB, (5, 6)) is RGB
+
+
+def test_resize_is_antialiased():
+    checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[..., None]
+    small = images.resize(checks, (8, 8))
+    assert np.all(np.abs(small.astype(int) - 127) <= 3)  # Without a low-pass filter: stripes of 0 and 255.
+
+
+# Folders.
+
+def test_find_images_is_sorted_recursive_and_skips_what_is_hidden_or_no_image(tmp_path):
+    for name in ('b/2.png', 'a/1.JPG', 'a/deep/3.tiff', '0.gif', 'notes.txt', '.hidden.png', 'a/._1.jpg',
+                 '.cache/4.png'):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(path.relative_to(tmp_path)) for path in images.find_images(tmp_path)]
+    assert found == ['0.gif', 'a/1.JPG', 'a/deep/3.tiff', 'b/2.png']
+    assert images.find_images(str(tmp_path)) == images.find_images(tmp_path)
+
+
+def test_find_images_does_not_leave_the_folder_through_links(tmp_path):
+    outside, folder = tmp_path / 'outside', tmp_path / 'folder'
+    outside.mkdir()
+    folder.mkdir()
+    saved(outside / 'secret.png', RGB)
+    saved(folder / 'a.png', RGB)
+    (folder / 'linked.png').symlink_to(outside / 'secret.png')
+    (folder / 'linked').symlink_to(outside)
+    (folder / 'loop').symlink_to(folder)
+    (folder / 'within.png').symlink_to(folder / 'a.png')
+    assert [path.name for path in images.find_images(folder)] == ['a.png', 'within.png']
+
+
+def test_find_images_returns_a_file_as_itself(tmp_path):
+    path = saved(tmp_path / 'a.png', RGB)
+    assert images.find_images(path) == [path]
+
+
+def test_find_images_says_when_there_is_nothing(tmp_path):
+    with pytest.raises(UserError, match='no images in this folder'):
+        images.find_images(tmp_path)
+    with pytest.raises(UserError, match='missing: no such file or folder'):
+        images.find_images(tmp_path / 'missing')

@@ -1,0 +1,102 @@
+"""The commands of launch.py other than training: evaluate, predict, show, list."""
+
+import ast
+import logging
+import re
+from pathlib import Path
+from typing import Any, Sequence
+
+from training import config as config_lib
+from training.errors import UserError
+
+
+def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), overrides: Sequence[str] = ()) -> int:
+    """Scores a run's checkpoint on evaluation sets, prints the metrics and writes <workdir>/evaluation.json.
+
+    Args:
+      workdir: of the run.
+      step: 'best', 'last' or a number.
+      names: which of config.evaluation.sets; all final and periodic ones by default.
+      overrides: changes to the run's config, such as 'data.data_dir=/data'.
+    """
+    from training import components, evaluation, prediction, report
+    from training.parallel import Parallel
+    from training.snapshot import write_json
+    import tasks
+    checkpoint = prediction.read_checkpoint(workdir, parse_step(step))
+    config = config_lib.from_dict(checkpoint.meta['config'])
+    for override in overrides:
+        config_lib.apply_override(config, override)
+    parallel = Parallel(config.parallel.mode, config.parallel.devices)
+    meta = checkpoint.meta['data']
+    task = tasks.build(config.task, meta)
+    names = tuple(names) or tuple(dict.fromkeys((*config.evaluation.final, *config.evaluation.periodic)))
+    if not names:
+        raise UserError(f'{config.experiment} has no evaluation sets')
+    evaluations = components.Evaluations(config, parallel, task, meta, names)
+    variables = parallel.replicate(prediction.variables_of(checkpoint.arrays))
+    metrics: dict[str, float] = {}
+    for name in names:
+        found = evaluation.evaluate(evaluations, name, variables)
+        metrics |= evaluation.scalars(name, found)
+        if parallel.is_writer:
+            report.write_pictures(workdir, f'evaluation_{name}', task.pictures(found))
+    if parallel.is_writer:
+        write_json(workdir / 'evaluation.json', {'experiment': config.experiment, 'step': checkpoint.step,
+                                                 'metrics': metrics})
+        logging.info('%s, step %s', config.experiment, f'{checkpoint.step:,}')
+        for name, value in metrics.items():
+            logging.info('  %-28s %s', name, report.format_metric(name, value))
+    return 0
+
+
+def parse_step(text: str) -> str | int:
+    """Returns 'best', 'last' or a step number."""
+    if text in ('best', 'last'):
+        return text
+    if not text.isdigit():
+        raise UserError(f"--step {text}: it is 'best', 'last' or a number")
+    return int(text)
+
+
+def show(config: Any) -> int:
+    """Prints the resolved config as overrides that would give it again."""
+    def lines(section, prefix: str):
+        for key in section:
+            value = section.get(key)
+            if hasattr(value, 'items'):
+                yield from lines(value, f'{prefix}{key}.')
+            else:
+                yield f'{prefix}{key} = {value!r}'
+    print('\n'.join(lines(config, '')))
+    return 0
+
+
+def list_experiments() -> int:
+    """Prints every experiment and variant with its one-line description and what was measured."""
+    for path in config_lib.experiment_files():
+        header = read_header(path)
+        print(f"{path.relative_to(config_lib.ROOT)}\n    {header['description']}")
+        for line in header['measured']:
+            print(f'    {line}')
+        for name, text in header['variants'].items():
+            print(f'  :{name}\n      {text}')
+    return 0
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Reads an experiment's docstrings without running it.
+
+    Returns:
+      'description': first line; 'measured': the lines under 'Measured'; 'variants': name -> first line.
+    """
+    tree = ast.parse(path.read_text())
+    text = ast.get_docstring(tree) or ''
+    measured = re.search(r'^Measured[^\n]*\n((?:[ ]+\S.*\n?)*)', text, re.MULTILINE)
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return {
+        'description': text.split('\n')[0],
+        'measured': [line.strip() for line in measured.group(1).splitlines()] if measured else [],
+        'variants': {name: (ast.get_docstring(functions[name]) or '').split('\n')[0]
+                     for name in config_lib.variants(path)},
+    }

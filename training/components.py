@@ -1,0 +1,189 @@
+"""Config -> the parts of a run: devices, data, task, model, optimizer, compiled steps. Writes nothing."""
+
+import dataclasses
+import logging
+import re
+from typing import Any, Callable
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+import models
+import tasks
+from input_pipeline import preprocessing, sources
+from input_pipeline.batches import EvalBatches, TrainBatches
+from training import durations
+from training.errors import UserError
+from training.optimizer import Optimizer, build_schedule
+from training.parallel import AXIS, Parallel
+from training.state import TrainState, init_state
+from training.step import make_eval_step, make_train_step
+
+
+@dataclasses.dataclass
+class Training:
+    """The parts of a training run.
+
+    Attributes:
+      parallel: devices and hosts.
+      source, batches: training examples, and step -> this process's rows of the global batch.
+      meta: facts about the data that travel in checkpoints.
+      task, model, schedule, optimizer: see their packages.
+      total, log_every, evaluate_every, save_every: in steps; 0 for never.
+      train_step: compiled (state, sharded batch) -> (state, metrics).
+      traces: how often the train step has been traced so far, a list of one int.
+    """
+    config: ConfigDict
+    parallel: Parallel
+    source: Any
+    batches: TrainBatches
+    meta: dict[str, Any]
+    task: Any
+    model: Any
+    schedule: Callable
+    optimizer: Optimizer
+    total: int
+    log_every: int
+    evaluate_every: int
+    save_every: int
+    train_step: Callable
+    traces: list[int]
+
+
+    def warn_of_retraces(self) -> None:
+        """Warns, once for each, of compilations of the train step after the first."""
+        if self.traces[0] > 1:
+            logging.warning('the train step was compiled again: some input changed its shape or type')
+            self.traces[0] = 1
+
+    def example(self) -> tuple:
+        """Returns the model's inputs for one example."""
+        batch = preprocessing.build(self.config.image)(self.source.read(np.zeros(1, np.int64)), None)
+        return self.task.inputs(batch)
+
+    def initial_state(self) -> TrainState:
+        """Returns the state of step 0, on the default device."""
+        return init_state(self.model, self.example(), self.optimizer, seed=self.config.seed,
+                          ema=bool(self.config.ema_decay))
+
+    def parameter_table(self, state: TrainState) -> str:
+        """Returns a table of parameters with their counts, and the forward FLOPs of one example as XLA counts them."""
+        from clu import parameter_overview
+        table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+        variables = {'params': state.params, 'batch_stats': state.batch_stats}
+        forward = jax.jit(lambda variables, inputs: self.model.apply(variables, *inputs, train=False))
+        flops = (forward.lower(variables, self.example()).cost_analysis() or {}).get('flops', 0.0)
+        return f'{table}\nForward pass of one example: {flops / 1e6:,.3f} MFLOP'
+
+
+def build_training(config: ConfigDict) -> Training:
+    """Builds everything a training run needs.
+
+    Raises:
+      UserError: whatever in the config does not fit, before anything is written.
+    """
+    _check(config)
+    parallel = Parallel(config.parallel.mode, config.parallel.devices)
+    parallel.check_batch(config.batch_size, 'batch_size')
+    accumulate = config.optimizer.accumulate
+    if config.batch_size % (parallel.count * max(1, accumulate)):
+        raise UserError(f'config.batch_size = {config.batch_size} cannot be split into {accumulate} micro-batches '
+                        f'on {parallel.count} device(s)')
+    source = sources.open_split(config.data, config.image, config.data.train)
+    meta = dict(source.meta)
+    task = tasks.build(config.task, meta)
+    model = build_model(config, task, axis_name=AXIS)
+
+    def to_steps(duration: str, field: str) -> int:
+        return durations.to_steps(duration, batch_size=config.batch_size, num_examples=len(source), field=field)
+
+    total = to_steps(config.total, 'total')
+    if total < 1:
+        raise UserError('config.total is 0: there is nothing to train')
+    schedule = build_schedule(config.schedule, config.optimizer.learning_rate, total, to_steps)
+    optimizer = Optimizer(config.optimizer, schedule)
+    prepare = preprocessing.build(config.image, config.augment)
+    batches = TrainBatches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size))
+
+    traces = [0]
+
+    def count_trace() -> None:
+        traces[0] += 1
+
+    train_step = make_train_step(model, task, optimizer, prepare, seed=config.seed, ema_decay=config.ema_decay,
+                                 accumulate=accumulate, on_trace=count_trace)
+    return Training(
+        config=config, parallel=parallel, source=source, batches=batches, meta=meta, task=task, model=model,
+        schedule=schedule, optimizer=optimizer, total=total, log_every=to_steps(config.log_every, 'log_every'),
+        evaluate_every=to_steps(config.evaluation.every, 'evaluation.every'),
+        save_every=to_steps(config.checkpoint.every, 'checkpoint.every'),
+        train_step=parallel.compile(train_step, donate=True), traces=traces)
+
+
+def build_model(config: ConfigDict, task, axis_name: str | None = None):
+    """Builds the model of a config for a task."""
+    return models.build(config.model, precision=config.precision, axis_name=axis_name, **task.model_facts())
+
+
+class Evaluations:
+    """The evaluation sets of a config and the compiled step that scores them.
+
+    Args:
+      config, parallel, task: as in training.
+      meta: facts about the data the model was trained on; every set must agree on the classes.
+      names: which of config.evaluation.sets to open.
+
+    Raises:
+      UserError: an unknown set, or one whose classes are not those of the training data.
+    """
+
+    def __init__(self, config: ConfigDict, parallel: Parallel, task, meta: dict[str, Any], names: tuple[str, ...]):
+        self.parallel, self.workers = parallel, config.data.workers
+        self.batch_size = config.evaluation.batch_size
+        # Padding is masked, so any size can be rounded up to what the devices share evenly.
+        self.batch_size = -(-max(1, self.batch_size) // parallel.count) * parallel.count
+        self._sources = {}
+        for name in names:
+            if name not in config.evaluation.sets:
+                raise UserError(f'config.evaluation.sets has no {name!r}; there are: '
+                                f'{", ".join(config.evaluation.sets) or "none"}')
+            chosen = config.evaluation.sets[name]
+            source = sources.open_split(config.data, config.image, chosen.split, invert=chosen.invert)
+            _check_same_classes(name, source.meta, meta)
+            self._sources[name] = source
+        step = make_eval_step(build_model(config, task, axis_name=AXIS), task, preprocessing.build(config.image))
+        self.step = parallel.compile(step, donate=False)
+
+    def batches(self, name: str) -> tuple[Any, EvalBatches]:
+        """Returns a set's source and its batches."""
+        source = self._sources[name]
+        return source, EvalBatches(source, self.batch_size, self.parallel.local_slice(self.batch_size))
+
+
+def _check_same_classes(name: str, found: dict[str, Any], trained: dict[str, Any]) -> None:
+    if found.get('class_names') == trained.get('class_names'):
+        return
+    ours, theirs = trained.get('class_names') or [], found.get('class_names') or []
+    raise UserError(f'evaluation set {name!r} has {len(theirs)} classes ({", ".join(theirs[:5])}...), the model was '
+                    f'trained on {len(ours)} ({", ".join(ours[:5])}...)')
+
+
+def _check(config: ConfigDict) -> None:
+    if config.seed < 0:
+        raise UserError(f'config.seed = {config.seed}: it must not be negative')
+    if not 0 <= config.ema_decay < 1:
+        raise UserError(f'config.ema_decay = {config.ema_decay}: it must be in [0, 1)')
+    if config.checkpoint.best_mode not in ('max', 'min'):
+        raise UserError(f"config.checkpoint.best_mode = {config.checkpoint.best_mode!r}: it is 'max' or 'min'")
+    height, width = config.image.size if len(config.image.size) == 2 else (0, 0)
+    if min(height, width) < 1:
+        raise UserError(f'config.image.size = {tuple(config.image.size)}: it is (height, width) in pixels')
+    known = set(config.evaluation.sets)
+    for name in (*config.evaluation.periodic, *config.evaluation.final):
+        if name not in known:
+            raise UserError(f'config.evaluation names the set {name!r}; there are: {", ".join(sorted(known))}')
+    best = config.checkpoint.best_metric
+    if best and not re.fullmatch(f"({'|'.join(config.evaluation.periodic)})/.+", best):
+        raise UserError(f'config.checkpoint.best_metric = {best!r} is not a metric of a periodic evaluation set, such '
+                        f"as '{(*config.evaluation.periodic, 'validation')[0]}/accuracy'")

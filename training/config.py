@@ -1,0 +1,196 @@
+"""Experiment files and command-line overrides -> one locked ConfigDict; and back to JSON."""
+
+import ast
+import difflib
+import hashlib
+import importlib.util
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any, Sequence
+
+from ml_collections import ConfigDict
+
+from training.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+EXPERIMENTS = ROOT / 'experiments'
+_DURATION = re.compile(r'[0-9.e_]+ *(steps?|epochs?|examples?)')
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Returns '; did you mean X?' or a list of what there is, to end an error message with."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f'did you mean {close[0]}?'
+    return f"there are: {', '.join(known)}" if known else 'there are none'
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Builds the config of an experiment.
+
+    Args:
+      spec: 'experiments/mnist_lenet.py', or with a variant 'experiments/mnist_lenet.py:small'. The bare name of an
+        experiment, 'mnist_lenet:small', works too.
+      overrides: 'optimizer.learning_rate=0.03' and so on, without the leading '--config.'.
+
+    Returns:
+      The locked config, with the field `experiment` naming file and variant.
+
+    Raises:
+      UserError: unknown file, variant or field, or a value of the wrong type.
+    """
+    path_text, _, variant = spec.partition(':')
+    path = _find(path_text)
+    module = _import(path)
+    name = variant or 'get_config'
+    function = getattr(module, name, None)
+    if name.startswith('_') or name not in variants(path) + ['get_config'] or not inspect.isfunction(function):
+        raise UserError(f'{path.name} has no variant {variant!r}; {nearest(variant, variants(path))}')
+    config = function()
+    config.experiment = path.stem + (f':{variant}' if variant else '')
+    config.lock()
+    for override in overrides:
+        apply_override(config, override)
+    return config
+
+
+def variants(path: Path) -> list[str]:
+    """Returns the names of the variants of an experiment file: its public functions but get_config."""
+    tree = ast.parse(path.read_text())
+    return [node.name for node in tree.body
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith('_') and node.name != 'get_config']
+
+
+def _find(text: str) -> Path:
+    path = Path(text)
+    if path.is_file():
+        return path
+    named = EXPERIMENTS / f'{path.stem}.py'
+    if path.parent == Path('.') and path.suffix in ('', '.py') and named.is_file() and path.stem != 'base':
+        return named
+    raise UserError(f'no config file {text}; {nearest(path.stem, [p.stem for p in experiment_files()])}')
+
+
+def experiment_files() -> list[Path]:
+    """Returns the experiment files of this repository, sorted by name."""
+    return sorted(p for p in EXPERIMENTS.glob('*.py') if p.stem not in ('__init__', 'base'))
+
+
+def _import(path: Path):
+    spec = importlib.util.spec_from_file_location(f'experiment_{path.stem}', path)
+    if spec is None:
+        raise UserError(f'{path} is not a Python file')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, 'get_config'):
+        raise UserError(f'{path} has no function get_config()')
+    return module
+
+
+def apply_override(config: ConfigDict, override: str) -> None:
+    """Sets one field in place, 'optimizer.learning_rate=0.03'.
+
+    The value is read as a Python literal where the field is not a string. For a duration field such as `total`,
+    `total_epochs=50` is short for `total='50 epochs'`.
+
+    Raises:
+      UserError: no '=', an unknown field (the nearest one is named) or a value of another type.
+    """
+    key, equals, text = override.partition('=')
+    if not equals or not key:
+        raise UserError(f'--config.{override} sets nothing: write --config.field=value')
+    parent, name = config, key
+    if '.' in key:
+        parents, name = key.rsplit('.', 1)
+        for part in parents.split('.'):
+            child = parent.get(part) if isinstance(parent, ConfigDict) else None
+            if not isinstance(child, ConfigDict):
+                raise _unknown(key, config)
+            parent = child
+    if name not in parent:
+        base, _, unit = name.rpartition('_')
+        if unit in ('steps', 'epochs', 'examples') and _DURATION.fullmatch(str(parent.get(base))):
+            name, text = base, f'{text} {unit}'
+        else:
+            raise _unknown(key, config)
+    parent[name] = _convert(key, text, parent.get(name), parent.get_type(name))
+
+
+def _unknown(key: str, config: ConfigDict) -> UserError:
+    return UserError(f'unknown field config.{key}; {nearest(key, _paths(config))}')
+
+
+def _paths(config: ConfigDict, prefix: str = '') -> list[str]:
+    paths = []
+    for key in config:
+        value = config.get(key)
+        paths += _paths(value, f'{prefix}{key}.') if isinstance(value, ConfigDict) else [prefix + key]
+    return paths
+
+
+def _convert(key: str, text: str, current: Any, kind: type) -> Any:
+    if isinstance(current, ConfigDict):
+        raise UserError(f'config.{key} is a section, not a value; its fields: {", ".join(current)}')
+    if kind is str:
+        return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"' else text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if kind is float and type(value) is int:
+        value = float(value)
+    if kind is tuple:
+        value = _tuples(value) if isinstance(value, (list, tuple)) else value
+        if isinstance(value, str) or not isinstance(value, tuple):
+            value = (value,)
+    if value is None and current is None:
+        return None
+    if type(value) is not kind and kind is not type(None):
+        raise UserError(f'config.{key} takes {_article(kind)}, such as {current!r}; {text!r} is not one')
+    return value
+
+
+def _article(kind: type) -> str:
+    return {int: 'a whole number', float: 'a number', bool: 'True or False', tuple: 'a tuple'}.get(kind, kind.__name__)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON and some users write lists where configs have tuples."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_tuples(v) for v in value)
+    if isinstance(value, dict):
+        return {k: _tuples(v) for k, v in value.items()}
+    return value
+
+
+def to_dict(config: ConfigDict) -> dict[str, Any]:
+    """Returns the config as plain nested dicts that survive JSON (tuples become lists there)."""
+    return config.to_dict()
+
+
+def from_dict(values: dict[str, Any]) -> ConfigDict:
+    """Returns the locked config that `to_dict` came from, also after a trip through JSON."""
+    config = ConfigDict(_tuples(values))
+    config.lock()
+    return config
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = '') -> list[str]:
+    """Returns one line for each leaf that differs between two configs given as dicts."""
+    lines = []
+    old, new = _tuples(old), _tuples(new)
+    for key in sorted(set(old) | set(new)):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += differences(a, b, f'{prefix}{key}.')
+        elif a != b:
+            lines.append(f'{prefix}{key}: {a!r} -> {b!r}')
+    return lines
+
+
+def digest(values: Any) -> str:
+    """Returns a short stable hash of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]

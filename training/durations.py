@@ -1,0 +1,42 @@
+"""Durations: '300 steps', '10 epochs', '2000000 examples' -> a number of steps."""
+
+import math
+import re
+
+from training.errors import UserError
+
+_UNITS = ('steps', 'epochs', 'examples')
+
+
+def to_steps(duration: str, *, batch_size: int, num_examples: int, field: str) -> int:
+    """Converts a duration to whole steps, rounded up, so that '1 epochs' shows every example at least once.
+
+    Args:
+      duration: number and unit; the number may be a fraction. '' is 0 steps.
+      batch_size: examples per step, over all devices and hosts.
+      num_examples: examples per epoch.
+      field: name of the config field, for the error message.
+
+    Raises:
+      UserError: no number, no unit, an unknown unit, or a negative number.
+    """
+    if not isinstance(duration, str):
+        raise UserError(f"config.{field} = {duration!r} does not say which unit: write '{duration} steps', "
+                        f"'{duration} epochs' or '{duration} examples'")
+    if not duration.strip():
+        return 0
+    match = re.fullmatch(r'\s*([0-9][0-9_]*\.?[0-9]*(?:e[0-9]+)?)\s*([a-z]*)\s*', duration)
+    unit = match.group(2) if match else ''
+    if unit and not unit.endswith('s'):
+        unit += 's'
+    if unit not in _UNITS:
+        raise UserError(f"config.{field} = {duration!r} is not a duration: "
+                        "write a number and a unit, such as '300 steps', '10 epochs' or '1e6 examples'")
+    number = float(match.group(1))
+    if unit == 'steps':
+        steps = number
+    elif unit == 'epochs':
+        steps = number * num_examples / batch_size
+    else:
+        steps = number / batch_size
+    return math.ceil(steps - 1e-9)

@@ -1,0 +1,182 @@
+"""The training loop."""
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from input_pipeline.batches import stream
+from training import components, report
+from training import config as config_lib
+from training.checkpoints import NonFiniteError, unflatten
+from training.errors import UserError
+from training.evaluation import evaluate, scalars
+from training.outputs import Outputs
+from training.preemption import Interrupted, StopRequest
+from training.profiler import Profiler
+from training.progress import Progress
+from training.state import TrainState, evaluated_variables
+from training.transfer import init_from
+from training.window import MetricWindow
+
+
+def train(config: ConfigDict, workdir: Path) -> int:
+    """Trains, or resumes, a run and writes its results.
+
+    Args:
+      config: a locked config, see experiments/base.py.
+      workdir: the run's folder; made if it is not there.
+
+    Returns:
+      Exit code: 0, or 128 + signal if the process was asked to stop and saved.
+
+    Raises:
+      UserError: config, data or workdir do not fit, or the loss is not finite any more.
+    """
+    training = components.build_training(config)
+    names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
+    evaluations = components.Evaluations(config, training.parallel, training.task, training.meta, names)
+    logging.info('%s: %s steps of %d on %s; %s training examples', config.experiment, f'{training.total:,}',
+                 config.batch_size, training.parallel, f'{len(training.source):,}')
+    with StopRequest() as stop, Outputs(config, training.parallel, workdir) as outputs:
+        state, resumed = start(training, outputs, workdir)
+        return run(training, evaluations, state, resumed, stop, outputs, workdir)
+
+
+def start(training: components.Training, outputs: Outputs, workdir: Path) -> tuple[TrainState, dict[str, Any]]:
+    """Returns the state to begin with, on the devices, and the meta data of the checkpoint it came from, or {}."""
+    config, parallel = training.config, training.parallel
+    state = training.initial_state()
+    if parallel.is_writer:
+        logging.info('%s', training.parameter_table(state))
+    checkpoint = outputs.restore()
+    meta = parallel.broadcast_text(json.dumps(checkpoint.meta) if checkpoint else None)
+    # 1. This run's own checkpoint.
+    if meta is not None:
+        parts = state.variables | state.training
+        if checkpoint:
+            parts = unflatten(parts, checkpoint.arrays, what=f'the checkpoint in {workdir}')
+        state = state.replace_parts(parallel.broadcast(parts))
+        logging.info('resuming at step %s', f"{json.loads(meta)['step']:,}")
+    # 2. Another run's weights.
+    elif config.init_from.workdir:
+        state = state.replace_parts(init_from(config.init_from, state.variables))
+    # 3. From scratch: the state as it was initialised.
+    return parallel.replicate(state), json.loads(meta) if meta is not None else {}
+
+
+def run(training: components.Training, evaluations: components.Evaluations, state: TrainState,
+        resumed: dict[str, Any], stop: StopRequest, outputs: Outputs, workdir: Path) -> int:
+    """Takes the steps that are left; between them logs, evaluates and saves. Returns the exit code."""
+    config, parallel, task, total = training.config, training.parallel, training.task, training.total
+    train_step, shard, schedule = training.train_step, parallel.shard, training.schedule
+    step = resumed.get('step', 0)
+    metrics: dict[str, float] = dict(resumed.get('metrics', {}))  # the latest of every evaluation set
+    window = MetricWindow(parallel, task.train_metrics, step, resumed.get('window'))
+    progress = Progress(total, step, config.batch_size, resumed.get('wall_seconds', 0.0))
+    profiler = Profiler(config.profile.start_step, config.profile.steps, workdir / 'profile')
+    unlogged = 0  # the end of a window whose log line waits for the next step to be under way
+
+    def due(step: int, every: int) -> bool:
+        return bool(every) and (step % every == 0 or step == total)
+
+    def log(step: int) -> None:
+        values = window.close(step)
+        values['learning_rate'] = float(schedule(step - 1))
+        timings = progress.window(step)
+        outputs.scalars(step, {f'train/{name}': value for name, value in values.items()}, timings)
+        shown = {name: values[name] for name in dict.fromkeys(('loss', task.headline))}
+        logging.info('%s', progress.line(step, shown, timings))
+
+    def evaluate_sets(step: int, names: tuple[str, ...]) -> None:
+        variables = evaluated_variables(state.variables)
+        row = {}
+        for name in names:
+            found = evaluate(evaluations, name, variables, stop)
+            outputs.pictures(step, name, task, found)
+            row |= scalars(name, found)
+        if row:
+            metrics.update(row)
+            outputs.scalars(step, row)
+            logging.info('evaluation at step %s: %s', f'{step:,}', report.metric_line(row))
+
+    def save(step: int, *, boundary_done: bool) -> None:
+        nonlocal unlogged
+        if unlogged:
+            log(unlogged)
+            unlogged = 0
+        window.fetch(step)  # so that a step that is saved is known to be finite
+        best = metrics.get(config.checkpoint.best_metric)
+        meta = {'config': config_lib.to_dict(config), 'data': training.meta, 'metrics': metrics,
+                'window': window.sums, 'boundary_done': boundary_done, 'wall_seconds': progress.wall_seconds}
+        outputs.save(step, state, meta, best if boundary_done and due(step, training.evaluate_every) else None)
+
+    def boundary(step: int) -> None:
+        """What happens between two steps, in this order: log, evaluate, save."""
+        nonlocal unlogged
+        evaluating, saving = due(step, training.evaluate_every), due(step, training.save_every) or step == total
+        if unlogged:
+            log(unlogged)
+        unlogged = step if due(step, training.log_every) and not window.empty else 0
+        if not (evaluating or saving):
+            return
+        if unlogged:
+            log(unlogged)
+            unlogged = 0
+        with progress.pause():
+            if evaluating:
+                evaluate_sets(step, config.evaluation.periodic)
+            if step == total:
+                done = config.evaluation.periodic if evaluating else ()
+                evaluate_sets(step, tuple(name for name in config.evaluation.final if name not in done))
+            if saving:
+                save(step, boundary_done=True)
+
+    def next_boundary(step: int) -> int:
+        """The next step after which there is something to do, so that all others need one comparison."""
+        if unlogged:
+            return step + 1
+        everys = (training.log_every, training.evaluate_every, training.save_every)
+        return min(total, *((step // every + 1) * every for every in everys if every))
+
+    outputs.open(step, redo_evaluation=not resumed.get('boundary_done', True))
+    boundary_done = resumed.get('boundary_done', True)
+    try:
+        if not boundary_done:
+            boundary(step)
+        boundary_done = True
+        upcoming = next_boundary(step)
+        batches = stream(training.batches, range(step, total), source=training.source, workers=config.data.workers)
+        while step < total:
+            if stop():
+                raise Interrupted
+            began = time.perf_counter()
+            batch = shard(next(batches))
+            progress.waited += time.perf_counter() - began
+            profiler.before(step)
+            state, step_metrics = train_step(state, batch)
+            step += 1
+            window.add(step_metrics)
+            profiler.after(step, step_metrics)
+            if step == upcoming:
+                boundary_done = False
+                boundary(step)
+                boundary_done = True
+                upcoming = next_boundary(step)
+                training.warn_of_retraces()
+    except Interrupted:
+        save(step, boundary_done=boundary_done)
+        logging.info('asked to stop: saved step %s; the same command goes on from there', f'{step:,}')
+        return stop.exit_code
+    except NonFiniteError as error:
+        raise UserError(f'{error} is not finite (learning rate {float(schedule(max(0, step - 1))):.3g}); '
+                        f'the last good checkpoint is {outputs.last_saved()}') from error
+    finally:
+        profiler.close()
+    outputs.finish(metrics, step=step, wall_seconds=progress.wall_seconds,
+                   examples_per_second=progress.examples_per_second)
+    return 0

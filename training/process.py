@@ -1,0 +1,86 @@
+"""What must happen in a process before JAX and TensorFlow wake up: devices, caches, the cluster."""
+
+import os
+from pathlib import Path
+
+from training.errors import UserError
+
+# A host that loses a peer waits this long before it gives up, and as long at the end for the slowest.
+PEER_TIMEOUT_SECONDS = 30
+
+
+def cache_folder() -> Path:
+    """Returns where compiled steps and decoded data sets are kept: $PRACTICUM_CACHE or ~/.cache/practicum."""
+    chosen = os.environ.get('PRACTICUM_CACHE')
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'practicum'
+
+
+def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int = 0, process_id: int = -1) -> None:
+    """Prepares this process. Call it before anything else touches JAX.
+
+    Args:
+      cpu_devices: pretend to have so many CPU devices, to try data parallelism without GPUs; 0 changes nothing.
+      coordinator: 'host:port' of process 0, for clusters that JAX does not detect.
+      num_processes, process_id: with `coordinator`, how many processes there are and which one this is.
+
+    Raises:
+      UserError: half of the cluster's description is missing.
+    """
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # announces itself on every start; we only write events
+    if cpu_devices:
+        # With fewer threads than this, collectives of virtual devices wait for each other for ever.
+        os.environ['NPROC'] = str(max(4, 4 * cpu_devices))
+    import jax
+    if cpu_devices:
+        jax.config.update('jax_platforms', 'cpu')
+        jax.config.update('jax_num_cpu_devices', cpu_devices)
+    _use_compilation_cache(jax)
+    _join_cluster(jax, coordinator, num_processes, process_id)
+
+
+def _use_compilation_cache(jax) -> None:
+    folder = cache_folder() / 'compiled'
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return  # a read-only home costs compilation time, nothing else
+    jax.config.update('jax_compilation_cache_dir', str(folder))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
+    jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+
+
+def _join_cluster(jax, coordinator: str, num_processes: int, process_id: int) -> None:
+    timeouts = dict(heartbeat_timeout_seconds=PEER_TIMEOUT_SECONDS, shutdown_timeout_seconds=PEER_TIMEOUT_SECONDS)
+    by_hand = (bool(coordinator), num_processes > 0, process_id >= 0)
+    if all(by_hand):
+        if process_id >= num_processes:
+            raise UserError(f'--process_id {process_id} must be below --num_processes {num_processes}')
+        jax.distributed.initialize(coordinator, num_processes, process_id, **timeouts)
+    elif any(by_hand):
+        raise UserError('--coordinator, --num_processes and --process_id go together: give all three')
+    elif _cluster_size() > 1:
+        jax.distributed.initialize(**timeouts)
+
+
+def _cluster_size() -> int:
+    """Returns how many processes Slurm (srun) or Open MPI (mpirun) started with this one."""
+    if 'SLURM_STEP_NODELIST' in os.environ:
+        return int(os.environ.get('SLURM_NTASKS', '1'))
+    return int(os.environ.get('OMPI_COMM_WORLD_SIZE', '1'))
+
+
+def rank() -> int:
+    """Returns this process's number among those of the run."""
+    import jax
+    return jax.process_index() if jax.distributed.is_initialized() else 0
+
+
+def import_tensorflow():
+    """Imports TensorFlow with all GPUs hidden from it: it would take their memory from JAX."""
+    import tensorflow as tf
+    tf.config.set_visible_devices([], 'GPU')
+    tf.get_logger().setLevel('ERROR')
+    return tf

@@ -1,0 +1,98 @@
+"""The end of a run: result.json, learning curves, and the table a person reads."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from training.progress import format_metric, format_seconds
+from training.snapshot import write_json
+from training.writers import read_rows
+
+RESULT_FILE = 'result.json'
+
+
+def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *, step: int, wall_seconds: float,
+                 examples_per_second: float, best: dict[str, Any] | None) -> None:
+    """Writes result.json and learning_curves.png and prints the result table.
+
+    Args:
+      workdir: the run's folder, with its metrics.jsonl.
+      config: the run's config.
+      metrics: final metrics by flat name, 'test/accuracy'.
+      step: steps done.
+      wall_seconds: from the first start to the end, over all processes that worked on the run.
+      examples_per_second: training speed, see `Progress`.
+      best: {'step', 'metric'} of the best checkpoint, or None.
+    """
+    result = {'experiment': config.experiment, 'seed': config.seed, 'step': step,
+              'wall_seconds': round(wall_seconds, 2), 'examples_per_second': round(examples_per_second, 1),
+              'metrics': metrics, 'best': best}
+    write_json(workdir / RESULT_FILE, result)
+    rows = read_rows(workdir)
+    write_picture(workdir / 'learning_curves.png', draw_learning_curves(rows, config.experiment))
+    logging.info('%s', result_table(result))
+    logging.info('everything about this run is in %s', workdir)
+
+
+def result_table(result: dict[str, Any]) -> str:
+    """Returns the final metrics as a small table."""
+    lines = [(name, format_metric(name, value)) for name, value in sorted(result['metrics'].items())]
+    lines += [('steps', f"{result['step']:,}"), ('wall time', format_seconds(result['wall_seconds'])),
+              ('examples/s', f"{result['examples_per_second']:,.0f}")]
+    if result['best']:
+        lines.append((f"best {result['best']['metric']}", f"at step {result['best']['step']:,}"))
+    left, right = max(len(a) for a, _ in lines), max(len(b) for _, b in lines)
+    title = f"{result['experiment']} (seed {result['seed']})"
+    rule = '-' * max(len(title), left + right + 2)
+    return '\n'.join(['', title, rule, *(f'{a:<{left}}  {b:>{right}}' for a, b in lines), rule])
+
+
+def metric_line(metrics: dict[str, float]) -> str:
+    """Returns metrics on one line."""
+    return '  '.join(f'{name} {format_metric(name, value)}' for name, value in metrics.items())
+
+
+def draw_learning_curves(rows: list[dict[str, Any]], title: str):
+    """Draws one panel per metric over steps, training and evaluation sets together."""
+    from matplotlib.figure import Figure
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for row in rows:
+        for key, value in row.items():
+            group, slash, name = key.partition('/')
+            if slash:
+                curves.setdefault(name, {}).setdefault(group, []).append((row['step'], value))
+    order = [name for name in ('loss', 'accuracy') if name in curves]
+    order += sorted(set(curves) - set(order))
+    figure = Figure(figsize=(4.2 * max(1, len(order)), 3.4), layout='constrained')
+    for i, name in enumerate(order):
+        axes = figure.add_subplot(1, len(order), i + 1)
+        for group, points in sorted(curves[name].items(), key=lambda item: item[0] != 'train'):
+            points = sorted(points)
+            axes.plot(*zip(*points), marker='' if len(points) > 30 else 'o', markersize=3, label=group,
+                      alpha=0.5 if group == 'train' and len(curves[name]) > 1 else 1)
+        axes.set(title=name.replace('_', ' '), xlabel='step')
+        axes.grid(alpha=0.3)
+        if len(curves[name]) > 1:
+            axes.legend()
+        values = [v for points in curves[name].values() for _, v in points]
+        if name == 'loss' and min(values) > 0 and max(values) > 20 * min(values):
+            axes.set_yscale('log')
+    figure.suptitle(title)
+    return figure
+
+
+def write_pictures(workdir: Path, name: str, figures: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Writes <workdir>/<name>_<figure>.png and returns the pictures as uint8 [height, width, 3]."""
+    return {f'{name}/{key}': write_picture(workdir / f'{name}_{key}.png', figure) for key, figure in figures.items()}
+
+
+def write_picture(path: Path, figure) -> np.ndarray:
+    """Writes a matplotlib figure as PNG and returns its pixels, uint8 [height, width, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    figure.set_dpi(110)
+    canvas = FigureCanvasAgg(figure)
+    canvas.print_png(str(path))
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

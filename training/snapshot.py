@@ -1,0 +1,87 @@
+"""What a result came from: resolved config, commit, package versions, devices."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from training import config as config_lib
+
+CONFIG_FILE = 'config.json'
+ENVIRONMENT_FILE = 'environment.json'
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-datasets', 'clu', 'numpy')
+
+
+def write(workdir: Path, config: ConfigDict) -> list[str]:
+    """Writes config.json, and adds this start of the run to environment.json.
+
+    Returns:
+      What differs from the config of the run's earlier start, one line per field.
+    """
+    path = workdir / CONFIG_FILE
+    new = json.loads(json.dumps(config_lib.to_dict(config)))
+    changed = []
+    if path.is_file():
+        try:
+            changed = config_lib.differences(json.loads(path.read_text()), new)
+        except ValueError:
+            pass  # half written by a run that was killed
+    write_json(path, new)
+    starts_path = workdir / ENVIRONMENT_FILE
+    try:
+        starts = json.loads(starts_path.read_text())
+    except (OSError, ValueError):
+        starts = []
+    write_json(starts_path, starts + [environment()])
+    return changed
+
+
+def environment() -> dict[str, Any]:
+    """Returns facts about this process: command, commit, versions, devices."""
+    return {
+        'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
+        'command': ' '.join(sys.argv),
+        'git': git_state(),
+        'python': platform.python_version(),
+        'packages': {name: _version(name) for name in _PACKAGES},
+        'devices': [str(device.device_kind) for device in jax.devices()],
+        'processes': jax.process_count(),
+        'cpu_cores': os.cpu_count(),
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """Returns the commit, whether tracked files differ from it, and a hash of how; {} outside a git checkout."""
+    def git(*args: str) -> str:
+        done = subprocess.run(('git', *args), cwd=config_lib.ROOT, capture_output=True, text=True, timeout=20)
+        return done.stdout if done.returncode == 0 else ''
+    try:
+        commit, diff = git('rev-parse', 'HEAD').strip(), git('diff', 'HEAD')
+    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
+        return {}
+    if not commit:
+        return {}
+    return {'commit': commit, 'dirty': bool(diff), 'diff_sha256': hashlib.sha256(diff.encode()).hexdigest()[:16]}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ''
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes JSON so that the file is whole or the old one."""
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    temporary.write_text(json.dumps(values, indent=2) + '\n')
+    os.replace(temporary, path)

@@ -1,0 +1,105 @@
+"""One step of training and one of evaluation, written for one device; `training/parallel.py` maps them over all."""
+
+from typing import Any, Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from training.parallel import AXIS
+from training.state import TrainState
+
+
+def make_train_step(model, task, optimizer, prepare: Callable, *, seed: int, ema_decay: float = 0.0,
+                    accumulate: int = 1, on_trace: Callable[[], None] = lambda: None) -> Callable:
+    """Returns `train_step(state, batch) -> (state, metrics)`.
+
+    Args:
+      model: flax module whose `axis_name` is `AXIS`, if it has one.
+      task: see tasks/__init__.py.
+      optimizer: `training.optimizer.Optimizer`.
+      prepare: (batch, keys) -> batch, augmentation and normalisation; keys: one PRNG key per example.
+      seed: every random number is a function of it, the step and the example's index in the global batch.
+      ema_decay: of the moving averages of params and batch_stats; 0 switches them off.
+      accumulate: number of micro-batches whose gradients are averaged before the one update.
+      on_trace: called whenever the step is traced, to notice recompilation.
+
+    The returned metrics are `task.train_metrics` merged over all devices, and 'gradient_norm'.
+    """
+    def gradients(params, batch_stats, batch, dropout_key):
+        def loss_fn(params):
+            params = optimizer.stop_frozen(params)
+            outputs, updates = model.apply({'params': params, 'batch_stats': batch_stats}, *task.inputs(batch),
+                                           train=True, rngs={'dropout': dropout_key}, mutable=['batch_stats'])
+            scores = task.score(outputs, batch)
+            return jnp.mean(scores['loss']), (scores, updates.get('batch_stats', batch_stats))
+        grads, (scores, batch_stats) = jax.grad(loss_fn, has_aux=True)(params)
+        return grads, scores, batch_stats
+
+    def accumulated(params, batch_stats, batch, dropout_key):
+        if accumulate == 1:
+            return gradients(params, batch_stats, batch, dropout_key)
+        # Every accumulate-th row, so that which examples meet does not depend on the number of devices.
+        micro = jax.tree.map(lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch)
+
+        def body(carry, inputs):
+            total, batch_stats = carry
+            index, part = inputs
+            grads, scores, batch_stats = gradients(params, batch_stats, part, jax.random.fold_in(dropout_key, index))
+            return (jax.tree.map(jnp.add, total, grads), batch_stats), scores
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        # XLA's CPU backend runs convolutions inside a loop ten times slower: there the loop is unrolled.
+        unroll = accumulate if jax.default_backend() == 'cpu' else 1
+        (total, batch_stats), scores = lax.scan(body, (zeros, batch_stats), (jnp.arange(accumulate), micro),
+                                                unroll=unroll)
+        scores = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), scores)
+        return jax.tree.map(lambda g: g / accumulate, total), scores, batch_stats
+
+    def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, dict[str, Any]]:
+        on_trace()
+        augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
+        batch = prepare(batch, _example_keys(augment_key, batch))
+        grads, scores, batch_stats = accumulated(state.params, state.batch_stats, batch, dropout_key)
+        grads = lax.pmean(grads, AXIS)
+        # BatchNorm reduced over the axis already, if the model was built with it; the mean is then of equal numbers.
+        batch_stats = lax.pmean(batch_stats, AXIS)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = _average(state, {'params': params, 'batch_stats': batch_stats}, ema_decay)
+        metrics = task.train_metrics.gather_from_model_output(axis_name=AXIS, **scores)
+        metrics = {'task': metrics, 'gradient_norm': optax.global_norm(grads)}
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
+
+    return train_step
+
+
+def make_eval_step(model, task, prepare: Callable) -> Callable:
+    """Returns `eval_step(variables, batch) -> metrics`, `task.eval_metrics` merged over all devices.
+
+    batch['mask'] is 1 for examples and 0 for the padding of the last batch, float32 [batch].
+    """
+    def eval_step(variables: dict[str, Any], batch: dict[str, jax.Array]):
+        mask = batch['mask']
+        batch = prepare(batch, None)
+        outputs = model.apply(variables, *task.inputs(batch), train=False)
+        scores = task.score(outputs, batch)
+        return task.eval_metrics.gather_from_model_output(axis_name=AXIS, mask=mask, **scores)
+
+    return eval_step
+
+
+def _example_keys(key: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+    """Returns one key per example of this device, by the example's index in the global batch."""
+    rows = jax.tree.leaves(batch)[0].shape[0]
+    index = lax.axis_index(AXIS) * rows + jnp.arange(rows)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
+
+
+def _average(state: TrainState, new: dict[str, Any], decay: float) -> dict[str, Any]:
+    """Exponential moving average whose decay warms up, so that the initial values are soon forgotten."""
+    if not decay:
+        return {}
+    step = state.step.astype(jnp.float32)
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda old, x: old * decay + x * (1 - decay), state.ema, new)

@@ -1,0 +1,124 @@
+"""Starting from another run's weights: which are loaded, under which names, and what was left."""
+
+import dataclasses
+import logging
+from typing import Any, Mapping
+
+import flax
+import numpy as np
+from ml_collections import ConfigDict
+
+from training.checkpoints import Checkpoints, unflatten
+from training.config import nearest
+from training.errors import UserError
+from training.optimizer import compile_pattern
+
+
+@dataclasses.dataclass
+class Report:
+    """What a transfer did, by parameter path.
+
+    Attributes:
+      loaded: our path -> their path.
+      initial: our paths that keep their initial values.
+      unused: their paths that went nowhere.
+    """
+    loaded: dict[str, str]
+    initial: list[str]
+    unused: list[str]
+
+    def __str__(self) -> str:
+        lines = [f'  loaded   {ours}' + (f'  from {theirs}' if theirs != ours else '')
+                 for ours, theirs in sorted(self.loaded.items())]
+        lines += [f'  initial  {path}' for path in self.initial]
+        lines += [f'  unused   {path}' for path in self.unused]
+        summary = f'{len(self.loaded)} loaded, {len(self.initial)} left at init, {len(self.unused)} unused'
+        return '\n'.join([*lines, f'  {summary}'])
+
+
+def init_from(config: ConfigDict, variables: dict[str, Any]) -> dict[str, Any]:
+    """Returns the variables with what config.init_from takes over from another run.
+
+    Args:
+      config: config.init_from.
+      variables: {'params', 'batch_stats', 'ema'} pytrees as initialised.
+
+    Raises:
+      UserError: no such checkpoint, a pattern that matches nothing, a wrong shape, or nothing loaded.
+    """
+    with Checkpoints(config.workdir, writable=False) as checkpoints:
+        step = int(config.step) if str(config.step).isdigit() else config.step
+        if step == 'best' and checkpoints.best_step() is None:
+            step = 'last'
+        if step not in ('best', 'last') and not isinstance(step, int):
+            raise UserError(f"config.init_from.step = {config.step!r}: it is 'best', 'last' or a number")
+        checkpoint = checkpoints.restore(step, items=('variables',))
+    if checkpoint is None:
+        raise UserError(f'no checkpoint in {config.workdir} to start from')
+    theirs = _evaluated(checkpoint.arrays)
+    parts = {key: variables[key] for key in ('params', 'batch_stats')}
+    ours = flax.traverse_util.flatten_dict(parts, sep='/')
+    mapped, report = assign(ours, theirs, include=config.include, skip=config.skip, rename=config.rename)
+    logging.info('init_from %s step %d:\n%s', config.workdir, checkpoint.step, report)
+    arrays = {path: mapped.get(path, np.asarray(value)) for path, value in ours.items()}
+    parts = unflatten(parts, arrays, what=str(config.workdir))
+    return dict(parts, ema=parts if variables['ema'] else {})
+
+
+def _evaluated(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Their moving averages, where they kept them, else their params and batch_stats."""
+    averages = {path[len('ema/'):]: value for path, value in arrays.items() if path.startswith('ema/')}
+    return averages or {path: value for path, value in arrays.items() if not path.startswith('ema/')}
+
+
+def assign(ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], *, include: tuple[str, ...] = ('.*',),
+           skip: tuple[str, ...] = (), rename: tuple[tuple[str, str], ...] = ()
+           ) -> tuple[dict[str, np.ndarray], Report]:
+    """Matches their arrays to ours by path.
+
+    Args:
+      ours, theirs: path -> array (ours only for its shape).
+      include: regexes over our paths of what to load.
+      skip: regexes over our paths of what to leave at its initial value.
+      rename: (regex, replacement) pairs applied to their paths, in order.
+
+    Returns:
+      our path -> their array, and a report.
+
+    Raises:
+      UserError: a pattern without effect, a shape that differs, an included parameter they lack, nothing to load.
+    """
+    renamed = {path: path for path in theirs}  # new name -> their name
+    for pattern, replacement in rename:
+        compiled = compile_pattern(pattern, 'init_from.rename')
+        after = {compiled.sub(replacement, name): path for name, path in renamed.items()}
+        if after == renamed:
+            raise UserError(f'config.init_from.rename: {pattern!r} changes no name; {nearest(pattern, list(renamed))}')
+        if len(after) < len(renamed):
+            raise UserError(f'config.init_from.rename: {pattern!r} gives two arrays the same name')
+        renamed = after
+
+    def select(patterns: tuple[str, ...], field: str) -> set[str]:
+        chosen = set()
+        for pattern in patterns:
+            hits = {path for path in ours if compile_pattern(pattern, field).fullmatch(path)}
+            if not hits:
+                raise UserError(f'config.{field}: {pattern!r} matches nothing; {nearest(pattern, list(ours))}')
+            chosen |= hits
+        return chosen
+
+    wanted = select(include, 'init_from.include') - select(skip, 'init_from.skip')
+    if not wanted:
+        raise UserError('config.init_from: skip leaves nothing to load')
+    mapped, loaded = {}, {}
+    for path in sorted(wanted):
+        if path not in renamed:
+            raise UserError(f'config.init_from: the other run has no {path}; add it to init_from.skip, or rename: '
+                            f'{nearest(path, list(renamed))}')
+        value = theirs[renamed[path]]
+        if value.shape != tuple(ours[path].shape):
+            raise UserError(f'config.init_from: {path} has shape {tuple(ours[path].shape)} here and {value.shape} '
+                            'there; add it to init_from.skip to leave it at its initial value')
+        mapped[path], loaded[path] = value, renamed[path]
+    unused = sorted(set(theirs) - set(loaded.values()))
+    return mapped, Report(loaded, sorted(set(ours) - set(loaded)), unused)

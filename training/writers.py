@@ -1,0 +1,124 @@
+"""Where metrics go: metrics.jsonl for machines, TensorBoard events for people.
+
+clu's writers import TensorFlow, which takes two seconds; that happens in a thread while the first steps already run.
+Without TensorFlow (a GPU node may have none) metrics.jsonl is all there is.
+"""
+
+import json
+import logging
+import queue
+import threading
+from pathlib import Path
+from typing import Any, Mapping
+
+import numpy as np
+
+METRICS_FILE = 'metrics.jsonl'
+
+
+class MetricWriters:
+    """Writes rows of metrics. Use it as a context manager.
+
+    Args:
+      workdir: the run's folder.
+      resumed_step: rows after this step are from a run that was killed and are dropped: they will be written again.
+      redo_evaluation: so are the evaluations of this very step.
+      tensorboard: also write events to <workdir>/tensorboard.
+    """
+
+    def __init__(self, workdir: Path, *, resumed_step: int, redo_evaluation: bool = False, tensorboard: bool = True):
+        path = workdir / METRICS_FILE
+        kept = []
+        for line in _whole_lines(path):
+            row = json.loads(line)
+            again = redo_evaluation and row['step'] == resumed_step and 'train/loss' not in row
+            if row['step'] <= resumed_step and not again:
+                kept.append(line)
+        path.write_text(''.join(kept))
+        self._file = path.open('a')
+        self._events = _EventThread(workdir / 'tensorboard') if tensorboard else None
+
+    def __enter__(self) -> 'MetricWriters':
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.close()
+
+    def scalars(self, step: int, values: Mapping[str, float], timings: Mapping[str, float] | None = None) -> None:
+        """Writes one row. `values` depend on config and step alone; `timings` are what the clock said."""
+        row = {'step': step, **values}
+        if timings:
+            row['timings'] = dict(timings)
+        self._file.write(json.dumps(row) + '\n')
+        self._file.flush()
+        if self._events:
+            self._events.put('write_scalars', step, {**values, **(timings or {})})
+
+    def images(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Writes pictures, uint8 [height, width, 3]."""
+        if self._events and pictures:
+            self._events.put('write_images', step, {name: picture[None] for name, picture in pictures.items()})
+
+    def texts(self, step: int, texts: Mapping[str, str]) -> None:
+        """Writes texts."""
+        if self._events:
+            self._events.put('write_texts', step, dict(texts))
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._file.close()
+        if self._events:
+            self._events.close()
+            self._events = None
+
+
+def read_rows(workdir: Path) -> list[dict[str, Any]]:
+    """Returns the rows of a run's metrics.jsonl."""
+    return [json.loads(line) for line in _whole_lines(workdir / METRICS_FILE)]
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """A kill can leave half a line at the end."""
+    if not path.is_file():
+        return []
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith('}\n')]
+
+
+class _EventThread:
+    """Feeds clu's SummaryWriter from a queue."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._queue: queue.SimpleQueue = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name='tensorboard', daemon=True)
+
+    def put(self, method: str, *args: Any) -> None:
+        if self._thread.ident is None:
+            self._thread.start()
+        self._queue.put((method, args))
+
+    def close(self) -> None:
+        if self._thread.ident is not None:
+            self._queue.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            from training.process import import_tensorflow
+            import_tensorflow()
+            from clu import metric_writers
+            writer = metric_writers.SummaryWriter(str(self._folder))
+        except ImportError as error:
+            logging.warning('no TensorBoard events: %s', error)
+            writer = None
+        try:
+            while (item := self._queue.get()) is not None:
+                if writer:
+                    method, args = item
+                    getattr(writer, method)(*args)
+            if writer:
+                writer.close()
+        except Exception as error:  # a full disk must not end the training; metrics.jsonl has the numbers
+            logging.warning('TensorBoard events stopped: %s', error)
+            while self._queue.get() is not None:
+                pass
