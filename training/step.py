@@ -68,7 +68,7 @@ def make_train_step(model, task, optimizer, prepare: Callable, *, seed: int, ema
         params = optax.apply_updates(state.params, updates)
         ema = _average(state, {'params': params, 'batch_stats': batch_stats}, ema_decay)
         metrics = task.train_metrics.gather_from_model_output(axis_name=AXIS, **scores)
-        metrics = {'task': metrics, 'gradient_norm': optax.global_norm(grads)}
+        metrics = {'task': metrics, 'gradient_norm': optax.tree.norm(grads)}
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
     return train_step

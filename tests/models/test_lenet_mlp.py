@@ -10,14 +10,21 @@ from models.lenet import LeNet
 from models.mlp import MLP
 
 
-def initialise(model, shape=(2, 28, 28, 1)):
-  images = jnp.asarray(np.random.default_rng(0).random(shape), jnp.float32)
-  return model.init(jax.random.key(0), images), images
+def shapes_of(model, shape=(2, 28, 28, 1)):
+  return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
 
 
-def parameter_count(model, shape=(2, 28, 28, 1)):
-  shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(shape))
-  return sum(leaf.size for leaf in jax.tree.leaves(shapes['params']))
+def example(model, shape=(2, 28, 28, 1)):
+  """Variables and images with random values, without the seconds that init takes to compile."""
+  random = np.random.default_rng(0)
+  variables = jax.tree.map(
+      lambda leaf: jnp.asarray(random.normal(size=leaf.shape, scale=0.05), leaf.dtype),
+      shapes_of(model, shape))
+  return variables, jnp.asarray(random.random(shape), jnp.float32)
+
+
+def parameter_count(model):
+  return sum(leaf.size for leaf in jax.tree.leaves(shapes_of(model)['params']))
 
 
 @pytest.mark.parametrize('model, count', [
@@ -57,22 +64,29 @@ class _PlainLeNet(nn.Module):
 def test_lenet_equals_flax_layers(shape, padding, relu_after_pool1):
   plain = _PlainLeNet(padding, relu_after_pool1)
   model = LeNet(padding=padding, relu_after_pool1=relu_after_pool1)
-  variables, images = initialise(model, shape)
-  jax.tree.map(np.testing.assert_array_equal, variables, initialise(plain, shape)[0])
+  variables, images = example(model, shape)
 
-  expected = jax.grad(lambda variables: (plain.apply(variables, images) ** 2).sum())(variables)
-  actual = jax.grad(lambda variables: (model.apply(variables, images) ** 2).sum())(variables)
-  np.testing.assert_allclose(
-      model.apply(variables, images), plain.apply(variables, images), rtol=1e-4, atol=1e-5)
-  jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), actual, expected)
+  def logits_and_gradients(model):
+    def loss(variables):
+      logits = model.apply(variables, images)
+      return (logits ** 2).sum(), logits
+    gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(variables)
+    return logits, gradients
+
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+               logits_and_gradients(model), logits_and_gradients(plain))
 
 
 @pytest.mark.parametrize('model', [LeNet(dtype=jnp.bfloat16), MLP(10, dtype=jnp.bfloat16)])
 def test_bfloat16_computes_with_float32_params_gradients_and_logits(model):
-  variables, images = initialise(model)
-  logits, vjp = jax.vjp(lambda variables: model.apply(variables, images), variables)
-  gradients = vjp(jnp.ones_like(logits))[0]
+  variables, images = example(model)
+
+  @jax.jit
+  def logits_and_gradients(variables):
+    logits, vjp = jax.vjp(lambda variables: model.apply(variables, images), variables)
+    return logits, vjp(jnp.ones_like(logits))[0]
+
+  logits, gradients = logits_and_gradients(variables)
   for leaf in jax.tree.leaves((variables, logits, gradients)):
     assert leaf.dtype == jnp.float32
   full = model.clone(dtype=jnp.float32).apply(variables, images)
@@ -82,7 +96,7 @@ def test_bfloat16_computes_with_float32_params_gradients_and_logits(model):
 
 @pytest.mark.parametrize('model', [LeNet(dropout=0.5), MLP(10, hidden=(32,), dropout=0.5)])
 def test_dropout_is_active_in_training_only(model):
-  variables, images = initialise(model)
+  variables, images = example(model)
 
   def train_logits(seed):
     return model.apply(variables, images, train=True, rngs={'dropout': jax.random.key(seed)})
@@ -94,8 +108,14 @@ def test_dropout_is_active_in_training_only(model):
   np.testing.assert_array_equal(train_logits(0), train_logits(0))
 
 
+def test_lenet_starts_from_the_values_of_flax_layers():
+  def initial(model):
+    return jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+
+  jax.tree.map(np.testing.assert_array_equal,
+               initial(LeNet(padding='SAME')), initial(_PlainLeNet('SAME', False)))
+
+
 def test_module_names():
-  variables, _ = initialise(LeNet())
-  assert set(variables['params']) == {'conv1', 'conv2', 'dense1', 'logits'}
-  variables, _ = initialise(MLP(3, hidden=(4, 5)))
-  assert set(variables['params']) == {'dense1', 'dense2', 'logits'}
+  assert set(shapes_of(LeNet())['params']) == {'conv1', 'conv2', 'dense1', 'logits'}
+  assert set(shapes_of(MLP(3, hidden=(4, 5)))['params']) == {'dense1', 'dense2', 'logits'}
