@@ -47,7 +47,7 @@ def base() -> ConfigDict:
     config.augment.channel_shift = 0.0  # +- added per channel
     config.augment.random_crop = 0  # pixels of zero padding on each side before a crop of the original size
     config.augment.cutout = 0  # side in pixels of a square that is blanked
-    config.augment.fill = 'edge'  # value outside the picture for geometric changes: 'edge' or a number in [0, 1]
+    config.augment.fill = 'edge'  # value outside the picture for geometric changes: 'edge' or a grey value, '0' to '1'
 
     config.model = ConfigDict({'name': ''})  # name in models/__init__.py and the fields of that module
     config.task = ConfigDict({'name': 'classification', 'label_smoothing': 0.0})

@@ -22,7 +22,7 @@ class ArraySource:
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Returns the examples of int [n] indices, as copies."""
-        return {name: values[indices] for name, values in self.arrays.items()}
+        return {name: values.take(indices, axis=0) for name, values in self.arrays.items()}
 
     def part(self, begin: int, end: int) -> 'ArraySource':
         """Returns examples begin..end-1, as views."""

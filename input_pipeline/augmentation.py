@@ -28,7 +28,7 @@ DEFAULTS = {
     'rotation': 0.0,         # turned by up to this many degrees, either way
     'zoom': 0.0,             # scaled about the centre by a factor in [1 - zoom, 1 + zoom]
     'shear': 0.0,            # slanted sideways by up to this many degrees, either way
-    'fill': 'edge',          # what the four above show outside the image: 'edge' repeats it, or a grey value in [0, 1]
+    'fill': 'edge',          # what the four above show outside the image: 'edge' repeats it, or a grey value in [0, 1], '0'
     'random_crop': 0,        # pixels of zeros added on each side before a crop of the original size
     'invert': 0.0,           # probability of x -> 1 - x
     'contrast': 0.0,         # distance to the channel's mean times a factor in [1 - contrast, 1 + contrast]
@@ -192,6 +192,7 @@ def _checked(config):
         if name not in DEFAULTS:
             raise UserError(f'augmentation has no field {name!r}; {nearest(name, DEFAULTS)}')
         if name == 'fill':
+            value = _number_or_text(value)
             if value != 'edge' and not _is_number_in(value, 1):
                 raise UserError(f"augmentation: fill is {value!r}; it must be 'edge' or a number from 0 to 1")
         elif isinstance(DEFAULTS[name], int):
@@ -202,6 +203,14 @@ def _checked(config):
             raise UserError(f'augmentation: {name} is {value!r}; it must be a number from 0 to {_LARGEST[name]}')
         settings[name] = value
     return settings
+
+
+def _number_or_text(value):
+    """Config fields keep their type, so a grey value may come as text: '0.5'."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def _is_number_in(value, largest):

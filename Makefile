@@ -1,0 +1,18 @@
+PYTHON ?= python3
+VENV := .venv
+ARGS ?=
+
+.PHONY: run test venv
+
+run: venv
+	$(VENV)/bin/python launch.py --config experiments/digits_lenet.py --workdir runs/digits_lenet $(ARGS)
+
+test: venv
+	$(VENV)/bin/python -m pytest -q -n 2 $(ARGS)
+
+venv: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install -q -r requirements.txt
+	touch $@

@@ -1,0 +1,21 @@
+"""Two dense layers of 128 on scikit-learn's digits: the quickest way to see a whole run.
+
+Command:   python launch.py --config experiments/digits_mlp.py
+Measured:
+"""
+
+from experiments.base import base
+
+
+def get_config():
+    config = base()
+    config.total = '40 epochs'
+    config.batch_size = 64
+    config.data.name = 'digits'
+    config.image.size = (8, 8)
+    config.model = {'name': 'mlp', 'hidden': (128, 128), 'dropout': 0.2}
+    config.schedule.name = 'cosine'
+    config.evaluation.every = '5 epochs'
+    config.evaluation.batch_size = 360
+    config.checkpoint.every = '5 epochs'
+    return config

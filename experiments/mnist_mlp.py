@@ -1,0 +1,19 @@
+"""Two dense layers of 512 on MNIST, the first network most courses teach.
+
+Command:   python launch.py --config experiments/mnist_mlp.py --config.data.data_dir=...
+Measured:
+"""
+
+from experiments.base import base
+
+
+def get_config():
+    config = base()
+    config.total = '10 epochs'
+    config.batch_size = 128
+    config.data.name = 'mnist'
+    config.data.train = 'train[:-5000]'
+    config.model = {'name': 'mlp', 'hidden': (512, 512), 'dropout': 0.0}
+    config.schedule.name = 'cosine'
+    config.evaluation.sets.validation.split = 'train[-5000:]'
+    return config
