@@ -16,12 +16,13 @@ COMMANDS = ('train', 'evaluate', 'predict', 'show', 'list')
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0, 2 for a user's mistake, 128 + signal when asked to stop."""
-    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stdout, force=True)
-    for name in ('absl', 'jax', 'orbax', 'tensorflow', 'matplotlib', 'etils'):
-        logging.getLogger(name).setLevel(logging.ERROR)
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] not in (*COMMANDS, '-h', '--help'):
         argv.insert(0, 'train')
+    stream = sys.stderr if argv[0] == 'predict' else sys.stdout  # predictions are data, for a pipe
+    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=stream, force=True)
+    for name in ('absl', 'jax', 'orbax', 'tensorflow', 'matplotlib', 'etils'):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         return run(argv)
     except UserError as error:
@@ -37,10 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         if not several_processes():
             raise
         if is_lost_peer(error):
-            print('error: lost another process of this run; the same command goes on from the last checkpoint',
-                  file=sys.stderr, flush=True)
-        else:
-            traceback.print_exc()
+            os._exit(1)  # without goodbye: the last words say what happened
+        traceback.print_exc()
         return leave_together(1)
 
 
@@ -138,6 +137,7 @@ def leave_together(code: int) -> int:
     """Returns the exit code; one of several processes ends at once instead, since waiting for the others would hang."""
     if several_processes():
         sys.stdout.flush()
+        process.goodbye()
         os._exit(code)
     return code
 

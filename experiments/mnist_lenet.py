@@ -65,3 +65,14 @@ def augmented():
     config.schedule.warmup = '1 epochs'
     config.ema_decay = 0.999
     return config
+
+
+def drawn():
+    """For digits from outside MNIST, on paper or screen: also inverted, brighter, darker and of less contrast."""
+    config = augmented()
+    config.total = '20 epochs'
+    config.augment.invert = 0.5
+    config.augment.contrast = 0.8
+    config.augment.brightness = 0.3
+    config.augment.fill = 'edge'
+    return config

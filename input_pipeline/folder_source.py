@@ -59,7 +59,10 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) ->
         raise UserError(f"config.data.name = {data['name']!r} is not a folder")
     if (root / split).is_dir():
         return FolderSource(root / split, image['size'], image['channels'])
-    if (root / 'train').is_dir() or split != 'train':
-        folders = [p.name for p in root.iterdir() if p.is_dir()] if (root / 'train').is_dir() else ['train']
+    if (root / 'train').is_dir():
+        folders = [p.name for p in root.iterdir() if p.is_dir()]
         raise UserError(f'{root} has no split {split!r}; {nearest(split, folders)}')
+    if split != 'train':
+        raise UserError(f"{root} has no folder {split}: all of it is 'train'; take parts of that instead of {split!r}, "
+                        "such as --config.data.train='train[:80%]' --config.evaluation.sets.test.split='train[80%:]'")
     return FolderSource(root, image['size'], image['channels'])

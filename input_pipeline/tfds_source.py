@@ -104,11 +104,16 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) ->
     Raises:
       UserError: it is not prepared, with where it was looked for and how to get it.
     """
+    if not data['name']:
+        raise UserError("config.data.name is empty: give the tfds name of a data set, such as 'mnist'")
     data_dir = Path(data['data_dir'] or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
     folder = find_prepared(data_dir.absolute(), data['name'])
     if folder is None:
         prepare(data_dir.absolute(), data['name'], download=data['download'])
         folder = find_prepared(data_dir.absolute(), data['name'])
+    if folder is None:
+        raise UserError(f"config.data.name = {data['name']!r} leaves open which configuration of it is meant; prepared "
+                        f"in {data_dir}: {', '.join(_configurations(data_dir, data['name']))}")
     return TfdsSource(folder, split, image['size'], image['channels'])
 
 
@@ -119,6 +124,10 @@ def find_prepared(data_dir: Path, name: str) -> Path | None:
     if version:
         found = [p for p in found if p.name == version]
     return max(found, key=lambda p: [int(n) for n in p.name.split('.')], default=None)
+
+
+def _configurations(data_dir: Path, name: str) -> list[str]:
+    return sorted(str(p.parent.parent.relative_to(data_dir)) for p in (data_dir / name).glob('*/*/dataset_info.json'))
 
 
 def prepare(data_dir: Path, name: str, *, download: bool) -> None:

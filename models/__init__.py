@@ -39,10 +39,19 @@ def build(config: Any, *, precision: str = 'float32', axis_name: str | None = No
     if precision not in _PRECISIONS:
         raise UserError(f'config.precision = {precision!r}; {nearest(precision, list(_PRECISIONS))}')
     module = MODELS[name]
-    known = {field.name for field in dataclasses.fields(module)} - {'parent', 'name'}
+    known = {field.name: field.default for field in dataclasses.fields(module)
+             if field.name not in ('parent', 'name')}
     given = {key: value for key, value in dict(config).items() if key != 'name'}
-    for key in given:
+    for key, value in given.items():
         if key not in known:
             raise UserError(f'config.model.{key}: {name} has no such field; {nearest(key, list(known))}')
+        kinds = {int: int, float: (float, int), str: str, tuple: tuple}.get(type(known[key]), object)
+        if not isinstance(value, kinds):
+            raise UserError(f'config.model.{key} = {value!r}: for {name} it is like its default, {known[key]!r}')
     decided = dict(facts, dtype=_PRECISIONS[precision], axis_name=axis_name)
+    lacking = [key for key, default in known.items()
+               if default is dataclasses.MISSING and key not in given and key not in decided]
+    if lacking:
+        raise UserError(f'config.model.name = {name!r} needs {", ".join(lacking)}, which this task and its data do not '
+                        'decide: set it in config.model, or choose another task')
     return module(**{key: value for key, value in decided.items() if key in known}, **given)

@@ -1,7 +1,6 @@
 """Layers whose linen counterparts are slow on CPUs or depend on the number of devices.
 
-All take channels-last arrays. Pooling and convolution differ from `flax.linen` in speed alone:
-benchmarks/ has the measurements.
+All take channels-last arrays. Pooling and convolution differ from `flax.linen` in speed alone.
 """
 
 import functools

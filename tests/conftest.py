@@ -1,7 +1,10 @@
 """Tests need no network, no GPU and no file outside the repository. Devices are eight virtual CPU devices."""
 
+import contextlib
+import logging
 import os
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -37,3 +40,53 @@ def run_launch():
         return subprocess.run([sys.executable, str(ROOT / 'launch.py'), *map(str, args)], capture_output=True,
                               text=True, timeout=timeout, cwd=ROOT, env={**os.environ, **(env or {})}, **kwargs)
     return run
+
+
+@pytest.fixture
+def call_launch(capsys):
+    """Returns call(*args) -> an object with code, out and err: launch.py in this process."""
+    import launch
+
+    def call(*args):
+        capsys.readouterr()
+        with _own_logging():
+            code = launch.main([str(arg) for arg in args])
+        out, err = capsys.readouterr()
+        return types.SimpleNamespace(code=code, out=out, err=err)
+    return call
+
+
+@pytest.fixture(scope='session')
+def trained_run(tmp_path_factory) -> Path:
+    """The workdir of a finished run of tests/tiny.py, 48 steps long. Tests only read it."""
+    import launch
+    workdir = tmp_path_factory.mktemp('trained') / 'run'
+    with _own_logging():
+        assert launch.main(['--config', str(ROOT / 'tests' / 'tiny.py'), '--workdir', str(workdir),
+                            '--config.total=48 steps', '--config.optimizer.learning_rate=0.01']) == 0
+    return workdir
+
+
+@pytest.fixture(scope='session')
+def digit_files(tmp_path_factory) -> Path:
+    """A folder with the first eight test digits as 0.png ... 7.png. Tests only read it."""
+    import numpy as np
+    from PIL import Image
+    from input_pipeline import sources
+    from tests.tiny import tiny_config
+    folder = tmp_path_factory.mktemp('digits')
+    config = tiny_config()
+    for i, picture in enumerate(sources.open_split(config.data, config.image, 'test').read(np.arange(8))['image']):
+        Image.fromarray(picture[..., 0]).save(folder / f'{i}.png')
+    return folder
+
+
+@contextlib.contextmanager
+def _own_logging():
+    """main() hangs the root logger on stdout, which pytest captures and closes."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:], root.level = handlers, level

@@ -19,13 +19,12 @@ import os
 import shutil
 import zlib
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Callable, Iterable, Mapping
 
 import flax
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
 from training.errors import UserError
 
@@ -110,30 +109,43 @@ class Checkpoints:
         self.folder = self.workdir / FOLDER
         self.writable = writable
         self._sign = 1.0 if best_mode == 'max' else -1.0
+        self._scores: dict[int, float] = {}
         self._lock = None
         self._pending = None
         if writable:
             self._lock = _take_lock(self.workdir)
-            _make_folder(self.folder)
-            shutil.rmtree(self.folder / '.trash', ignore_errors=True)
         elif not self.folder.is_dir():
             raise UserError(f'no checkpoints in {workdir}: train there first, or name another --workdir')
-        self._manager = ocp.CheckpointManager(self.folder, options=self._options(keep), item_handlers=_handlers())
+        try:
+            if writable:
+                _make_folder(self.folder)
+                shutil.rmtree(self.folder / '.trash', ignore_errors=True)
+            self._manager = ocp.CheckpointManager(self.folder, options=self._options(keep), item_handlers=_handlers())
+        except BaseException:
+            self._release_lock()
+            raise
 
     def _options(self, keep: int) -> ocp.CheckpointManagerOptions:
-        common = dict(create=False, multiprocessing_options=_alone(), best_fn=self._score, best_mode='max')
+        common = dict(create=False, multiprocessing_options=_alone())
         if not self.writable:
             return ocp.CheckpointManagerOptions(read_only=True, **common)
-        policy = checkpoint_managers.AnyPreservationPolicy([
-            checkpoint_managers.LatestN(max(1, keep)),
-            checkpoint_managers.BestN(get_metric_fn=self._score, n=1)])
         # With todelete_subdir an old step leaves the list by a rename; a kill cannot leave it listed and half deleted.
-        return ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True,
-                                            todelete_subdir='.trash', **common)
+        return ocp.CheckpointManagerOptions(preservation_policy=_LatestAndBest(keep, self._best),
+                                            cleanup_tmp_directories=True, todelete_subdir='.trash', **common)
 
-    def _score(self, metrics: Mapping[str, Any]) -> float:
-        value = finite_or_none((metrics or {}).get('best'))
-        return -math.inf if value is None else self._sign * value
+    def _score(self, step: int) -> float:
+        """How good a step is, the higher the better; from its sealed meta data, so that damage cannot rank it."""
+        if step not in self._scores:
+            try:
+                score = self._read_meta(step).get('score')
+            except CorruptError:
+                score = None
+            self._scores[step] = -math.inf if score is None else score
+        return self._scores[step]
+
+    def _best(self, steps: Iterable[int]) -> int | None:
+        ranked = [step for step in sorted(steps) if self._score(step) > -math.inf]
+        return max(ranked, key=self._score, default=None)  # the first of equals
 
     def __enter__(self) -> 'Checkpoints':
         return self
@@ -154,9 +166,12 @@ class Checkpoints:
                 self._manager.close()
             except Exception:  # what failed was reported by wait()
                 pass
-            if self._lock is not None:
-                os.close(self._lock)
-                self._lock = None
+            self._release_lock()
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def steps(self) -> list[int]:
         """Returns the saved steps in ascending order."""
@@ -164,9 +179,7 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """Returns the step with the best finite metric, or None if no step has one."""
-        scores = {step: self._score(self._manager.metrics(step)) for step in self.steps()}
-        finite = {step: score for step, score in scores.items() if math.isfinite(score)}
-        return max(finite, key=finite.get) if finite else None
+        return self._best(self.steps())
 
     def save(self, step: int, variables: Any, training: Any, meta: Mapping[str, Any], *,
              best: float | None = None, replace: bool = False) -> None:
@@ -187,7 +200,9 @@ class Checkpoints:
         for path, value in (pair for arrays in items.values() for pair in arrays.items()):
             if np.issubdtype(value.dtype, np.inexact) and not np.all(np.isfinite(value)):
                 raise NonFiniteError(path)
-        meta = dict(meta, step=step, checksums={name: _checksums(arrays) for name, arrays in items.items()})
+        best = finite_or_none(best)
+        meta = dict(meta, step=step, score=None if best is None else self._sign * best,
+                    checksums={name: _checksums(arrays) for name, arrays in items.items()})
         args = {name: ocp.args.PyTreeSave(flax.traverse_util.unflatten_dict(arrays, sep='/'))
                 for name, arrays in items.items()}
         args['meta'] = ocp.args.JsonSave(_seal(meta))
@@ -195,8 +210,9 @@ class Checkpoints:
         try:
             if replace and step in self.steps():
                 self._manager.delete(step)
-            saved = self._manager.save(step, args=ocp.args.Composite(**args), force=True,
-                                       metrics={'best': finite_or_none(best)})
+            self._best(self.steps())  # reads the scores now: Orbax asks for them in the middle of its save
+            self._scores[step] = -math.inf if best is None else self._sign * best
+            saved = self._manager.save(step, args=ocp.args.Composite(**args), force=True)
         except Exception as error:
             raise self._write_error(step, error) from error
         if not saved:
@@ -212,6 +228,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._write_error(step, error) from error
+        shutil.rmtree(self.folder / '.trash', ignore_errors=True)  # Orbax only fills it
 
     def _write_error(self, step: int, error: Exception) -> UserError:
         text = str(error)
@@ -247,22 +264,24 @@ class Checkpoints:
                 return self._read(step, items)
             except CorruptError as error:
                 raise UserError(f'step {step} in {self.folder} is damaged ({error}); there are: {steps}') from error
-        first_error = None
+        damaged = {}
         for step in reversed(steps):
             try:
-                return self._read(step, items)
+                checkpoint = self._read(step, items)
             except CorruptError as error:
-                first_error = first_error or error
+                damaged[step] = error
                 logging.warning('CHECKPOINT DAMAGED: step %d in %s: %s. Trying the next older step.',
                                 step, self.folder, error)
-                if self.writable:
-                    self._set_aside(step)
-        raise UserError(f'every step in {self.folder} is damaged; the newest: {first_error}')
+                continue
+            if self.writable:
+                self._set_aside(damaged)
+            return checkpoint
+        # Where no step can be read all of them stay, else the same command would begin from scratch the next time.
+        raise UserError(f'every step in {self.folder} is damaged; the newest: {damaged[steps[-1]]}')
 
     def _read(self, step: int, items: tuple[str, ...]) -> Checkpoint:
         try:
-            restored = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-            meta = _unseal(restored['meta'])
+            meta = self._read_meta(step)
             metadata = self._manager.item_metadata(step)
             args = {}
             for name in items:
@@ -284,11 +303,34 @@ class Checkpoints:
             arrays.update(flat)
         return Checkpoint(step, arrays, meta)
 
-    def _set_aside(self, step: int) -> None:
-        target = self.folder / f'damaged-{step}'
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(self.folder / str(step), target)
+    def _read_meta(self, step: int) -> dict[str, Any]:
+        try:
+            restored = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
+            return _unseal(restored['meta'])
+        except CorruptError:
+            raise
+        except Exception as error:
+            raise CorruptError(f'{type(error).__name__}: {" ".join(str(error).split())[:160]}') from error
+
+    def _set_aside(self, steps: Iterable[int]) -> None:
+        for step in steps:
+            target = self.folder / f'damaged-{step}'
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(self.folder / str(step), target)
         self._manager.reload()
+
+
+class _LatestAndBest:
+    """Orbax's policy of which steps stay: the latest few and the best one."""
+
+    def __init__(self, keep: int, best: Callable[[Iterable[int]], int | None]):
+        self._keep, self._best = max(1, keep), best
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        stay = {*sorted(steps)[-self._keep:], self._best(steps)}
+        return [step in stay for step in steps]
 
 
 def _handlers() -> dict[str, Any]:

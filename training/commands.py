@@ -36,17 +36,22 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     evaluations = components.Evaluations(config, parallel, task, meta, names)
     variables = parallel.replicate(prediction.variables_of(checkpoint.arrays))
     metrics: dict[str, float] = {}
+    pictures: dict[str, dict[str, Any]] = {}
     for name in names:
         found = evaluation.evaluate(evaluations, name, variables)
         metrics |= evaluation.scalars(name, found)
-        if parallel.is_writer:
-            report.write_pictures(workdir, f'evaluation_{name}', task.pictures(found))
+        pictures[f'evaluation_{name}'] = task.pictures(found)
     if parallel.is_writer:
-        write_json(workdir / 'evaluation.json', {'experiment': config.experiment, 'step': checkpoint.step,
-                                                 'metrics': metrics})
         logging.info('%s, step %s', config.experiment, f'{checkpoint.step:,}')
         for name, value in metrics.items():
             logging.info('  %-28s %s', name, report.format_metric(name, value))
+        try:
+            for name, figures in pictures.items():
+                report.write_pictures(workdir, name, figures)
+            write_json(workdir / 'evaluation.json', {'experiment': config.experiment, 'step': checkpoint.step,
+                                                     'metrics': metrics})
+        except OSError as error:  # somebody else's run may be scored too
+            logging.warning('evaluation.json is not written to %s: %s', workdir, error.strerror)
     return 0
 
 

@@ -60,7 +60,11 @@ class Training:
     def example(self) -> tuple:
         """Returns the model's inputs for one example."""
         batch = preprocessing.build(self.config.image)(self.source.read(np.zeros(1, np.int64)), None)
-        return self.task.inputs(batch)
+        try:
+            return self.task.inputs(batch)
+        except KeyError as error:
+            raise UserError(f'config.task.name = {self.config.task.name!r} needs {error} in the examples; '
+                            f'they have: {", ".join(batch)}') from error
 
     def initial_state(self) -> TrainState:
         """Returns the state of step 0, on the default device."""
@@ -90,6 +94,7 @@ def build_training(config: ConfigDict) -> Training:
     if config.batch_size % (parallel.count * max(1, accumulate)):
         raise UserError(f'config.batch_size = {config.batch_size} cannot be split into {accumulate} micro-batches '
                         f'on {parallel.count} device(s)')
+    prepare = preprocessing.build(config.image, config.augment)
     source = sources.open_split(config.data, config.image, config.data.train)
     meta = dict(source.meta)
     task = tasks.build(config.task, meta)
@@ -103,7 +108,6 @@ def build_training(config: ConfigDict) -> Training:
         raise UserError('config.total is 0: there is nothing to train')
     schedule = build_schedule(config.schedule, config.optimizer.learning_rate, total, to_steps)
     optimizer = Optimizer(config.optimizer, schedule)
-    prepare = preprocessing.build(config.image, config.augment)
     batches = TrainBatches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size))
 
     traces = [0]
@@ -143,6 +147,8 @@ class Evaluations:
         self.batch_size = config.evaluation.batch_size
         # Padding is masked, so any size can be rounded up to what the devices share evenly.
         self.batch_size = -(-max(1, self.batch_size) // parallel.count) * parallel.count
+        step = make_eval_step(build_model(config, task, axis_name=AXIS), task, preprocessing.build(config.image))
+        self.step = parallel.compile(step, donate=False)
         self._sources = {}
         for name in names:
             if name not in config.evaluation.sets:
@@ -152,8 +158,6 @@ class Evaluations:
             source = sources.open_split(config.data, config.image, chosen.split, invert=chosen.invert)
             _check_same_classes(name, source.meta, meta)
             self._sources[name] = source
-        step = make_eval_step(build_model(config, task, axis_name=AXIS), task, preprocessing.build(config.image))
-        self.step = parallel.compile(step, donate=False)
 
     def batches(self, name: str) -> tuple[Any, EvalBatches]:
         """Returns a set's source and its batches."""
@@ -165,8 +169,16 @@ def _check_same_classes(name: str, found: dict[str, Any], trained: dict[str, Any
     if found.get('class_names') == trained.get('class_names'):
         return
     ours, theirs = trained.get('class_names') or [], found.get('class_names') or []
-    raise UserError(f'evaluation set {name!r} has {len(theirs)} classes ({", ".join(theirs[:5])}...), the model was '
-                    f'trained on {len(ours)} ({", ".join(ours[:5])}...)')
+    if len(ours) == len(theirs):
+        first = next(i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b)
+        raise UserError(f'class {first} of evaluation set {name!r} is {theirs[first]!r}, the model was trained with '
+                        f'{ours[first]!r} there')
+    raise UserError(f'evaluation set {name!r} has {len(theirs)} classes ({_some(theirs)}), the model was trained on '
+                    f'{len(ours)} ({_some(ours)})')
+
+
+def _some(names: list[str]) -> str:
+    return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
 
 
 def _check(config: ConfigDict) -> None:
@@ -176,9 +188,9 @@ def _check(config: ConfigDict) -> None:
         raise UserError(f'config.ema_decay = {config.ema_decay}: it must be in [0, 1)')
     if config.checkpoint.best_mode not in ('max', 'min'):
         raise UserError(f"config.checkpoint.best_mode = {config.checkpoint.best_mode!r}: it is 'max' or 'min'")
-    height, width = config.image.size if len(config.image.size) == 2 else (0, 0)
-    if min(height, width) < 1:
-        raise UserError(f'config.image.size = {tuple(config.image.size)}: it is (height, width) in pixels')
+    size = tuple(config.image.size)
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise UserError(f'config.image.size = {size}: it is (height, width) in pixels')
     known = set(config.evaluation.sets)
     for name in (*config.evaluation.periodic, *config.evaluation.final):
         if name not in known:

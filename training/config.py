@@ -16,7 +16,7 @@ from training.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / 'experiments'
-_DURATION = re.compile(r'[0-9.e_]+ *(steps?|epochs?|examples?)')
+_DURATION = re.compile(r'([0-9.e_]+ *(steps?|epochs?|examples?))?')  # '' is one that is switched off
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
@@ -112,7 +112,7 @@ def apply_override(config: ConfigDict, override: str) -> None:
             parent = child
     if name not in parent:
         base, _, unit = name.rpartition('_')
-        if unit in ('steps', 'epochs', 'examples') and _DURATION.fullmatch(str(parent.get(base))):
+        if unit in ('steps', 'epochs', 'examples') and base in parent and _DURATION.fullmatch(str(parent.get(base))):
             name, text = base, f'{text} {unit}'
         else:
             raise _unknown(key, config)
@@ -134,7 +134,9 @@ def _paths(config: ConfigDict, prefix: str = '') -> list[str]:
 def _convert(key: str, text: str, current: Any, kind: type) -> Any:
     if isinstance(current, ConfigDict):
         raise UserError(f'config.{key} is a section, not a value; its fields: {", ".join(current)}')
-    if kind is str:
+    if current is None and text == 'None':
+        return None
+    if kind in (str, type(None)):  # after a trip through JSON an empty text field is a plain None
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"' else text
     try:
         value = ast.literal_eval(text)
@@ -146,9 +148,7 @@ def _convert(key: str, text: str, current: Any, kind: type) -> Any:
         value = _tuples(value) if isinstance(value, (list, tuple)) else value
         if isinstance(value, str) or not isinstance(value, tuple):
             value = (value,)
-    if value is None and current is None:
-        return None
-    if type(value) is not kind and kind is not type(None):
+    if type(value) is not kind:
         raise UserError(f'config.{key} takes {_article(kind)}, such as {current!r}; {text!r} is not one')
     return value
 

@@ -25,7 +25,7 @@ def to_steps(duration: str, *, batch_size: int, num_examples: int, field: str) -
                         f"'{duration} epochs' or '{duration} examples'")
     if not duration.strip():
         return 0
-    match = re.fullmatch(r'\s*([0-9][0-9_]*\.?[0-9]*(?:e[0-9]+)?)\s*([a-z]*)\s*', duration)
+    match = re.fullmatch(r'\s*([0-9]+(?:_[0-9]+)*\.?[0-9]*(?:e[0-9]{1,2})?)\s*([a-z]*)\s*', duration)
     unit = match.group(2) if match else ''
     if unit and not unit.endswith('s'):
         unit += 's'

@@ -42,15 +42,16 @@ def train(config: ConfigDict, workdir: Path) -> int:
     evaluations = components.Evaluations(config, training.parallel, training.task, training.meta, names)
     logging.info('%s: %s steps of %d on %s; %s training examples', config.experiment, f'{training.total:,}',
                  config.batch_size, training.parallel, f'{len(training.source):,}')
+    state = training.initial_state()  # before anything is written: it raises whatever in the config does not fit
     with StopRequest() as stop, Outputs(config, training.parallel, workdir) as outputs:
-        state, resumed = start(training, outputs, workdir)
+        state, resumed = start(training, state, outputs, workdir)
         return run(training, evaluations, state, resumed, stop, outputs, workdir)
 
 
-def start(training: components.Training, outputs: Outputs, workdir: Path) -> tuple[TrainState, dict[str, Any]]:
+def start(training: components.Training, state: TrainState, outputs: Outputs,
+          workdir: Path) -> tuple[TrainState, dict[str, Any]]:
     """Returns the state to begin with, on the devices, and the meta data of the checkpoint it came from, or {}."""
     config, parallel = training.config, training.parallel
-    state = training.initial_state()
     if parallel.is_writer:
         logging.info('%s', training.parameter_table(state))
     checkpoint = outputs.restore()
@@ -81,6 +82,9 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
     profiler = Profiler(config.profile.start_step, config.profile.steps, workdir / 'profile')
     unlogged = 0  # the end of a window whose log line waits for the next step to be under way
 
+    def examples_per_second() -> float:
+        return progress.examples_per_second or resumed.get('examples_per_second', 0.0)
+
     def due(step: int, every: int) -> bool:
         return bool(every) and (step % every == 0 or step == total)
 
@@ -97,11 +101,11 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         row = {}
         for name in names:
             found = evaluate(evaluations, name, variables, stop)
-            outputs.pictures(step, name, task, found)
+            outputs.pictures(step, name, task, found, last=step == total)
             row |= scalars(name, found)
         if row:
             metrics.update(row)
-            outputs.scalars(step, row)
+            outputs.scalars(step, row, {'wall_seconds': progress.wall_seconds})
             logging.info('evaluation at step %s: %s', f'{step:,}', report.metric_line(row))
 
     def save(step: int, *, boundary_done: bool) -> None:
@@ -110,10 +114,14 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
             log(unlogged)
             unlogged = 0
         window.fetch(step)  # so that a step that is saved is known to be finite
-        best = metrics.get(config.checkpoint.best_metric)
+        # A step saved only because the run was asked to stop does not rank: without the stop it would not exist.
+        saving = due(step, training.save_every) or step == total
+        ranks = boundary_done and saving and due(step, training.evaluate_every)
+        best = metrics.get(config.checkpoint.best_metric) if ranks else None
         meta = {'config': config_lib.to_dict(config), 'data': training.meta, 'metrics': metrics,
-                'window': window.sums, 'boundary_done': boundary_done, 'wall_seconds': progress.wall_seconds}
-        outputs.save(step, state, meta, best if boundary_done and due(step, training.evaluate_every) else None)
+                'window': window.sums, 'boundary_done': boundary_done, 'wall_seconds': progress.wall_seconds,
+                'examples_per_second': examples_per_second()}
+        outputs.save(step, state, meta, best)
 
     def boundary(step: int) -> None:
         """What happens between two steps, in this order: log, evaluate, save."""
@@ -143,6 +151,9 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         everys = (training.log_every, training.evaluate_every, training.save_every)
         return min(total, *((step // every + 1) * every for every in everys if every))
 
+    if step >= total and resumed.get('boundary_done') and outputs.is_finished(step):
+        logging.info('this run is finished: train on with a longer --config.total, or begin again in another --workdir')
+        return 0
     outputs.open(step, redo_evaluation=not resumed.get('boundary_done', True))
     boundary_done = resumed.get('boundary_done', True)
     try:
@@ -177,6 +188,5 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
                         f'the last good checkpoint is {outputs.last_saved()}') from error
     finally:
         profiler.close()
-    outputs.finish(metrics, step=step, wall_seconds=progress.wall_seconds,
-                   examples_per_second=progress.examples_per_second)
+    outputs.finish(metrics, step=step, wall_seconds=progress.wall_seconds, examples_per_second=examples_per_second())
     return 0

@@ -131,15 +131,21 @@ def _check(config: ConfigDict) -> None:
             raise UserError(f'config.optimizer.{field} = {config[field]}: it must not be negative')
     if config.accumulate < 1:
         raise UserError(f'config.optimizer.accumulate = {config.accumulate}: it must be at least 1')
-    for pattern in (*config.freeze, *config.weight_decay_on, *(p for p, _ in config.learning_rate_scales)):
-        compile_pattern(pattern, 'optimizer')
+    for pair in config.learning_rate_scales:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], (int, float))):
+            raise UserError(f'config.optimizer.learning_rate_scales: {pair!r} is not a (regex, factor) pair')
+    scaled = tuple(pattern for pattern, _ in config.learning_rate_scales)
+    for field, patterns in (('freeze', config.freeze), ('weight_decay_on', config.weight_decay_on),
+                            ('learning_rate_scales', scaled)):
+        for pattern in patterns:
+            compile_pattern(pattern, f'optimizer.{field}')
 
 
 def compile_pattern(pattern: str, field: str) -> re.Pattern:
     """Compiles a regex of the config; raises UserError naming it if it is none."""
     try:
         return re.compile(pattern)
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise UserError(f'config.{field}: {pattern!r} is not a regular expression: {error}') from error
 
 

@@ -1,16 +1,21 @@
 """Everything a training run writes. Process 0 writes; in the others the same calls do nothing."""
 
+import contextlib
 import logging
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 from ml_collections import ConfigDict
 
 from training import report, snapshot
 from training.checkpoints import Checkpoint, Checkpoints
+from training.errors import UserError
 from training.parallel import Parallel
 from training.state import TrainState
 from training.writers import MetricWriters
+
+_PICTURE_SECONDS = 60  # between two drawings of the same evaluation set
 
 
 class Outputs:
@@ -28,6 +33,7 @@ class Outputs:
     def __init__(self, config: ConfigDict, parallel: Parallel, workdir: Path):
         self._config, self._workdir = config, workdir
         self._metrics: MetricWriters | None = None
+        self._drawn = dict.fromkeys(config.evaluation.periodic, time.monotonic())  # set -> when it was last drawn
         self._checkpoints = None
         if parallel.is_writer:
             self._checkpoints = Checkpoints(workdir, writable=True, keep=config.checkpoint.keep,
@@ -41,7 +47,11 @@ class Outputs:
             return
         try:
             if self._metrics:
-                self._metrics.close()
+                with self._writing():
+                    self._metrics.close()
+        except UserError:
+            if exc is None:
+                raise  # otherwise the first error is the one to show
         finally:
             self._checkpoints.__exit__(exc_type, exc, traceback)
 
@@ -53,21 +63,29 @@ class Outputs:
         """Writes the snapshot and opens the metrics, forgetting rows of steps that will be done again."""
         if self._checkpoints is None:
             return
-        changed = snapshot.write(self._workdir, self._config)
+        with self._writing():
+            changed = snapshot.write(self._workdir, self._config)
+            self._metrics = MetricWriters(self._workdir, resumed_step=step, redo_evaluation=redo_evaluation,
+                                          tensorboard=self._config.tensorboard)
         if changed and step:
             logging.warning('the config differs from the one this run began with:\n  %s', '\n  '.join(changed))
-        self._metrics = MetricWriters(self._workdir, resumed_step=step, redo_evaluation=redo_evaluation,
-                                      tensorboard=self._config.tensorboard)
 
     def scalars(self, step: int, values: dict[str, float], timings: dict[str, float] | None = None) -> None:
         """Writes a row of metrics."""
         if self._metrics:
-            self._metrics.scalars(step, values, timings)
+            with self._writing():
+                self._metrics.scalars(step, values, timings)
 
-    def pictures(self, step: int, name: str, task: Any, metrics: dict[str, Any]) -> None:
-        """Draws what the task shows of an evaluation: <workdir>/<set>_<picture>.png, and TensorBoard images."""
-        if self._metrics:
-            self._metrics.images(step, report.write_pictures(self._workdir, name, task.pictures(metrics)))
+    def pictures(self, step: int, name: str, task: Any, metrics: dict[str, Any], *, last: bool) -> None:
+        """Draws what the task shows of an evaluation: <workdir>/<set>_<picture>.png, and TensorBoard images.
+
+        Drawing takes a third of a second, so this is done for the last evaluation and otherwise now and then.
+        """
+        now = time.monotonic()
+        if self._metrics and (last or now - self._drawn.get(name, now) > _PICTURE_SECONDS):
+            self._drawn[name] = now
+            with self._writing():
+                self._metrics.images(step, report.write_pictures(self._workdir, name, task.pictures(metrics)))
 
     def save(self, step: int, state: TrainState, meta: dict[str, Any], best: float | None) -> None:
         """Starts saving a checkpoint."""
@@ -79,6 +97,10 @@ class Outputs:
         steps = self._checkpoints.steps() if self._checkpoints else []
         return f'step {steps[-1]:,} in {self._workdir}' if steps else 'none: there was not one yet'
 
+    def is_finished(self, step: int) -> bool:
+        """Whether the result of this step is written; then prints it."""
+        return self._checkpoints is not None and report.print_result(self._workdir, step)
+
     def finish(self, metrics: dict[str, float], **facts: Any) -> None:
         """Waits for the last save, writes result.json and the learning curves, and prints the result table."""
         if self._checkpoints is None:
@@ -87,4 +109,14 @@ class Outputs:
         best = None
         if self._config.checkpoint.best_metric and (step := self._checkpoints.best_step()) is not None:
             best = {'step': step, 'metric': self._config.checkpoint.best_metric}
-        report.write_result(self._workdir, self._config, metrics, best=best, **facts)
+        with self._writing():
+            report.write_result(self._workdir, self._config, metrics, best=best, **facts)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turns a full disk and its like into the user's error."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f'cannot write to {error.filename or self._workdir}: {error.strerror}; finished checkpoints '
+                            'are intact') from error

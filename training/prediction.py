@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-import logging
+import sys
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -93,7 +93,11 @@ def predict_files(workdir: Path, inputs: Sequence[str], *, step: str | int = 'be
     Returns:
       Exit code: 2 if some pictures could not be read (all others are predicted and written all the same), else 0.
     """
+    if top_k < 1:
+        raise UserError(f'--top_k {top_k}: it must be at least 1')
     predictor = Predictor(workdir, step)
+    if predictor.config.data.source == 'arrays':
+        raise UserError(f'{predictor.config.experiment} in {workdir} was trained on numbers: it cannot look at pictures')
     size, channels = tuple(predictor.config.image.size), predictor.config.image.channels
     files, unreadable = [], []
     for text in inputs:
@@ -115,18 +119,18 @@ def predict_files(workdir: Path, inputs: Sequence[str], *, step: str | int = 'be
         stacked = np.stack(pictures)
         predictions = predictor(255 - stacked if invert else stacked, top_k)
         rows = [{'file': str(file), **prediction} for file, prediction in zip(read, predictions)]
-    if output is not None:
+    if output is not None and rows:
         form = {'.csv': 'csv', '.json': 'json'}.get(output.suffix, form)
         try:
             output.parent.mkdir(parents=True, exist_ok=True)
             output.write_text(format_predictions(rows, form))
         except OSError as error:
             raise UserError(f'cannot write {output}: {error.strerror}') from error
-        logging.info('%d prediction(s) of step %s written to %s', len(rows), f'{predictor.step:,}', output)
-    else:
+        print(f'{len(rows)} prediction(s) of step {predictor.step:,} written to {output}')
+    elif rows:
         print(format_predictions(rows, form), end='')
     for line in unreadable:
-        logging.error('error: %s', line)
+        print(f'error: {line}', file=sys.stderr)
     return 2 if unreadable else 0
 
 

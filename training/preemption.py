@@ -41,6 +41,8 @@ class StopRequest:
             raise KeyboardInterrupt  # a second Ctrl-C does not wait
         self._flag = True
         self.exit_code = 128 + number
+        if self._several:
+            signal.raise_signal(signal.SIGTERM)  # so that JAX tells the others
 
     def __call__(self) -> bool:
         """Returns the flag. With several processes all must call this equally often, and all get the same answer."""

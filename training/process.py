@@ -1,12 +1,16 @@
 """What must happen in a process before JAX and TensorFlow wake up: devices, caches, the cluster."""
 
+import atexit
 import os
+import subprocess
 from pathlib import Path
 
 from training.errors import UserError
 
 # A host that loses a peer waits this long before it gives up, and as long at the end for the slowest.
 PEER_TIMEOUT_SECONDS = 30
+
+_last_words: subprocess.Popen | None = None
 
 
 def cache_folder() -> Path:
@@ -33,12 +37,36 @@ def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int =
     if cpu_devices:
         # With fewer threads than this, collectives of virtual devices wait for each other for ever.
         os.environ['NPROC'] = str(max(4, 4 * cpu_devices))
+    if num_processes > 1 or _cluster_size() > 1:
+        _prepare_last_words()
     import jax
     if cpu_devices:
         jax.config.update('jax_platforms', 'cpu')
         jax.config.update('jax_num_cpu_devices', cpu_devices)
     _use_compilation_cache(jax)
     _join_cluster(jax, coordinator, num_processes, process_id)
+
+
+def _prepare_last_words() -> None:
+    """Has a shell print one line should this process end without `goodbye`.
+
+    JAX's C++ threads abort a process whose peer is lost, and no Python code can catch that. The shell reads from a pipe
+    that the kernel closes when this process is gone. Call it before importing JAX: JAX, too, waits for peers at exit.
+    """
+    global _last_words
+    words = ('error: lost another process of this run, or was killed; '
+             'the same command, started in all of them, goes on from the last checkpoint')
+    _last_words = subprocess.Popen(['/bin/sh', '-c', 'trap "" TERM INT; read _ || echo "$0" >&2', words],
+                                   stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    atexit.register(goodbye)
+
+
+def goodbye() -> None:
+    """Says that this process ends by its own decision and needs no last words."""
+    global _last_words
+    if _last_words is not None:
+        _last_words.communicate(b'\n')
+        _last_words = None
 
 
 def _use_compilation_cache(jax) -> None:
@@ -58,7 +86,11 @@ def _join_cluster(jax, coordinator: str, num_processes: int, process_id: int) ->
     if all(by_hand):
         if process_id >= num_processes:
             raise UserError(f'--process_id {process_id} must be below --num_processes {num_processes}')
-        jax.distributed.initialize(coordinator, num_processes, process_id, **timeouts)
+        try:
+            jax.distributed.initialize(coordinator, num_processes, process_id, **timeouts)
+        except RuntimeError as error:
+            raise UserError(f'cannot join the other processes at --coordinator {coordinator}: '
+                            f'{" ".join(str(error).split())[:200]}') from error
     elif any(by_hand):
         raise UserError('--coordinator, --num_processes and --process_id go together: give all three')
     elif _cluster_size() > 1:

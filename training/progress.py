@@ -66,7 +66,7 @@ class Progress:
         self._window_paused, self._window_wait = self._paused, self.waited
         done = max(1, step - self._start)
         return {'steps_per_second': steps / seconds, 'examples_per_second': steps * self._batch_size / seconds,
-                'data_wait_share': waited / seconds,
+                'data_wait_share': waited / seconds, 'wall_seconds': self.wall_seconds,
                 'eta_seconds': (self._total - step) * (now - self._begin) / done}
 
     def line(self, step: int, values: dict[str, float], timings: dict[str, float]) -> str:

@@ -1,5 +1,6 @@
 """The end of a run: result.json, learning curves, and the table a person reads."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,23 @@ def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *
     result = {'experiment': config.experiment, 'seed': config.seed, 'step': step,
               'wall_seconds': round(wall_seconds, 2), 'examples_per_second': round(examples_per_second, 1),
               'metrics': metrics, 'best': best}
-    write_json(workdir / RESULT_FILE, result)
     rows = read_rows(workdir)
     write_picture(workdir / 'learning_curves.png', draw_learning_curves(rows, config.experiment))
+    write_json(workdir / RESULT_FILE, result)  # last: it says that nothing is left to do
     logging.info('%s', result_table(result))
     logging.info('everything about this run is in %s', workdir)
+
+
+def print_result(workdir: Path, step: int) -> bool:
+    """Prints the result table of a run that ended at this step; returns whether it has one."""
+    try:
+        result = json.loads((workdir / RESULT_FILE).read_text())
+    except (OSError, ValueError):
+        return False
+    if result['step'] != step:
+        return False
+    logging.info('%s', result_table(result))
+    return True
 
 
 def result_table(result: dict[str, Any]) -> str:

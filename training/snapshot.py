@@ -82,6 +82,11 @@ def _version(package: str) -> str:
 
 def write_json(path: Path, values: Any) -> None:
     """Writes JSON so that the file is whole or the old one."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    temporary.write_text(json.dumps(values, indent=2) + '\n')
+    write_text(path, json.dumps(values, indent=2) + '\n')
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file so that it is whole or the old one, also if the process is killed meanwhile."""
+    temporary = path.with_name(f'.{path.name}.new')
+    temporary.write_text(text)
     os.replace(temporary, path)

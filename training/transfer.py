@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import re
 from typing import Any, Mapping
 
 import flax
@@ -89,9 +90,15 @@ def assign(ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], *, include
       UserError: a pattern without effect, a shape that differs, an included parameter they lack, nothing to load.
     """
     renamed = {path: path for path in theirs}  # new name -> their name
-    for pattern, replacement in rename:
+    for pair in rename:
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise UserError(f'config.init_from.rename: {pair!r} is not a (regex, replacement) pair')
+        pattern, replacement = pair
         compiled = compile_pattern(pattern, 'init_from.rename')
-        after = {compiled.sub(replacement, name): path for name, path in renamed.items()}
+        try:
+            after = {compiled.sub(replacement, name): path for name, path in renamed.items()}
+        except (re.error, TypeError) as error:
+            raise UserError(f'config.init_from.rename: {pair!r} does not replace: {error}') from error
         if after == renamed:
             raise UserError(f'config.init_from.rename: {pattern!r} changes no name; {nearest(pattern, list(renamed))}')
         if len(after) < len(renamed):

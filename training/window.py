@@ -9,8 +9,8 @@ import numpy as np
 from training.checkpoints import NonFiniteError
 from training.parallel import Parallel
 
-# How many steps the host may run ahead of the devices. It bounds the memory of queued batches, and virtual CPU
-# devices deadlock when it is unbounded.
+# The host may run ahead of the devices by this to twice this many steps. It bounds the memory of queued batches, and
+# virtual CPU devices deadlock when it is unbounded. Looking at every step would cost a thread switch for each.
 _RUN_AHEAD = 16
 
 
@@ -44,7 +44,7 @@ class MetricWindow:
     def add(self, metrics: Any) -> None:
         """Adds the metrics of the next step, still on their way."""
         self._pending.append(metrics)
-        if len(self._pending) > _RUN_AHEAD:
+        if len(self._pending) % _RUN_AHEAD == 0 and len(self._pending) > _RUN_AHEAD:
             jax.block_until_ready(self._pending[-_RUN_AHEAD]['gradient_norm'])
 
     def fetch(self, step: int) -> None:

@@ -13,6 +13,8 @@ from typing import Any, Mapping
 
 import numpy as np
 
+from training.snapshot import write_text
+
 METRICS_FILE = 'metrics.jsonl'
 
 
@@ -34,7 +36,7 @@ class MetricWriters:
             again = redo_evaluation and row['step'] == resumed_step and 'train/loss' not in row
             if row['step'] <= resumed_step and not again:
                 kept.append(line)
-        path.write_text(''.join(kept))
+        write_text(path, ''.join(kept))
         self._file = path.open('a')
         self._events = _EventThread(workdir / 'tensorboard') if tensorboard else None
 

@@ -1,0 +1,130 @@
+"""Every experiment and every variant builds and learns a step, without its data; its header says what it is."""
+
+import ast
+import math
+import re
+import shlex
+
+import jax
+import numpy as np
+import pytest
+
+import launch
+from experiments.base import base
+from input_pipeline import augmentation, sources
+from input_pipeline.arrays import ArraySource
+from training import components, evaluation
+from training import config as config_lib
+from training.commands import read_header
+
+FILES = config_lib.experiment_files()
+SPECS = [f'{path}{variant}' for path in FILES
+         for variant in ('', *(f':{name}' for name in config_lib.variants(path)))]
+
+
+def short(spec) -> str:
+    """The name of a test case."""
+    return str(spec).rpartition('/')[2]
+
+
+@pytest.fixture
+def fake_pictures(monkeypatch):
+    """Sixteen random pictures in ten classes, of the size that the config asks for, instead of any data set."""
+    real = sources.open_split
+
+    def open_split(data, image, split, *, invert=False):
+        if data['source'] == 'arrays':
+            return real(data, image, split, invert=invert)
+        generator = np.random.default_rng(len(split) + invert)
+        pictures = generator.integers(0, 256, (16, *image['size'], image['channels']), np.uint8)
+        labels = generator.integers(0, 10, 16).astype(np.int32)
+        return ArraySource({'image': pictures, 'label': labels}, {'class_names': [str(i) for i in range(10)]})
+    monkeypatch.setattr(sources, 'open_split', open_split)
+
+
+@pytest.mark.parametrize('spec', SPECS, ids=short)
+def test_builds_takes_a_step_and_evaluates(spec, fake_pictures):
+    config = config_lib.load(spec)
+    config.total = '1 steps'
+    config.batch_size = 2 * config.optimizer.accumulate
+    config.evaluation.batch_size = 16
+    config.parallel.devices = 1
+    training = components.build_training(config)
+    parallel = training.parallel
+    state = training.initial_state()
+    before = jax.tree.map(np.asarray, state.params)
+    state, metrics = training.train_step(parallel.replicate(state), parallel.shard(training.batches(0)))
+    assert int(state.step) == 1
+    assert all(math.isfinite(value) for value in parallel.fetch(metrics)['task'].compute().values())
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    if training.schedule(0) > 0:  # not the first step of a warm-up
+        moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, state.params)
+        assert any(jax.tree.leaves(moved))
+
+    names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
+    assert names, 'an experiment measures something'
+    evaluations = components.Evaluations(config, parallel, training.task, training.meta, names)
+    variables = parallel.replicate({'params': state.params, 'batch_stats': state.batch_stats})
+    for name in names:
+        scalars = evaluation.scalars(name, evaluation.evaluate(evaluations, name, variables))
+        assert all(math.isfinite(value) for value in scalars.values())
+
+
+@pytest.mark.parametrize('path', FILES, ids=short)
+def test_header_says_what_with_which_command_and_what_came_out(path):
+    header = read_header(path)
+    assert header['description'].endswith('.'), 'the first line of the docstring is a sentence'
+    assert header['measured'], 'lines below "Measured:" say hardware, wall time, metric and date'
+    text = ast.get_docstring(ast.parse(path.read_text()))
+    command = re.search(r'^Command: +python launch\.py (.+)$', text, re.MULTILINE)
+    assert command, 'a line "Command:   python launch.py --config ..."'
+    args, overrides = launch.parse(['train', *shlex.split(command.group(1))])
+    assert config_lib.load(args.config, overrides).experiment.partition(':')[0] == path.stem
+    for variant, line in header['variants'].items():
+        assert line.endswith('.'), f'{variant} has a docstring of one line'
+
+
+@pytest.mark.parametrize('path', FILES, ids=short)
+def test_configuration_and_nothing_else(path):
+    """It imports ml_collections and the base alone, and has at most 60 lines, docstrings and blank lines apart."""
+    tree = ast.parse(path.read_text())
+    imported = set()
+    docstrings = 0
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            imported.add(node.module)
+        if isinstance(node, (ast.Module, ast.FunctionDef)) and ast.get_docstring(node):
+            docstrings += node.body[0].end_lineno - node.body[0].lineno + 1
+    assert imported <= {'ml_collections', 'experiments.base'}
+    assert sum(bool(line.strip()) for line in path.read_text().splitlines()) - docstrings <= 60
+
+
+@pytest.mark.parametrize('spec', SPECS, ids=short)
+def test_config_survives_json(spec):
+    """A checkpoint carries the config as JSON; what is read back is the same config."""
+    import json
+    config = config_lib.load(spec)
+    read = config_lib.from_dict(json.loads(json.dumps(config_lib.to_dict(config))))
+    assert read == config and read.is_locked
+
+
+def test_variants_are_told_apart():
+    """No two specs resolve to the same config, but a second name that says so."""
+    seen = {}
+    for spec in SPECS:
+        config = config_lib.to_dict(config_lib.load(spec))
+        name = config.pop('experiment')
+        text = repr(sorted(config.items()))
+        assert text not in seen or name.endswith(':full'), f'{name} is {seen.get(text)} again'
+        seen.setdefault(text, name)
+
+
+def test_every_augmentation_is_a_field_and_off():
+    assert base().augment.to_dict() == augmentation.DEFAULTS
+
+
+def test_readme_names_every_experiment():
+    readme = (config_lib.ROOT / 'README.md').read_text()
+    assert [path.stem for path in FILES if path.stem not in readme] == []

@@ -1,0 +1,451 @@
+"""Checkpoints are assets: what is read is what was saved, whatever happened to the disk or the process between."""
+
+import errno
+import logging
+import math
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tests.conftest import ROOT
+from training import checkpoints as checkpoints_lib
+from training.checkpoints import Checkpoints, NonFiniteError, flatten, unflatten
+from training.errors import UserError
+
+# Orbax's threads complain when what they read is damaged; that is not what is tested here.
+pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning',
+                                        'ignore::pytest.PytestUnhandledThreadExceptionWarning')
+
+
+def make_trees(step: int) -> tuple[dict, dict]:
+    """Returns the variables and the training state of a step; no two steps share a number."""
+    generator = np.random.default_rng(step)
+    params = {'conv': {'kernel': generator.normal(size=(32, 32)).astype(np.float32),
+                       'bias': np.zeros(32, np.float32)}}
+    return ({'params': params, 'batch_stats': {}, 'ema': {}},
+            {'opt_state': {'mu': generator.normal(size=100).astype(np.float32)}, 'step': np.asarray(step, np.int32)})
+
+
+def arrays_of(step: int) -> dict[str, np.ndarray]:
+    variables, training = make_trees(step)
+    return flatten(variables) | flatten(training)
+
+
+def save_steps(workdir: Path, steps, *, best=lambda step: step / 10, **options) -> None:
+    with Checkpoints(workdir, writable=True, **options) as checkpoints:
+        for step in steps:
+            checkpoints.save(step, *make_trees(step), {'note': f'step {step}'}, best=best(step))
+
+
+def assert_holds(checkpoint, step: int) -> None:
+    assert checkpoint.step == checkpoint.meta['step'] == step
+    assert checkpoint.meta['note'] == f'step {step}'
+    wanted = arrays_of(step)
+    assert set(checkpoint.arrays) == set(wanted)
+    for path, value in wanted.items():
+        assert checkpoint.arrays[path].dtype == value.dtype
+        np.testing.assert_array_equal(checkpoint.arrays[path], value)
+
+
+def data_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob('*') if path.is_file())
+
+
+@pytest.fixture(scope='module')
+def three_steps(tmp_path_factory) -> Path:
+    """A workdir with steps 1, 2 and 3; copy it before changing it."""
+    workdir = tmp_path_factory.mktemp('three_steps')
+    save_steps(workdir, (1, 2, 3), keep=3)
+    return workdir
+
+
+@pytest.fixture
+def workdir(three_steps, tmp_path) -> Path:
+    return Path(shutil.copytree(three_steps, tmp_path / 'run'))
+
+
+@pytest.fixture
+def warnings(caplog):
+    """Returns a function that returns the warnings so far."""
+    caplog.set_level(logging.WARNING)
+    return lambda: [record.getMessage() for record in caplog.records if record.name == 'root']
+
+
+# Which steps stay
+
+
+SCORES = {1: 0.5, 2: 0.9, 3: 0.1, 4: 0.3, 5: 0.2}
+
+
+def test_latest_steps_and_the_best_one_are_kept(tmp_path):
+    save_steps(tmp_path, SCORES, best=SCORES.get, keep=2)
+    with Checkpoints(tmp_path, writable=False) as checkpoints:
+        assert checkpoints.steps() == [2, 4, 5]
+        assert checkpoints.best_step() == 2
+        assert_holds(checkpoints.restore('best'), 2)
+        assert_holds(checkpoints.restore('last'), 5)
+
+
+def test_best_means_lowest_in_mode_min_also_for_a_reader_who_is_not_told(tmp_path):
+    save_steps(tmp_path, SCORES, best=SCORES.get, keep=1, best_mode='min')
+    with Checkpoints(tmp_path, writable=False) as reader:
+        assert reader.steps() == [3, 5]
+        assert reader.best_step() == 3
+        assert_holds(reader.restore('best'), 3)
+
+
+@pytest.mark.parametrize('mode, best', [('max', 2), ('min', 5)])
+def test_nan_and_missing_metrics_never_rank(tmp_path, mode, best):
+    scores = {1: math.nan, 2: 0.9, 3: None, 4: math.inf, 5: 0.3, 6: -math.inf, 7: math.nan}
+    save_steps(tmp_path, scores, best=scores.get, keep=1, best_mode=mode)
+    with Checkpoints(tmp_path, writable=True, best_mode=mode) as checkpoints:
+        assert checkpoints.steps() == [best, 7]
+        assert checkpoints.best_step() == best
+
+
+def test_the_best_step_outlives_restarts(tmp_path):
+    for step, score in SCORES.items():
+        save_steps(tmp_path, [step], best=lambda _, score=score: score, keep=1)
+    with Checkpoints(tmp_path, writable=False) as checkpoints:
+        assert checkpoints.steps() == [2, 5]
+        assert checkpoints.best_step() == 2
+
+
+def test_without_a_metric_there_is_no_best_step(tmp_path):
+    save_steps(tmp_path, (1, 2, 3), best=lambda _: None)
+    with Checkpoints(tmp_path, writable=False) as checkpoints:
+        assert checkpoints.steps() == [2, 3]
+        assert checkpoints.best_step() is None
+        with pytest.raises(UserError, match='no step .* has a finite metric'):
+            checkpoints.restore('best')
+
+
+def test_old_steps_do_not_fill_the_disk(tmp_path):
+    with Checkpoints(tmp_path, writable=True, keep=1) as checkpoints:
+        for step in range(1, 6):
+            checkpoints.save(step, *make_trees(step), {}, best=step)
+            checkpoints.wait()
+            assert sorted(path.name for path in checkpoints.folder.iterdir()) == [str(step)]
+
+
+def test_a_step_can_be_saved_again(tmp_path):
+    save_steps(tmp_path, (1, 2))
+    with Checkpoints(tmp_path, writable=True) as checkpoints:
+        checkpoints.save(2, *make_trees(7), {'note': 'again'}, best=-1.0, replace=True)
+        again = checkpoints.restore('last')
+        assert (again.step, again.meta['note'], checkpoints.best_step()) == (2, 'again', 1)
+        np.testing.assert_array_equal(again.arrays['params/conv/kernel'], arrays_of(7)['params/conv/kernel'])
+
+
+def test_a_step_that_is_not_there_is_named(workdir):
+    with Checkpoints(workdir, writable=False) as checkpoints:
+        with pytest.raises(UserError, match=r'no step 7 .* there are: \[1, 2, 3\]'):
+            checkpoints.restore(7)
+    with pytest.raises(UserError, match='no checkpoints in .*train there first'):
+        Checkpoints(workdir / 'elsewhere', writable=False)
+
+
+# Damage
+
+
+def flip_a_bit(path: Path, seed: int) -> None:
+    data = bytearray(path.read_bytes())
+    bit = random.Random(f'{path.name}{seed}').randrange(8 * len(data))
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize('damage', ['flip', 'truncate', 'delete', 'empty'])
+@pytest.mark.parametrize('item', ['params', 'optimizer', 'meta'])
+def test_damaged_data_are_found_and_the_next_older_step_is_used(workdir, warnings, item, damage):
+    step = workdir / 'checkpoints' / '3'
+    # Arrays up to about 1 kB are in the index of their item, larger ones in files of their own.
+    files = {'params': max(data_files(step / 'variables' / 'ocdbt.process_0'), key=lambda path: path.stat().st_size),
+             'optimizer': max(data_files(step / 'training' / 'd'), key=lambda path: path.stat().st_size),
+             'meta': step / 'meta' / 'metadata'}
+    path = files[item]
+    if damage == 'flip':
+        flip_a_bit(path, seed=0)
+    elif damage == 'delete':
+        path.unlink()
+    else:
+        os.truncate(path, path.stat().st_size // 2 if damage == 'truncate' else 0)
+    with Checkpoints(workdir, writable=False) as reader:
+        with pytest.raises(UserError, match='step 3 .* is damaged'):
+            reader.restore(3)
+        assert reader.best_step() == (2 if item == 'meta' else 3)
+    with Checkpoints(workdir, writable=True, keep=3) as checkpoints:
+        assert_holds(checkpoints.restore('last'), 2)
+        assert [line for line in warnings() if 'CHECKPOINT DAMAGED: step 3' in line and str(workdir) in line]
+        assert checkpoints.steps() == [1, 2]
+        assert (workdir / 'checkpoints' / 'damaged-3').is_dir()  # for whoever wants to look at it
+        checkpoints.save(3, *make_trees(3), {'note': 'step 3'}, best=0.3)
+        assert_holds(checkpoints.restore('last'), 3)
+        assert checkpoints.best_step() == 3
+
+
+def test_no_flipped_bit_in_any_file_gives_wrong_values(workdir):
+    pristine = Path(shutil.copytree(workdir / 'checkpoints' / '3', workdir / 'pristine'))
+    noticed = 0
+    with Checkpoints(workdir, writable=False) as checkpoints:
+        for path in data_files(pristine):
+            target = workdir / 'checkpoints' / '3' / path.relative_to(pristine)
+            for seed in range(2):
+                flip_a_bit(target, seed)
+                try:
+                    assert_holds(checkpoints.restore(3), 3)
+                except UserError as error:
+                    assert 'is damaged' in str(error)
+                    noticed += 1
+                shutil.copy(path, target)
+        assert_holds(checkpoints.restore(3), 3)
+    assert noticed >= 10  # the rest were bits that mean nothing
+
+
+def test_a_step_whose_meta_data_cannot_be_read_does_not_stop_a_run(workdir):
+    for step in ('2', '3'):
+        for path in data_files(workdir / 'checkpoints' / step):
+            path.write_bytes(b'\xff{')
+    with Checkpoints(workdir, writable=True) as checkpoints:
+        assert_holds(checkpoints.restore('last'), 1)
+        assert checkpoints.best_step() == 1
+
+
+def test_all_steps_damaged_is_one_error(workdir):
+    for path in (workdir / 'checkpoints').glob('*/variables/manifest.ocdbt'):
+        path.write_bytes(b'')
+    for _ in range(2):  # it does not begin from scratch the second time either
+        with Checkpoints(workdir, writable=True) as checkpoints:
+            with pytest.raises(UserError, match='every step in .* is damaged'):
+                checkpoints.restore('last')
+            assert checkpoints.steps() == [1, 2, 3]
+
+
+def test_a_numeric_folder_that_is_no_checkpoint_is_stepped_over(workdir, warnings):
+    (workdir / 'checkpoints' / '9').mkdir()
+    (workdir / 'checkpoints' / '8').mkdir()
+    (workdir / 'checkpoints' / '8' / 'holiday.jpg').write_text('beach')
+    (workdir / 'checkpoints' / 'notes').mkdir()
+    with Checkpoints(workdir, writable=True) as checkpoints:
+        assert checkpoints.best_step() == 3
+        assert_holds(checkpoints.restore('last'), 3)
+        assert sum('CHECKPOINT DAMAGED' in line for line in warnings()) == 2
+        checkpoints.save(4, *make_trees(4), {'note': 'step 4'})
+        assert_holds(checkpoints.restore('last'), 4)
+    assert (workdir / 'checkpoints' / 'damaged-8' / 'holiday.jpg').is_file()  # nothing of yours is deleted
+
+
+def test_debris_of_a_killed_run_is_cleaned_up(workdir):
+    folder = workdir / 'checkpoints'
+    shutil.copytree(folder / '3', folder / '4.orbax-checkpoint-tmp')
+    shutil.copytree(folder / '1', folder / '.trash' / '0')
+    with Checkpoints(workdir, writable=True, keep=3) as checkpoints:
+        assert checkpoints.steps() == [1, 2, 3]
+        checkpoints.save(4, *make_trees(4), {'note': 'step 4'})
+        assert_holds(checkpoints.restore('last'), 4)
+    assert sorted(path.name for path in folder.iterdir()) == ['2', '3', '4']
+
+
+# Disks
+
+
+def assert_intact(workdir: Path, step: int) -> None:
+    with Checkpoints(workdir, writable=False) as checkpoints:
+        assert checkpoints.steps()[-1] == step
+        assert_holds(checkpoints.restore('last'), step)
+
+
+def test_a_file_that_cannot_be_written_is_one_error_and_earlier_steps_are_intact(workdir):
+    """A limit on file sizes fails writes as a full disk does, and needs no root."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Checkpoints(workdir, writable=True) as checkpoints:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
+        try:
+            with pytest.raises(UserError, match=r'step 4 could not be written .* earlier steps are intact: \[.*3\]') as info:
+                checkpoints.save(4, *make_trees(4), {})
+                checkpoints.wait()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert '\n' not in str(info.value)
+        assert checkpoints.steps()[-1] == 3
+        checkpoints.save(5, *make_trees(5), {'note': 'step 5'})  # there is room again
+    assert_intact(workdir, 5)
+
+
+def test_a_full_disk_is_one_error_and_earlier_steps_are_intact(tmp_path):
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=200k', 'tmpfs', str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip('mounting a small disk needs root; the limit on file sizes above is tested everywhere')
+    try:
+        save_steps(disk, (1,))
+        with Checkpoints(disk, writable=True) as checkpoints:
+            (disk / 'film').write_bytes(bytes(os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize))
+            with pytest.raises(UserError, match='step 2 could not be written .*: No space left on device') as info:
+                checkpoints.save(2, *make_trees(2), {'note': 'step 2'})
+                checkpoints.wait()
+            assert '\n' not in str(info.value)
+            assert_intact(disk, 1)
+        (disk / 'film').unlink()
+        save_steps(disk, (2,))
+        assert_intact(disk, 2)
+        assert not list((disk / 'checkpoints').glob('*tmp*'))
+    finally:
+        subprocess.run(['umount', '-l', str(disk)], check=True)
+
+
+def test_a_failed_save_is_reported_at_the_end_at_the_latest(workdir, monkeypatch):
+    with pytest.raises(UserError, match='step 4 could not be written .*: No space left on device'):
+        with Checkpoints(workdir, writable=True) as checkpoints:
+            def fail(*args, **kwargs):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            checkpoints.save(4, *make_trees(4), {})
+            monkeypatch.setattr(checkpoints._manager, 'wait_until_finished', fail)
+
+
+def test_a_workdir_that_cannot_be_written_is_one_error(tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('not a folder')
+    with pytest.raises(UserError, match='cannot make the folder .*file/run: Not a directory'):
+        Checkpoints(tmp_path / 'file' / 'run', writable=True)
+
+    def refuse(path, *args, **kwargs):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'open', refuse)
+        with pytest.raises(UserError, match='cannot write to .*: Read-only file system'):
+            Checkpoints(tmp_path / 'run', writable=True)
+
+
+def test_a_read_only_run_can_be_read(workdir, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in [workdir, *workdir.rglob('*')]}
+    assert_intact(workdir, 3)
+    assert {path: path.stat().st_mtime_ns for path in [workdir, *workdir.rglob('*')]} == before
+
+
+# Writers
+
+
+HOLDER = '''
+import sys, time
+from training.checkpoints import Checkpoints
+with Checkpoints(sys.argv[1], writable=True):
+    print('holding', flush=True)
+    time.sleep(60)
+'''
+
+
+def test_a_second_writer_is_refused_until_the_first_is_gone_even_if_it_was_killed(workdir):
+    holder = subprocess.Popen([sys.executable, '-c', HOLDER, str(workdir)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == 'holding\n'
+        with pytest.raises(UserError, match='another process is training in .*use another --workdir'):
+            Checkpoints(workdir, writable=True)
+        assert_intact(workdir, 3)  # readers may read meanwhile
+    finally:
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    save_steps(workdir, (4,))
+    assert_intact(workdir, 4)
+
+
+def test_a_writer_in_the_same_process_is_refused_too(workdir):
+    with Checkpoints(workdir, writable=True):
+        with pytest.raises(UserError, match='another process is training'):
+            Checkpoints(workdir, writable=True)
+    save_steps(workdir, (4,))
+
+
+def test_the_lock_is_given_back_when_opening_fails(workdir, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints_lib.ocp, 'CheckpointManager', lambda *args, **kwargs: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Checkpoints(workdir, writable=True)
+    save_steps(workdir, (4,))
+
+
+def test_a_save_under_way_is_finished_when_an_exception_ends_the_run(workdir):
+    with pytest.raises(ZeroDivisionError):
+        with Checkpoints(workdir, writable=True) as checkpoints:
+            checkpoints.save(4, *make_trees(4), {'note': 'step 4'})
+            1 / 0
+    assert_intact(workdir, 4)
+
+
+def test_what_is_saved_is_the_value_at_the_time_of_the_call(tmp_path):
+    """The arrays may be overwritten, or donated to the next step, as soon as `save` returns."""
+    variables, training = make_trees(1)
+    on_device = jax.device_put(variables)
+    donate = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
+    with Checkpoints(tmp_path, writable=True) as checkpoints:
+        checkpoints.save(1, on_device, training, {'note': 'step 1'})
+        for _ in range(3):
+            on_device = donate(on_device)
+        training['opt_state']['mu'] += 1
+        jax.block_until_ready(on_device)
+    assert_intact(tmp_path, 1)
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf])
+@pytest.mark.parametrize('where', ['params', 'opt_state'])
+def test_a_nan_is_never_saved(workdir, where, bad):
+    variables, training = make_trees(4)
+    (variables['params']['conv']['kernel'] if where == 'params' else training['opt_state']['mu'])[3] = bad
+    with Checkpoints(workdir, writable=True) as checkpoints:
+        with pytest.raises(NonFiniteError, match='params/conv/kernel' if where == 'params' else 'opt_state/mu'):
+            checkpoints.save(4, variables, training, {})
+    assert_intact(workdir, 3)
+
+
+# Devices and structures
+
+
+def make_state(optimizer, hidden: int = 4) -> dict:
+    params = {'dense': {'kernel': jnp.arange(3.0 * hidden).reshape(3, hidden), 'bias': jnp.ones(hidden)}}
+    return {'params': params, 'opt_state': optimizer.init(params), 'step': jnp.asarray(5)}
+
+
+def on_devices(tree, count: int):
+    mesh = Mesh(np.array(jax.devices()[:count]), ('batch',))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def test_saved_on_four_devices_restores_on_one_and_two(tmp_path):
+    state = on_devices(make_state(optax.adam(0.1)), 4)
+    with Checkpoints(tmp_path, writable=True) as checkpoints:
+        checkpoints.save(5, {'params': state['params']}, {'opt_state': state['opt_state'], 'step': state['step']}, {})
+    for count in (1, 2):
+        with Checkpoints(tmp_path, writable=False) as checkpoints:
+            arrays = checkpoints.restore('last').arrays
+        restored = on_devices(unflatten(jax.eval_shape(lambda: make_state(optax.adam(0.1))), arrays, what='it'), count)
+        assert jax.tree.structure(restored) == jax.tree.structure(state)
+        for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(restored)):
+            assert len(new.sharding.device_set) == count
+            assert old.dtype == new.dtype
+            np.testing.assert_array_equal(np.asarray(old), np.asarray(new))
+
+
+@pytest.mark.parametrize('target, message', [
+    (lambda: make_state(optax.sgd(0.1, momentum=0.9)), 'the file has no opt_state/0/trace/dense/bias'),
+    (lambda: make_state(optax.sgd(0.1)), r'the file has opt_state/0/count \(and 4 more\) that this config does not'),
+    (lambda: make_state(optax.adam(0.1), hidden=7), r'the file has params/dense/kernel of shape \(3, 4\), this config needs \(3, 7\)'),
+    (lambda: {**make_state(optax.adam(0.1)), 'ema': jnp.zeros(3)}, 'the file has no ema'),
+])
+def test_another_model_or_optimizer_is_one_error_that_names_the_first_path(target, message):
+    arrays = flatten(make_state(optax.adam(0.1)))
+    with pytest.raises(UserError, match=message) as info:
+        unflatten(target(), arrays, what='the file')
+    assert '\n' not in str(info.value)
