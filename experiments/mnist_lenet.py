@@ -15,6 +15,11 @@ def get_config():
     config.data.name = 'mnist'
     config.data.train = 'train[:-5000]'
     config.model = {'name': 'lenet', 'features': (20, 50), 'hidden': 500, 'relu_after_pool1': False, 'dropout': 0.0}
+    config.optimizer.name = 'adamw'
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.weight_decay = 0.3
+    config.schedule.name = 'cosine'
+    config.schedule.warmup = '1 epochs'
     config.evaluation.sets.validation.split = 'train[-5000:]'
     config.evaluation.sets.test_inverted = {'split': 'test', 'invert': True}
     config.evaluation.final = ('test', 'test_inverted')
@@ -54,15 +59,12 @@ def augmented():
     config = get_config()
     config.total = '40 epochs'
     config.batch_size = 128
-    config.model = {'name': 'lenet', 'features': (32, 64), 'hidden': 500, 'relu_after_pool1': True, 'dropout': 0.5}
+    config.model = {'name': 'lenet', 'features': (48, 96), 'hidden': 500, 'relu_after_pool1': True, 'dropout': 0.5}
     config.augment.shift = 0.08
     config.augment.rotation = 12.0
     config.augment.zoom = 0.12
     config.augment.shear = 8.0
     config.augment.fill = '0'
-    config.optimizer.learning_rate = 2e-3
-    config.schedule.name = 'cosine'
-    config.schedule.warmup = '1 epochs'
     config.ema_decay = 0.999
     return config
 

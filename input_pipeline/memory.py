@@ -50,7 +50,7 @@ def _read(folder: Path) -> ArraySource | None:
         arrays = {name: np.load(folder / f'{name}.npy', allow_pickle=False) for name in facts['features']}
         if {name: list(values.shape) for name, values in arrays.items()} != facts['features']:
             return None
-    except (OSError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None  # not there or broken: decode again
     return ArraySource(arrays, facts['meta'])
 

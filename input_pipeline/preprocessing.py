@@ -23,7 +23,10 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
     channels = image['channels']
     if channels not in (1, 3):
         raise UserError(f'config.image.channels = {channels}: it must be 1 (grey) or 3 (colour)')
-    mean, std = np.asarray(image['mean'], np.float32), np.asarray(image['std'], np.float32)
+    try:
+        mean, std = np.asarray(image['mean'], np.float32), np.asarray(image['std'], np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(f'config.image.mean and config.image.std are numbers: {error}') from error
     for field, values in (('mean', mean), ('std', std)):
         if values.shape not in ((1,), (channels,)):
             raise UserError(f'config.image.{field} has {values.size} numbers for {channels} channel(s)')

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import socket
+import threading
 from pathlib import Path
 from typing import Any, Mapping
 
@@ -38,7 +39,11 @@ class TfdsSource:
     """
 
     def __init__(self, folder: Path, split: str, size: tuple[int, int], channels: int):
-        info = json.loads((folder / 'dataset_info.json').read_text())
+        try:
+            info = json.loads((folder / 'dataset_info.json').read_text())
+        except ValueError as error:
+            raise UserError(f'{folder}/dataset_info.json is damaged ({error}): remove {folder} and prepare it '
+                            'again') from error
         splits = {s['name']: sum(int(n) for n in s.get('shardLengths', ())) for s in info['splits']}
         if split not in splits:
             raise UserError(f"{info['name']} has no split {split!r}; {nearest(split, list(splits))}")
@@ -48,7 +53,7 @@ class TfdsSource:
         self._format = info.get('fileFormat', 'tfrecord')
         self._image_key, self._label_key = _keys(info)
         self.meta = {'class_names': _class_names(folder, self._label_key)}
-        self._data = None
+        self._data, self._opening = None, threading.Lock()
 
     @property
     def identity(self) -> list:
@@ -67,13 +72,14 @@ class TfdsSource:
         return {'image': np.stack(pictures), 'label': labels}
 
     def _records(self):
-        if self._data is None:
-            import tensorflow_datasets as tfds
-            builder = tfds.builder_from_directory(str(self._folder))
-            if self._format in _RANDOM_ACCESS:
-                self._data = builder.as_data_source(self._split)
-            else:
-                self._data = _Listed(builder, self._split)
+        with self._opening:  # several threads read
+            if self._data is None:
+                import tensorflow_datasets as tfds
+                builder = tfds.builder_from_directory(str(self._folder))
+                if self._format in _RANDOM_ACCESS:
+                    self._data = builder.as_data_source(self._split)
+                else:
+                    self._data = _Listed(builder, self._split)
         return self._data
 
     def _fit(self, picture: np.ndarray) -> np.ndarray:
@@ -107,10 +113,11 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) ->
     if not data['name']:
         raise UserError("config.data.name is empty: give the tfds name of a data set, such as 'mnist'")
     data_dir = Path(data['data_dir'] or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
-    folder = find_prepared(data_dir.absolute(), data['name'])
-    if folder is None:
-        prepare(data_dir.absolute(), data['name'], download=data['download'])
-        folder = find_prepared(data_dir.absolute(), data['name'])
+    data_dir = data_dir.absolute()
+    folder = find_prepared(data_dir, data['name'])
+    if folder is None and not _configurations(data_dir, data['name']):
+        prepare(data_dir, data['name'], download=data['download'])
+        folder = find_prepared(data_dir, data['name'])
     if folder is None:
         raise UserError(f"config.data.name = {data['name']!r} leaves open which configuration of it is meant; prepared "
                         f"in {data_dir}: {', '.join(_configurations(data_dir, data['name']))}")
@@ -127,6 +134,7 @@ def find_prepared(data_dir: Path, name: str) -> Path | None:
 
 
 def _configurations(data_dir: Path, name: str) -> list[str]:
+    """Returns the prepared configurations of a data set, 'name/configuration', if it has any."""
     return sorted(str(p.parent.parent.relative_to(data_dir)) for p in (data_dir / name).glob('*/*/dataset_info.json'))
 
 

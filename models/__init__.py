@@ -1,6 +1,7 @@
 """Models: flax modules, arrays in and arrays out. Add one: a file here and a line in MODELS."""
 
 import dataclasses
+import typing
 from typing import Any
 
 import flax.linen as nn
@@ -39,19 +40,35 @@ def build(config: Any, *, precision: str = 'float32', axis_name: str | None = No
     if precision not in _PRECISIONS:
         raise UserError(f'config.precision = {precision!r}; {nearest(precision, list(_PRECISIONS))}')
     module = MODELS[name]
-    known = {field.name: field.default for field in dataclasses.fields(module)
-             if field.name not in ('parent', 'name')}
+    known = {field.name: field for field in dataclasses.fields(module) if field.name not in ('parent', 'name')}
     given = {key: value for key, value in dict(config).items() if key != 'name'}
     for key, value in given.items():
         if key not in known:
             raise UserError(f'config.model.{key}: {name} has no such field; {nearest(key, list(known))}')
-        kinds = {int: int, float: (float, int), str: str, tuple: tuple}.get(type(known[key]), object)
-        if not isinstance(value, kinds):
-            raise UserError(f'config.model.{key} = {value!r}: for {name} it is like its default, {known[key]!r}')
+        kind = known[key].type
+        if not _fits(value, kind):
+            wanted = 'int, not negative' if kind is int else kind if typing.get_args(kind) else kind.__name__
+            raise UserError(f'config.model.{key} = {value!r}: {name} takes {wanted}')
     decided = dict(facts, dtype=_PRECISIONS[precision], axis_name=axis_name)
-    lacking = [key for key, default in known.items()
-               if default is dataclasses.MISSING and key not in given and key not in decided]
+    lacking = [key for key, field in known.items()
+               if field.default is dataclasses.MISSING and key not in given and key not in decided]
     if lacking:
         raise UserError(f'config.model.name = {name!r} needs {", ".join(lacking)}, which this task and its data do not '
                         'decide: set it in config.model, or choose another task')
     return module(**{key: value for key, value in decided.items() if key in known}, **given)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value from a config is of a field's type; unions and the like are left to the module."""
+    if typing.get_origin(kind) is tuple:
+        kinds = typing.get_args(kind)
+        if not isinstance(value, tuple):
+            return False
+        if kinds[-1] is Ellipsis:
+            return all(_fits(item, kinds[0]) for item in value)
+        return len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if kind is int:
+        return type(value) is int and value >= 0
+    if kind is float:
+        return type(value) in (int, float)
+    return type(value) is kind if kind in (bool, str) else True

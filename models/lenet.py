@@ -9,49 +9,49 @@ from models.layers import Dropout
 
 
 class LeNet(nn.Module):
-  """Two 5x5 convolutions with max pooling, then two dense layers.
+    """Two 5x5 convolutions with max pooling, then two dense layers.
 
-  LeCun et al. 1998, "Gradient-based learning applied to document recognition", in the form of
-  Caffe's examples/mnist/lenet_train_test.prototxt: 20 and 50 features, 500 hidden units and a
-  single ReLU, after the hidden layer.
+    LeCun et al. 1998, "Gradient-based learning applied to document recognition", in the form of
+    Caffe's examples/mnist/lenet_train_test.prototxt: 20 and 50 features, 500 hidden units and a
+    single ReLU, after the hidden layer.
 
-  Attributes:
-    num_classes: number of logits.
-    features: output channels of the two convolutions.
-    hidden: width of the hidden dense layer.
-    padding: of the convolutions; 'VALID' needs images of at least 16x16, 'SAME' of 4x4.
-    relu_after_pool1: whether to put a second ReLU after the first pooling.
-    dropout: rate of dropout after the hidden layer.
-    dtype: of the computation; parameters and logits are float32.
-    axis_name: mapped axis over which the batch is split, for dropout; None for one device.
-  """
-
-  num_classes: int = 10
-  features: tuple[int, int] = (20, 50)
-  hidden: int = 500
-  padding: str = 'VALID'
-  relu_after_pool1: bool = False
-  dropout: float = 0.0
-  dtype: jnp.dtype = jnp.float32
-  axis_name: str | None = None
-
-  @nn.compact
-  def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
-    """Classifies images.
-
-    Args:
-      images: float [batch, height, width, channels].
-      train: whether dropout is active; it then needs a 'dropout' rng.
-
-    Returns:
-      Logits, float32 [batch, num_classes].
+    Attributes:
+      num_classes: number of logits.
+      features: output channels of the two convolutions.
+      hidden: width of the hidden dense layer.
+      padding: of the convolutions; 'VALID' needs images of at least 16x16, 'SAME' of 4x4.
+      relu_after_pool1: whether to put a second ReLU after the first pooling.
+      dropout: rate of dropout after the hidden layer.
+      dtype: of the computation; parameters and logits are float32.
+      axis_name: mapped axis over which the batch is split, for dropout; None for one device.
     """
-    x = images.astype(self.dtype)
-    x = ConvMaxPool(self.features[0], 5, self.padding, self.dtype, name='conv1')(x)
-    if self.relu_after_pool1:
-      x = nn.relu(x)
-    x = ConvMaxPool(self.features[1], 5, self.padding, self.dtype, name='conv2')(x)
-    x = x.reshape(x.shape[0], -1)
-    x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name='dense1')(x))
-    x = Dropout(self.dropout, self.axis_name)(x, train=train)
-    return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x).astype(jnp.float32)
+
+    num_classes: int = 10
+    features: tuple[int, int] = (20, 50)
+    hidden: int = 500
+    padding: str = 'VALID'
+    relu_after_pool1: bool = False
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """Classifies images.
+
+        Args:
+          images: float [batch, height, width, channels].
+          train: whether dropout is active; it then needs a 'dropout' rng.
+
+        Returns:
+          Logits, float32 [batch, num_classes].
+        """
+        x = images.astype(self.dtype)
+        x = ConvMaxPool(self.features[0], 5, self.padding, self.dtype, name='conv1')(x)
+        if self.relu_after_pool1:
+            x = nn.relu(x)
+        x = ConvMaxPool(self.features[1], 5, self.padding, self.dtype, name='conv2')(x)
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name='dense1')(x))
+        x = Dropout(self.dropout, self.axis_name)(x, train=train)
+        return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x).astype(jnp.float32)

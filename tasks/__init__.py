@@ -6,6 +6,7 @@ A task knows losses, metrics, predictions and pictures, and nothing of devices, 
   model_facts() -> dict                  fields of the model that follow from the data, such as num_classes
   score(outputs, batch) -> dict          per-example arrays [batch]; 'loss' is what training minimises
   train_metrics, eval_metrics            clu.metrics Collections over what `score` returns and 'mask'
+  fields                                 names of its fields in config.task
   headline                               the metric to print first
   predict(outputs, top_k) -> list        per example, what `launch.py predict` writes
   pictures(metrics) -> dict              name -> matplotlib figure, from computed evaluation metrics
@@ -37,4 +38,7 @@ def build(config: Mapping[str, Any], meta: Mapping[str, Any]):
     name = config['name']
     if name not in TASKS:
         raise UserError(f'config.task.name = {name!r}; {nearest(name, list(TASKS))}')
+    for key in config:
+        if key not in ('name', *TASKS[name].fields):
+            raise UserError(f'config.task.{key}: {name} has no such field; {nearest(key, TASKS[name].fields)}')
     return TASKS[name](config, meta)

@@ -23,6 +23,7 @@ class Classification:
     Raises:
       UserError: the data have no classes, or smoothing is out of range.
     """
+    fields = ('label_smoothing',)
     headline = 'accuracy'
 
     def __init__(self, config: Mapping[str, Any], meta: Mapping[str, Any]):

@@ -12,6 +12,7 @@ from tasks.metrics import Mean
 
 class Regression:
     """Mean squared error between the model's output and 'y'."""
+    fields = ()
     headline = 'loss'
 
     def __init__(self, config: Mapping[str, Any], meta: Mapping[str, Any]):

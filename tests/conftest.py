@@ -58,12 +58,13 @@ def call_launch(capsys):
 
 @pytest.fixture(scope='session')
 def trained_run(tmp_path_factory) -> Path:
-    """The workdir of a finished run of tests/tiny.py, 48 steps long. Tests only read it."""
+    """The workdir of a finished run of tests/tiny.py, 48 steps long, with moving averages. Tests only read it."""
     import launch
     workdir = tmp_path_factory.mktemp('trained') / 'run'
     with _own_logging():
         assert launch.main(['--config', str(ROOT / 'tests' / 'tiny.py'), '--workdir', str(workdir),
-                            '--config.total=48 steps', '--config.optimizer.learning_rate=0.01']) == 0
+                            '--config.total=48 steps', '--config.optimizer.learning_rate=0.01',
+                            '--config.ema_decay=0.9']) == 0
     return workdir
 
 

@@ -189,7 +189,9 @@ def test_a_finished_run_started_again_shows_its_result_and_changes_nothing(call_
     assert call_launch(*args).code == 0
     before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
     again = call_launch(*args)
-    assert again.code == 0 and 'test/accuracy' in again.out and 'finished' in again.out
+    assert again.code == 0 and 'test/accuracy' in again.out and 'finished' in again.out and 'differs' not in again.out
+    other = call_launch(*args, '--config.seed=1')  # whose result this is not
+    assert other.code == 0 and 'seed: 0 -> 1' in other.out
     assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before
 
 

@@ -49,7 +49,10 @@ MISTAKES = {
     # names
     'unknown model': ('model.name=mpl', 'config.model.name', 'did you mean mlp?'),
     'unknown field of a model': ('model.name=line', 'config.model.', 'line has no such field'),
-    'value of another type for a model': ('model.name=lenet', 'config.model.hidden', '(16,)', '500'),
+    'value of another type for a model': ('model.name=lenet', 'config.model.hidden', '(16,)', 'lenet takes int'),
+    'words for the numbers of a model': ("model.hidden=('a',)", 'config.model.hidden', 'tuple[int, ...]'),
+    'negative width of a model': ('model.hidden=(-16,)', 'config.model.hidden'),
+    'dropout out of range': ('model.dropout=1.5', 'dropout is 1.5'),
     'unknown optimizer': ('optimizer.name=adamm', 'config.optimizer.name', 'did you mean adam'),
     'unknown schedule': ('schedule.name=cosin', 'config.schedule.name', 'did you mean cosine?'),
     'unknown task': ('task.name=clasification', 'config.task.name', 'did you mean classification?'),
@@ -58,7 +61,9 @@ MISTAKES = {
     'unknown part of a split': ('data.train=train[', 'train[', 'train[:10%]'),
     'empty part of a split': ('data.train=train[:0%]', 'train[:0%]', 'empty'),
     'unknown evaluation set': ("evaluation.final=('tset',)", 'tset', 'validation'),
-    'best metric of no set': ('checkpoint.best_metric=tset/accuracy', 'config.checkpoint.best_metric'),
+    'best metric of no set': ('checkpoint.best_metric=tset/accuracy', 'did you mean validation/accuracy?'),
+    'best metric that is none': ('checkpoint.best_metric=validation/acuracy', 'did you mean validation/accuracy?'),
+    'best metric without periodic sets': ('evaluation.periodic=()', 'config.checkpoint.best_metric', 'there are none'),
     'unknown precision': ('precision=bfloat', 'config.precision', 'did you mean bfloat16?'),
     'unknown way of parallelism': ('parallel.mode=pjit', 'config.parallel.mode', 'shard_map'),
     # values
@@ -68,16 +73,20 @@ MISTAKES = {
     'micro-batches that do not fit': ('optimizer.accumulate=3', '3 micro-batches'),
     'no micro-batches': ('optimizer.accumulate=0', 'config.optimizer.accumulate'),
     'more devices than there are': ('parallel.devices=99', 'config.parallel.devices = 99', '8 cpu device'),
+    'negative number of workers': ('data.workers=-1', 'config.data.workers'),
+    'nothing to keep': ('checkpoint.keep=0', 'config.checkpoint.keep'),
+    'evaluation without a batch': ('evaluation.batch_size=0', 'config.evaluation.batch_size'),
     'negative seed': ('seed=-1', 'config.seed'),
     'averages that never move': ('ema_decay=1.0', 'config.ema_decay'),
     'too many channels': ('image.channels=2', 'config.image.channels'),
     'one number for a size': ('image.size=8', 'config.image.size'),
     'fractions of pixels': ('image.size=(8.5, 8)', 'config.image.size'),
     'means for other channels': ('image.mean=(0.1, 0.2)', 'config.image.mean'),
+    'words for a mean': ("image.mean=('grey',)", 'config.image.mean', 'grey'),
     'no spread': ('image.std=0.0', 'config.image.std'),
     'augmentation out of range': ('augment.shift=7.0', 'shift'),
     'label smoothing out of range': ('task.label_smoothing=1.0', 'config.task.label_smoothing'),
-    'task that needs other data': ('task.name=regression', 'mlp', 'num_classes', 'task'),
+    'task that needs other data': ('task.name=regression', 'config.task.label_smoothing', 'regression'),
     # patterns
     'frozen parameters that are not there': ("optimizer.freeze=('dens1.*',)", 'freeze', 'dens1', 'did you mean dense1'),
     'everything frozen': ("optimizer.freeze=('.*',)", 'freeze', 'every parameter'),
@@ -96,13 +105,31 @@ def test_a_wrong_override_is_one_line_and_writes_nothing(mistake, call_launch, t
     assert not workdir.exists()
 
 
-def test_a_task_that_needs_other_examples_is_one_line(call_launch, tmp_path):
-    experiment = tmp_path / 'wrong_task.py'
+@pytest.mark.parametrize('line, parts', [
+    ("config.optimizer.lerning_rate = 1.0", ('lerning_rate', 'did you mean optimizer.learning_rate?')),
+    ("config.batchsize = 16", ('batchsize', 'did you mean batch_size?')),
+    ("config.schedule = {'name': 'cosine'}", ('config.schedule.', 'missing', 'one by one')),
+    ("config.optimizer = None", ('config.optimizer', 'learning_rate')),
+    ("config.task = {'name': 'classification', 'smoothing': 0.1}", ('config.task.smoothing', 'label_smoothing')),
+    ("config.task = {'name': 'regression'}", ('config.checkpoint.best_metric', 'did you mean validation/loss?')),
+    ("config.task, config.checkpoint.best_metric = {'name': 'regression'}, ''",
+     ('config.model.name', 'mlp', 'num_classes', 'task')),
+    ("config.model = {'name': 'lenet'}; config.task = {'name': 'regression'}; config.checkpoint.best_metric = ''",
+     ('config.task.name', "'x'", 'image, label')),
+    ("config.model = {'name': 'lenet', 'hiden': 16}", ('config.model.hiden', 'did you mean hidden?')),
+    ("config.model = {'name': 'lenet', 'features': (32,)}", ('config.model.features', 'tuple[int, int]')),
+    ("config.model = {'name': 'lenet'}", ('2x2 pixels', 'VALID', 'larger images')),
+    ("config.model = {'name': 'lenet', 'padding': 'FULL'}", ("'FULL'", "'SAME' or 'VALID'")),
+    ("config.evaluation.sets.test = {'spilt': 'test', 'invert': False}", ('evaluation.sets.test', 'spilt', 'split')),
+    ("config.evaluation.sets.mine = {'split': 'test'}", ('config.evaluation.sets.mine', 'invert')),
+])
+def test_a_mistake_in_an_experiment_file_is_one_line_and_writes_nothing(line, parts, call_launch, tmp_path):
+    """A typo there is as little ignored as on the command line."""
+    experiment = tmp_path / 'mine.py'
     experiment.write_text('from tests.tiny import get_config as tiny\n\n\ndef get_config():\n    config = tiny()\n'
-                          "    config.model = {'name': 'lenet'}\n    config.task = {'name': 'regression'}\n"
-                          '    return config\n')
+                          f'    {line}\n    return config\n')
     result = call_launch('--config', experiment, '--workdir', tmp_path / 'run')
-    assert_one_line(result, 'config.task.name', "'regression'", "'x'", 'image, label')
+    assert_one_line(result, *parts)
     assert not (tmp_path / 'run').exists()
 
 
@@ -123,6 +150,7 @@ def test_weight_decay_on_nothing_is_one_line(call_launch, tmp_path):
     (('trian', '--config', TINY), ('trian',)),
     (('--config', TINY, '--wrkdir', 'x'), ('--wrkdir',)),
     (('--config', TINY, '--cpu_devices', 'two'), ('--cpu_devices',)),
+    (('--config', TINY, '--cpu_devices', '-2'), ('--cpu_devices -2',)),
     (('show', '--config', TINY, '--config.sead=1'), ('did you mean seed?',)),
     (('evaluate',), ('--workdir',)),
     (('predict', '--workdir', 'x'), ('inputs',)),
@@ -313,6 +341,17 @@ def test_a_run_that_does_not_look_at_pictures_predicts_none(call_launch, digit_f
     assert call_launch('--config', 'line', '--workdir', tmp_path, '--config.batch_size=8', '--config.total=2 steps',
                        '--config.tensorboard=False').code == 0
     assert_one_line(call_launch('predict', '--workdir', tmp_path, digit_files / '0.png'), 'line', 'pictures')
+
+
+@pytest.mark.parametrize('override, parts', [
+    ('model.hidden=(32,)', ('does not fit', '(64, 32)', '(64, 16)')),
+    ('image.size=(16, 16)', ('does not fit', '(256, 16)', '(64, 16)')),
+    ('data.name=mnist', ('mnist is not prepared',)),
+    ('parallel.devices=99', ('config.parallel.devices = 99',)),
+    ('optimizer.lerning_rate=1', ('did you mean optimizer.learning_rate?',)),
+])
+def test_evaluating_with_overrides_that_do_not_fit_is_one_line(override, parts, call_launch, trained_run):
+    assert_one_line(call_launch('evaluate', '--workdir', trained_run, f'--config.{override}'), *parts)
 
 
 # --- pictures in folders as data ---

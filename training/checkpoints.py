@@ -11,12 +11,14 @@ peers, and a peer that dies cannot leave half a checkpoint. The writer holds a l
 """
 
 import dataclasses
+import errno
 import fcntl
 import json
 import logging
 import math
 import os
 import shutil
+import sys
 import zlib
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping
@@ -29,6 +31,7 @@ import orbax.checkpoint as ocp
 from training.errors import UserError
 
 FOLDER = 'checkpoints'
+_REASONS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)))
 _ITEMS = ('variables', 'training')
 Arrays = dict[str, np.ndarray]  # 'params/conv1/kernel' -> array
 
@@ -112,6 +115,7 @@ class Checkpoints:
         self._scores: dict[int, float] = {}
         self._lock = None
         self._pending = None
+        _silence_closed_event_loops()
         if writable:
             self._lock = _take_lock(self.workdir)
         elif not self.folder.is_dir():
@@ -232,8 +236,7 @@ class Checkpoints:
 
     def _write_error(self, step: int, error: Exception) -> UserError:
         text = str(error)
-        reason = next((r for r in ('No space left on device', 'Read-only file system', 'Permission denied')
-                       if r in text), ' '.join(text.split())[:200])
+        reason = next((reason for reason in _REASONS if reason in text), ' '.join(text.split())[:200])
         return UserError(f'the checkpoint of step {step} could not be written to {self.folder}: {reason}; '
                          f'earlier steps are intact: {self.steps() or "none"}')
 
@@ -344,6 +347,21 @@ def _alone() -> ocp.options.MultiprocessingOptions:
         return ocp.options.MultiprocessingOptions()
     me = jax.process_index()
     return ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f'p{me}')
+
+
+def _silence_closed_event_loops() -> None:
+    """After a failed read or write TensorStore's threads still call an event loop that Orbax has closed.
+
+    Python would print a traceback for each such call. What failed is reported by the exception that failed.
+    """
+    shown = sys.unraisablehook
+    if getattr(shown, '__name__', '') == 'show_others':
+        return
+
+    def show_others(unraisable) -> None:
+        if str(unraisable.exc_value) != 'Event loop is closed':
+            shown(unraisable)
+    sys.unraisablehook = show_others
 
 
 def _take_lock(workdir: Path) -> int:

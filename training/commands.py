@@ -22,6 +22,7 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     from training import components, evaluation, prediction, report
     from training.parallel import Parallel
     from training.snapshot import write_json
+    import flax
     import tasks
     checkpoint = prediction.read_checkpoint(workdir, parse_step(step))
     config = config_lib.from_dict(checkpoint.meta['config'])
@@ -38,9 +39,16 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     metrics: dict[str, float] = {}
     pictures: dict[str, dict[str, Any]] = {}
     for name in names:
-        found = evaluation.evaluate(evaluations, name, variables)
+        try:
+            found = evaluation.evaluate(evaluations, name, variables)
+        except flax.errors.FlaxError as error:
+            if not overrides:
+                raise
+            reason = str(error).partition(' (https:')[0]
+            raise UserError(f'the checkpoint does not fit the overrides: {reason}') from error
         metrics |= evaluation.scalars(name, found)
-        pictures[f'evaluation_{name}'] = task.pictures(found)
+        if parallel.is_writer:
+            pictures[f'evaluation_{name}'] = task.pictures(found)
     if parallel.is_writer:
         logging.info('%s, step %s', config.experiment, f'{checkpoint.step:,}')
         for name, value in metrics.items():

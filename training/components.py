@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import re
 from typing import Any, Callable
 
 import jax
@@ -14,6 +13,7 @@ import tasks
 from input_pipeline import preprocessing, sources
 from input_pipeline.batches import EvalBatches, TrainBatches
 from training import durations
+from training.config import nearest
 from training.errors import UserError
 from training.optimizer import Optimizer, build_schedule
 from training.parallel import AXIS, Parallel
@@ -98,6 +98,7 @@ def build_training(config: ConfigDict) -> Training:
     source = sources.open_split(config.data, config.image, config.data.train)
     meta = dict(source.meta)
     task = tasks.build(config.task, meta)
+    _check_best_metric(config, task)
     model = build_model(config, task, axis_name=AXIS)
 
     def to_steps(duration: str, field: str) -> int:
@@ -195,7 +196,20 @@ def _check(config: ConfigDict) -> None:
     for name in (*config.evaluation.periodic, *config.evaluation.final):
         if name not in known:
             raise UserError(f'config.evaluation names the set {name!r}; there are: {", ".join(sorted(known))}')
+    for name, chosen in config.evaluation.sets.items():
+        if set(chosen) != {'split', 'invert'}:
+            raise UserError(f"config.evaluation.sets.{name} has the fields {', '.join(chosen)}; it needs 'split' and "
+                            "'invert'")
+    for field, low in (('evaluation.batch_size', 1), ('checkpoint.keep', 1), ('data.workers', 0)):
+        section, name = field.split('.')
+        if config[section][name] < low:
+            raise UserError(f'config.{field} = {config[section][name]}: it must be at least {low}')
+
+
+def _check_best_metric(config: ConfigDict, task) -> None:
     best = config.checkpoint.best_metric
-    if best and not re.fullmatch(f"({'|'.join(config.evaluation.periodic)})/.+", best):
-        raise UserError(f'config.checkpoint.best_metric = {best!r} is not a metric of a periodic evaluation set, such '
-                        f"as '{(*config.evaluation.periodic, 'validation')[0]}/accuracy'")
+    metrics = [name for name, value in task.eval_metrics.empty().compute().items() if np.ndim(value) == 0]
+    known = [f'{name}/{metric}' for name in config.evaluation.periodic for metric in metrics]
+    if best and best not in known:
+        raise UserError(f'config.checkpoint.best_metric = {best!r} is not a metric of a periodic evaluation set; '
+                        f"{nearest(best, known)} ('' keeps no best)")

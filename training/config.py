@@ -12,10 +12,12 @@ from typing import Any, Sequence
 
 from ml_collections import ConfigDict
 
+from experiments.base import base as defaults
 from training.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / 'experiments'
+_FREE = ('data.arrays', 'model', 'task', 'evaluation.sets')  # their fields are checked where they are used
 _DURATION = re.compile(r'([0-9.e_]+ *(steps?|epochs?|examples?))?')  # '' is one that is switched off
 
 
@@ -50,11 +52,26 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if name.startswith('_') or name not in variants(path) + ['get_config'] or not inspect.isfunction(function):
         raise UserError(f'{path.name} has no variant {variant!r}; {nearest(variant, variants(path))}')
     config = function()
+    _check_fields(config, defaults())
     config.experiment = path.stem + (f':{variant}' if variant else '')
     config.lock()
     for override in overrides:
         apply_override(config, override)
     return config
+
+
+def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = '') -> None:
+    """Raises UserError if an experiment file set an unknown field, or replaced a section and left fields out."""
+    for key in config:
+        if key not in known:
+            raise _unknown(prefix + key, defaults())
+    for key in known:
+        if key not in config:
+            raise UserError(f'config.{prefix}{key} is missing: set fields of {prefix[:-1]} one by one')
+        if isinstance(known.get(key), ConfigDict) and prefix + key not in _FREE:
+            if not isinstance(config.get(key), ConfigDict):
+                raise UserError(f'config.{prefix}{key} is a section; its fields: {", ".join(known.get(key))}')
+            _check_fields(config.get(key), known.get(key), f'{prefix}{key}.')
 
 
 def variants(path: Path) -> list[str]:

@@ -149,7 +149,7 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         if unlogged:
             return step + 1
         everys = (training.log_every, training.evaluate_every, training.save_every)
-        return min(total, *((step // every + 1) * every for every in everys if every))
+        return min([total, *((step // every + 1) * every for every in everys if every)])
 
     if step >= total and resumed.get('boundary_done') and outputs.is_finished(step):
         logging.info('this run is finished: train on with a longer --config.total, or begin again in another --workdir')

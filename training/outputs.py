@@ -67,8 +67,8 @@ class Outputs:
             changed = snapshot.write(self._workdir, self._config)
             self._metrics = MetricWriters(self._workdir, resumed_step=step, redo_evaluation=redo_evaluation,
                                           tensorboard=self._config.tensorboard)
-        if changed and step:
-            logging.warning('the config differs from the one this run began with:\n  %s', '\n  '.join(changed))
+        if step:
+            _warn_of_changes(changed)
 
     def scalars(self, step: int, values: dict[str, float], timings: dict[str, float] | None = None) -> None:
         """Writes a row of metrics."""
@@ -99,7 +99,10 @@ class Outputs:
 
     def is_finished(self, step: int) -> bool:
         """Whether the result of this step is written; then prints it."""
-        return self._checkpoints is not None and report.print_result(self._workdir, step)
+        if self._checkpoints is None or not report.print_result(self._workdir, step):
+            return False
+        _warn_of_changes(snapshot.changes(self._workdir, self._config))
+        return True
 
     def finish(self, metrics: dict[str, float], **facts: Any) -> None:
         """Waits for the last save, writes result.json and the learning curves, and prints the result table."""
@@ -118,5 +121,10 @@ class Outputs:
         try:
             yield
         except OSError as error:
-            raise UserError(f'cannot write to {error.filename or self._workdir}: {error.strerror}; finished checkpoints '
-                            'are intact') from error
+            raise UserError(f'cannot write to {error.filename or self._workdir}: {error.strerror}; '
+                            'finished checkpoints are intact') from error
+
+
+def _warn_of_changes(changed: list[str]) -> None:
+    if changed:
+        logging.warning('the config differs from the one of the last start:\n  %s', '\n  '.join(changed))

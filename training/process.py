@@ -1,6 +1,7 @@
 """What must happen in a process before JAX and TensorFlow wake up: devices, caches, the cluster."""
 
 import atexit
+import logging
 import os
 import subprocess
 from pathlib import Path
@@ -32,6 +33,8 @@ def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int =
     Raises:
       UserError: half of the cluster's description is missing.
     """
+    if cpu_devices < 0:
+        raise UserError(f'--cpu_devices {cpu_devices}: it must not be negative')
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')  # announces itself on every start; we only write events
     if cpu_devices:
@@ -86,6 +89,8 @@ def _join_cluster(jax, coordinator: str, num_processes: int, process_id: int) ->
     if all(by_hand):
         if process_id >= num_processes:
             raise UserError(f'--process_id {process_id} must be below --num_processes {num_processes}')
+        if process_id == 0:
+            logging.info('waiting for %d more process(es) at %s', num_processes - 1, coordinator)
         try:
             jax.distributed.initialize(coordinator, num_processes, process_id, **timeouts)
         except RuntimeError as error:

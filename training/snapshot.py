@@ -27,15 +27,8 @@ def write(workdir: Path, config: ConfigDict) -> list[str]:
     Returns:
       What differs from the config of the run's earlier start, one line per field.
     """
-    path = workdir / CONFIG_FILE
-    new = json.loads(json.dumps(config_lib.to_dict(config)))
-    changed = []
-    if path.is_file():
-        try:
-            changed = config_lib.differences(json.loads(path.read_text()), new)
-        except ValueError:
-            pass  # half written by a run that was killed
-    write_json(path, new)
+    changed = changes(workdir, config)
+    write_json(workdir / CONFIG_FILE, config_lib.to_dict(config))
     starts_path = workdir / ENVIRONMENT_FILE
     try:
         starts = json.loads(starts_path.read_text())
@@ -43,6 +36,15 @@ def write(workdir: Path, config: ConfigDict) -> list[str]:
         starts = []
     write_json(starts_path, starts + [environment()])
     return changed
+
+
+def changes(workdir: Path, config: ConfigDict) -> list[str]:
+    """Returns what differs from the config of the run's latest start, one line per field."""
+    try:
+        earlier = json.loads((workdir / CONFIG_FILE).read_text())
+    except (OSError, ValueError):
+        return []
+    return config_lib.differences(earlier, json.loads(json.dumps(config_lib.to_dict(config))))
 
 
 def environment() -> dict[str, Any]:

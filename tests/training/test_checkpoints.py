@@ -24,10 +24,6 @@ from training import checkpoints as checkpoints_lib
 from training.checkpoints import Checkpoints, NonFiniteError, flatten, unflatten
 from training.errors import UserError
 
-# Orbax's threads complain when what they read is damaged; that is not what is tested here.
-pytestmark = pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning',
-                                        'ignore::pytest.PytestUnhandledThreadExceptionWarning')
-
 
 def make_trees(step: int) -> tuple[dict, dict]:
     """Returns the variables and the training state of a step; no two steps share a number."""
@@ -305,6 +301,28 @@ def test_a_full_disk_is_one_error_and_earlier_steps_are_intact(tmp_path):
         assert not list((disk / 'checkpoints').glob('*tmp*'))
     finally:
         subprocess.run(['umount', '-l', str(disk)], check=True)
+
+
+FULL_DISK = '''
+import resource, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+import launch
+sys.exit(launch.main())
+'''
+
+
+@pytest.mark.parametrize('limit', [100, 2500, 3500])
+def test_a_run_on_a_full_disk_ends_with_one_line(tmp_path, limit):
+    """Full at the first file, in the middle of the metrics, and at a checkpoint."""
+    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', FULL_DISK, str(limit),  # JAX warns of its cache's disk
+                           '--config', 'tests/tiny.py', '--workdir', str(tmp_path), '--config.log_every=1 steps',
+                           f"--config.checkpoint.every={'' if limit == 2500 else '4 steps'}"],
+                          cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith('error: ') and 'File too large' in done.stderr
+    assert done.stderr.count('\n') == 1
+    assert ('checkpoint of step 4' if limit == 3500 else f'cannot write to {tmp_path}: ') in done.stderr
 
 
 def test_a_failed_save_is_reported_at_the_end_at_the_latest(workdir, monkeypatch):

@@ -15,7 +15,8 @@ def experiment(tmp_path):
     path = tmp_path / 'mine.py'
     path.write_text('from experiments.base import base\n'
                     'from experiments.line import get_config as other\n\n\n'
-                    "def get_config():\n    config = base()\n    config.data.name = 'mnist'\n    return _finish(config)\n\n\n"
+                    'def get_config():\n    config = base()\n'
+                    "    config.data.name = 'mnist'\n    return _finish(config)\n\n\n"
                     'def small():\n    """A tenth."""\n    config = get_config()\n'
                     "    config.data.train = 'train[:10%]'\n    return config\n\n\n"
                     'def _finish(config):\n    config.seed = 7\n    return config\n')

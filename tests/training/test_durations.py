@@ -33,8 +33,9 @@ def test_rounding_of_floats_adds_no_step():
         assert steps(f'{tenths / 10} epochs', 10, 100) == tenths
 
 
-@pytest.mark.parametrize('wrong', ['10', 'epochs', '10 weeks', '-1 steps', 'ten steps', '1e999 steps', '1_ steps', '1__0 steps',
-                                   '1.2.3 steps', '10 steps 5', '10 Steps', 'nan steps', 'inf steps', '1e3e3 steps'])
+@pytest.mark.parametrize('wrong', ['10', 'epochs', '10 weeks', '-1 steps', 'ten steps', '1e999 steps', '1_ steps',
+                                   '1__0 steps', '1.2.3 steps', '10 steps 5', '10 Steps', 'nan steps', 'inf steps',
+                                   '1e3e3 steps'])
 def test_anything_else_is_an_error_that_names_field_and_units(wrong):
     with pytest.raises(UserError) as failure:
         steps(wrong)

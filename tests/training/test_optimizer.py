@@ -1,4 +1,4 @@
-"""Optimizers equal optax's, schedules take the values that their names promise, regexes reach the parameters they match."""
+"""Optimizers equal optax's, schedules take the values that their names promise, regexes reach what they match."""
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,13 @@ from training.errors import UserError
 from training.optimizer import Optimizer, build_schedule
 
 RATE = 0.1
+
+
+def words(value):
+    """The name of a test case."""
+    if not isinstance(value, dict):
+        return None
+    return ', '.join(f'{key} {setting}' for key, setting in value.items()) or 'nothing'
 
 
 def make_params():
@@ -68,7 +75,7 @@ def kernels(params):
     (dict(name='sgd', momentum=0.9, clip_norm=0.5), optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(RATE, 0.9))),
     (dict(name='sgd', momentum=0.9, weight_decay=0.01),
      optax.chain(optax.add_decayed_weights(0.01, kernels), optax.sgd(RATE, 0.9))),
-], ids=str)
+], ids=words)
 def test_equals_its_optax_counterpart(fields, counterpart):
     for a, b in zip(path_of(ours(**fields)), path_of(counterpart)):
         assert_same(a, b)
@@ -177,7 +184,7 @@ ALL_AT_ONCE = dict(weight_decay=0.1, clip_norm=0.5, learning_rate_scales=(('logi
 
 @pytest.mark.parametrize('name', ['sgd', 'adam', 'adamw', 'rmsprop', 'adagrad'])
 @pytest.mark.parametrize('more', [{}, dict(weight_decay=0.1), dict(clip_norm=0.5),
-                                  dict(learning_rate_scales=(('logits/.*', 3.0),)), ALL_AT_ONCE], ids=str)
+                                  dict(learning_rate_scales=(('logits/.*', 3.0),)), ALL_AT_ONCE], ids=words)
 def test_frozen_parameters_stay_whatever_else_is_on(name, more):
     """And the others learn as if the frozen ones were not there, which clipping must not see either."""
     optimizer = ours(name=name, freeze=('conv1/.*', '.*1/bias'), **more)
@@ -237,7 +244,8 @@ def test_freezing_in_a_whole_training_step():
 
 def test_learning_rate_scales_by_group_and_the_first_match_wins():
     plain = path_of(ours(name='adam'), 1)[0]
-    scaled = path_of(ours(name='adam', learning_rate_scales=(('.*/bias', 0.0), ('dense1/.*', 0.5), ('.*1/.*', 2.0))), 1)[0]
+    scales = (('.*/bias', 0.0), ('dense1/.*', 0.5), ('.*1/.*', 2.0))
+    scaled = path_of(ours(name='adam', learning_rate_scales=scales), 1)[0]
     start = make_params()
     factors = {'conv1': {'kernel': 2.0, 'bias': 0.0}, 'dense1': {'kernel': 0.5, 'bias': 0.0},
                'logits': {'kernel': 1.0, 'bias': 0.0}}
@@ -249,7 +257,7 @@ def test_learning_rate_scales_by_group_and_the_first_match_wins():
     dict(freeze=('conv2/.*',)), dict(weight_decay=0.1, weight_decay_on=('kernel',)),
     dict(learning_rate_scales=(('head/.*', 0.1),)), dict(freeze=('.*',)),
     dict(freeze=('conv1/.*', 'conv2/.*')),
-], ids=str)
+], ids=words)
 def test_a_regex_that_matches_nothing_or_all_is_an_error(fields):
     with pytest.raises(UserError, match='config.optimizer'):
         ours(**fields).init(make_params())
@@ -262,7 +270,7 @@ def test_a_regex_that_matches_nothing_or_all_is_an_error(fields):
     (dict(weight_decay=-0.1), 'weight_decay'), (dict(clip_norm=-1.0), 'clip_norm'), (dict(accumulate=0), 'accumulate'),
     (dict(freeze=('(',)), 'freeze.*not a regular expression'),
     (dict(learning_rate_scales=(('a', 'b'),)), 'pair'), (dict(learning_rate_scales=('ab',)), 'pair'),
-], ids=str)
+], ids=words)
 def test_a_value_out_of_range_is_an_error(fields, message):
     with pytest.raises(UserError, match=message):
         ours(**fields)

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from input_pipeline.arrays import ArraySource
 from input_pipeline.batches import TrainBatches
 from tests.conftest import ROOT
 from training.checkpoints import Checkpoints
+from training.writers import MetricWriters
 
 # Log lines, evaluations and checkpoints fall on different steps, so that a checkpoint cuts through windows of the others;
 # adam, dropout, augmentation and moving averages all carry something from step to step. The loss is highest in the
@@ -77,6 +79,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_bits(run_launch, uninte
     for moment in moments:
         done, _ = run_interrupted(tmp_path, moment, signal.SIGKILL)
         assert done.returncode == -signal.SIGKILL, (moment, done.stdout, done.stderr)
+        assert 'DAMAGED' not in done.stdout  # no step that is listed is half written or half deleted
     assert run_launch(*command(tmp_path)).returncode == 0
     assert outcome(tmp_path) == uninterrupted
     assert sorted(path.name for path in (tmp_path / 'checkpoints').iterdir()) == ['12', '68', '72']  # no debris
@@ -124,3 +127,16 @@ def test_the_hundred_thousandth_batch_of_a_million_examples_takes_less_than_a_se
     for step in range(99_998, 100_001):
         batch = going_on(step)['x']
     np.testing.assert_array_equal(late, batch)
+
+
+def test_rows_of_metrics_survive_a_disk_that_is_full_on_restart(tmp_path):
+    rows = ''.join(json.dumps({'step': step, 'train/loss': 1.0}) + '\n' for step in range(100))
+    (tmp_path / 'metrics.jsonl').write_text(rows)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(rows) // 2, hard))
+    try:
+        with pytest.raises(OSError):
+            MetricWriters(tmp_path, resumed_step=99, tensorboard=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / 'metrics.jsonl').read_text() == rows

@@ -20,10 +20,11 @@ def loss(m: float, b: float) -> float:
     return float(np.mean((m * X + b - Y) ** 2))
 
 
-@pytest.fixture(params=['pmap', 'shard_map'])
+@pytest.fixture(params=[(mode, devices) for mode in ('pmap', 'shard_map') for devices in (1, 2)], ids=str)
 def first_step(request):
-    """Returns the state after one step of experiments/line on one device, and its metrics."""
-    config = config_lib.load('line', ['parallel.devices=1', f'parallel.mode={request.param}'])
+    """Returns the state after one step of experiments/line, on one device or with a point on each, and its metrics."""
+    mode, devices = request.param
+    config = config_lib.load('line', [f'parallel.mode={mode}', f'parallel.devices={devices}'])
     training = components.build_training(config)
     parallel = training.parallel
     state = parallel.replicate(training.initial_state())
@@ -72,6 +73,13 @@ def test_a_loss_that_is_not_finite_stops_at_the_last_good_checkpoint(log_every, 
     assert train(config_lib.load('line', overrides), tmp_path) == 0
     with Checkpoints(tmp_path, writable=False) as checkpoints:
         assert checkpoints.steps()[-1] == 20
+
+
+def test_a_run_that_logs_evaluates_and_saves_only_at_its_end(tmp_path):
+    config = config_lib.load('line', ['parallel.devices=1', 'log_every=', 'total=3 steps', 'tensorboard=False'])
+    assert train(config, tmp_path) == 0
+    with Checkpoints(tmp_path, writable=False) as checkpoints:
+        assert checkpoints.steps() == [3]
 
 
 def test_a_loss_that_is_not_finite_before_any_checkpoint_says_so(tmp_path):

@@ -1,0 +1,178 @@
+"""Batches are pure functions of seed and step: every example once per epoch, whatever the batch size and the hosts."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from input_pipeline import sources
+from input_pipeline.arrays import ArraySource
+from input_pipeline.batches import EvalBatches, TrainBatches, stream
+from input_pipeline.sources import Part
+from tests.tiny import tiny_config
+
+
+def make_source(total):
+    """Examples that know their own index."""
+    return ArraySource({'index': np.arange(total), 'twice': 2 * np.arange(total)}, {})
+
+
+class SlowSource:
+    """Reads from several threads, and late, like a disk."""
+
+    def __init__(self, total, delay=0.0):
+        self._source, self._delay, self.threads = make_source(total), delay, set()
+        self.meta = {}
+
+    def __len__(self):
+        return len(self._source)
+
+    def read(self, indices):
+        self.threads.add(threading.current_thread().name)
+        time.sleep(self._delay * (1 + indices[0] % 3))
+        return self._source.read(indices)
+
+
+@pytest.mark.parametrize('total', [1, 2, 10, 17])
+@pytest.mark.parametrize('batch_size', [1, 3, 8, 10, 16, 17, 50])
+def test_each_epoch_shows_each_example_exactly_once(batch_size, total):
+    """Also where batches run on across the end of an epoch, and where one batch holds several epochs."""
+    batches = TrainBatches(make_source(total), batch_size, seed=0)
+    epochs = 6
+    shown = np.concatenate([batches.indices(step) for step in range(-(-epochs * total // batch_size))])
+    assert all(len(batches.indices(step)) == batch_size for step in range(3))
+    for epoch in range(epochs):
+        assert sorted(shown[epoch * total:(epoch + 1) * total]) == list(range(total))
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    def order(seed, epoch):
+        return tuple(TrainBatches(make_source(100), 100, seed).indices(epoch))
+    orders = {order(seed, epoch) for seed in range(5) for epoch in range(5)}
+    assert len(orders) == 25 and tuple(range(100)) not in orders
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    """Not on what was read before: a resumed run sees what an unbroken one would have seen."""
+    walked = TrainBatches(make_source(50), 8, seed=3)
+    in_order = [walked.indices(step).copy() for step in range(40)]
+    for step in (39, 0, 17, 17, 5):
+        np.testing.assert_array_equal(TrainBatches(make_source(50), 8, seed=3).indices(step), in_order[step])
+        np.testing.assert_array_equal(walked.indices(step), in_order[step])
+    assert not np.array_equal(TrainBatches(make_source(50), 8, seed=4).indices(0), in_order[0])
+
+
+def test_the_order_is_the_same_in_every_release():
+    """If this fails, resuming an old run no longer goes on with the same batches."""
+    assert TrainBatches(make_source(10), 12, seed=0).indices(0).tolist() == [0, 7, 8, 6, 9, 5, 1, 3, 2, 4, 9, 4]
+
+
+def test_steps_far_out_are_cheap():
+    batches = TrainBatches(make_source(1000), 64, seed=0)
+    began = time.perf_counter()
+    assert len(batches.indices(10**9)) == 64
+    assert time.perf_counter() - began < 1
+
+
+@pytest.mark.parametrize('hosts', [1, 2, 4])
+def test_the_rows_of_the_hosts_make_up_the_global_batch(hosts):
+    whole = TrainBatches(make_source(37), 8, seed=1)
+    share = 8 // hosts
+    parts = [TrainBatches(make_source(37), 8, seed=1, rows=slice(i * share, (i + 1) * share)) for i in range(hosts)]
+    for step in range(12):
+        together = [part(step) for part in parts]
+        for name in ('index', 'twice'):
+            np.testing.assert_array_equal(np.concatenate([batch[name] for batch in together]), whole(step)[name])
+
+
+def test_a_batch_may_be_changed_without_harm_to_the_data():
+    source = make_source(10)
+    batches = TrainBatches(source, 10, seed=0)
+    before = batches(0)['index'].copy()
+    batches(0)['index'][:] = -1
+    np.testing.assert_array_equal(batches(0)['index'], before)
+
+
+# --- evaluation ---
+
+@pytest.mark.parametrize('total', [1, 7, 8, 9, 23])
+@pytest.mark.parametrize('batch_size', [1, 4, 8, 30])
+@pytest.mark.parametrize('hosts', [1, 2, 4])
+def test_evaluation_covers_each_example_once_on_any_number_of_hosts(hosts, batch_size, total):
+    """Padded to one size and masked; every host has the same number of batches, or the others would wait for ever."""
+    batch_size = -(-batch_size // hosts) * hosts
+    share = batch_size // hosts
+    parts = [EvalBatches(make_source(total), batch_size, slice(i * share, (i + 1) * share)) for i in range(hosts)]
+    assert {len(part) for part in parts} == {-(-total // batch_size)}
+    shown = []
+    for number in range(len(parts[0])):
+        for part in parts:
+            batch = part(number)
+            assert batch['mask'].dtype == np.float32 and {len(values) for values in batch.values()} == {share}
+            shown += list(batch['index'][batch['mask'] == 1])
+            assert set(batch['mask']) <= {0.0, 1.0}
+    assert shown == list(range(total))  # in order, too
+
+
+# --- streaming ---
+
+@pytest.mark.parametrize('workers', [0, 1, 3])
+def test_streaming_keeps_the_order_and_every_number(workers):
+    source = SlowSource(40, delay=0.001)
+    make = TrainBatches(source, 4, seed=0)
+    expected = [TrainBatches(make_source(40), 4, seed=0)(step)['index'] for step in range(5, 25)]
+    found = [batch['index'] for batch in stream(make, range(5, 25), source=source, workers=workers)]
+    np.testing.assert_array_equal(found, expected)
+    assert all(name.startswith('read') for name in source.threads)
+
+
+def test_streaming_reads_ahead_but_not_without_bound():
+    source, asked = SlowSource(1000), []
+
+    def make(number):
+        asked.append(number)
+        return number
+    numbers = stream(make, range(1000), source=source, workers=2)
+    assert next(numbers) == 0
+    time.sleep(0.05)
+    assert 1 < len(asked) <= 6
+    numbers.close()
+    assert len(asked) <= 6
+
+
+def test_an_error_while_reading_reaches_the_reader():
+    def make(number):
+        if number == 3:
+            raise ValueError('broken file')
+        return number
+    numbers = stream(make, range(10), source=SlowSource(10), workers=2)
+    assert [next(numbers) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match='broken file'):
+        next(numbers)
+
+
+@pytest.mark.parametrize('split, invert', [('train', False), ('train[10%:50%]', False), ('validation', True)])
+def test_memory_and_streaming_give_identical_batches(split, invert):
+    """data.memory_limit_mb is about speed alone."""
+    config = tiny_config()
+    in_memory = sources.open_split(config.data, config.image, split, invert=invert)
+    config.data.memory_limit_mb = 0
+    streaming = sources.open_split(config.data, config.image, split, invert=invert)
+    assert isinstance(in_memory, ArraySource) and not isinstance(streaming, ArraySource)
+    assert len(in_memory) == len(streaming) and in_memory.meta == streaming.meta
+    for kind in (lambda source: TrainBatches(source, 16, seed=2), lambda source: EvalBatches(source, 100)):
+        numbers = range(2)
+        for a, b in zip(stream(kind(in_memory), numbers, source=in_memory),
+                        stream(kind(streaming), numbers, source=streaming, workers=2), strict=True):
+            assert a.keys() == b.keys()
+            for name in a:
+                assert a[name].dtype == b[name].dtype
+                np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_a_part_reads_its_own_examples():
+    source = SlowSource(20)
+    part = Part(source, 5, 9)
+    assert len(part) == 4
+    np.testing.assert_array_equal(part.read(np.array([0, 3]))['index'], [5, 8])

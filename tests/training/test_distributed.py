@@ -1,0 +1,146 @@
+"""Several processes are one run: the same numbers, one writer, one answer to a signal, and no survivor that hangs."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from tests.tiny import tiny_config
+from training.checkpoints import Checkpoints
+from training.loop import train
+
+# Evaluations and checkpoints are rare, so that all time goes into steps; descent, so that rounding stays small.
+OPTIONS = ('log_every=10 steps', 'evaluation.every=1000 steps', 'checkpoint.every=1000 steps', 'optimizer.name=sgd',
+           'optimizer.learning_rate=0.02', 'ema_decay=0.9')
+LAST_WORDS = 'error: lost another process of this run'
+
+
+class Pair:
+    """Two processes of two virtual devices each, which share no folder."""
+
+    def __init__(self, folder: Path, total: int):
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            port = probe.getsockname()[1]
+        self.workdirs = [folder / f'host{rank}' for rank in range(2)]
+        self._logs = [(folder / f'out{rank}', folder / f'err{rank}') for rank in range(2)]
+        self.processes = []
+        for rank in range(2):
+            words = ['--config', ROOT / 'tests' / 'tiny.py', '--workdir', self.workdirs[rank], '--cpu_devices', 2,
+                     '--coordinator', f'127.0.0.1:{port}', '--num_processes', 2, '--process_id', rank,
+                     f'--config.total={total} steps', *(f'--config.{option}' for option in OPTIONS)]
+            out, err = self._logs[rank]
+            with out.open('w') as stdout, err.open('w') as stderr:
+                self.processes.append(subprocess.Popen([sys.executable, ROOT / 'launch.py', *map(str, words)],
+                                                       cwd=ROOT, stdout=stdout, stderr=stderr))
+
+    def __enter__(self) -> 'Pair':
+        return self
+
+    def __exit__(self, *exc) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+
+    def output(self, rank: int) -> str:
+        """What a process printed to stdout but for the chatter of JAX's C++ parts."""
+        lines = self._logs[rank][0].read_text().splitlines(keepends=True)
+        return ''.join(line for line in lines if not line.startswith('[Gloo]'))
+
+    def errors(self, rank: int) -> str:
+        """What a process printed to stderr."""
+        return self._logs[rank][1].read_text()
+
+    def wait_for_steps(self) -> None:
+        """Waits until the pair is in the middle of training."""
+        deadline = time.monotonic() + 90
+        while not re.search('^step ', self.output(0), re.MULTILINE):
+            assert time.monotonic() < deadline and all(process.poll() is None for process in self.processes), (
+                self.output(0), self.errors(0), self.errors(1))
+            time.sleep(0.05)
+
+    def wait(self, timeout: float) -> list[int]:
+        """Returns the exit codes."""
+        return [process.wait(timeout) for process in self.processes]
+
+
+def saved_step(pair: Pair) -> int:
+    step = int(re.search('asked to stop: saved step ([0-9,]+)', pair.output(0)).group(1).replace(',', ''))
+    with Checkpoints(pair.workdirs[0], writable=False) as checkpoints:
+        assert checkpoints.restore('last').step == step
+    return step
+
+
+def test_two_processes_are_stopped_resumed_and_end_like_one(tmp_path):
+    """A signal to any of them stops both, both exit with its code, and only process 0 writes."""
+    step = 0
+    for numbers in ([None, signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]):  # JAX learns of Ctrl-C as of SIGTERM
+        with Pair(tmp_path, total=1_000_000) as pair:
+            pair.wait_for_steps()
+            for process, number in zip(pair.processes, numbers):
+                if number:
+                    process.send_signal(number)
+            assert pair.wait(30) == [128 + (number or signal.SIGTERM) for number in numbers]
+            assert pair.errors(0) == pair.errors(1) == ''
+            assert not step or f'resuming at step {step:,}' in pair.output(0)
+            before, step = step, saved_step(pair)
+            assert step > before
+    total = step + 20
+    with Pair(tmp_path, total) as pair:
+        assert pair.wait(60) == [0, 0], (pair.output(0), pair.errors(0), pair.errors(1))
+        assert pair.output(1) == '' and pair.errors(0) == pair.errors(1) == ''
+    assert not pair.workdirs[1].exists()
+
+    alone = tmp_path / 'alone'
+    assert train(tiny_config(f'total={total} steps', 'parallel.devices=4', *OPTIONS), alone) == 0
+    rows, wanted_rows = (read_rows(workdir) for workdir in (pair.workdirs[0], alone))
+    assert [row['step'] for row in rows] == [row['step'] for row in wanted_rows]
+    for row, wanted in zip(rows, wanted_rows):
+        assert row == pytest.approx(wanted, rel=1e-4, abs=1e-6)
+    results = [json.loads((workdir / 'result.json').read_text())['metrics'] for workdir in (pair.workdirs[0], alone)]
+    assert results[0] == pytest.approx(results[1], rel=1e-4)
+    arrays, wanted_arrays = (read_last(workdir) for workdir in (pair.workdirs[0], alone))
+    assert set(arrays) == set(wanted_arrays)
+    for path, value in wanted_arrays.items():
+        np.testing.assert_allclose(arrays[path], value, rtol=1e-3, atol=1e-4, err_msg=path)
+
+
+def read_rows(workdir: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != 'timings'} for row in rows]
+
+
+def read_last(workdir: Path) -> dict[str, np.ndarray]:
+    with Checkpoints(workdir, writable=False) as checkpoints:
+        return checkpoints.restore('last').arrays
+
+
+@pytest.mark.parametrize('victim', [0, 1])
+def test_a_killed_process_ends_the_other_within_a_minute_with_one_clear_line(tmp_path, victim):
+    with Pair(tmp_path, total=1_000_000) as pair:
+        pair.wait_for_steps()
+        pair.processes[victim].kill()
+        assert pair.processes[1 - victim].wait(60) != 0
+        deadline = time.monotonic() + 5  # the line comes from a shell that outlives the process for a moment
+        while LAST_WORDS not in pair.errors(1 - victim) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert pair.errors(1 - victim).count(LAST_WORDS) == 1
+        assert pair.errors(1 - victim).splitlines()[-1].startswith(LAST_WORDS)
+        assert 'Traceback' not in pair.errors(1 - victim)
+
+
+def test_a_mistake_that_only_one_process_can_see_ends_both(tmp_path):
+    """Here: another run writes to the workdir of process 0."""
+    with Checkpoints(tmp_path / 'host0', writable=True), Pair(tmp_path, total=1_000_000) as pair:
+        codes = pair.wait(60)
+        assert codes[0] == 2 and codes[1] != 0
+        assert 'error: another process is training in' in pair.errors(0)
+        assert 'Traceback' not in pair.errors(0) + pair.errors(1)
