@@ -13,7 +13,7 @@ import re
 import socket
 import threading
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 import numpy as np
 from PIL import Image
@@ -79,8 +79,11 @@ class TfdsSource:
                 if self._format in _RANDOM_ACCESS:
                     self._data = builder.as_data_source(self._split)
                 else:
-                    self._data = _Listed(builder, self._split)
+                    self._data = _Listed(builder, self._split, self._fit_example)
         return self._data
+
+    def _fit_example(self, example: Mapping[str, Any]) -> dict[str, Any]:
+        return {self._image_key: self._fit(example[self._image_key]), self._label_key: example[self._label_key]}
 
     def _fit(self, picture: np.ndarray) -> np.ndarray:
         if picture.shape[-1] != self._channels:
@@ -91,14 +94,15 @@ class TfdsSource:
 
 
 class _Listed:
-    """A split in a sequential format such as tfrecord, read once through TensorFlow into a list."""
+    """A split in a sequential format such as tfrecord, read once through TensorFlow into a list of fitted examples."""
 
-    def __init__(self, builder, split: str):
+    def __init__(self, builder, split: str, fit: Callable[[Mapping[str, Any]], dict[str, Any]]):
         from training.process import import_tensorflow
         import_tensorflow()
         import tensorflow_datasets as tfds
         config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-        self._examples = list(tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=config)))
+        examples = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=config))
+        self._examples = [fit(example) for example in examples]
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         return [self._examples[i] for i in indices]

@@ -26,6 +26,7 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     import tasks
     checkpoint = prediction.read_checkpoint(workdir, parse_step(step))
     config = config_lib.from_dict(checkpoint.meta['config'])
+    config.parallel.devices = 0  # those of this machine, not of the one it was trained on
     for override in overrides:
         config_lib.apply_override(config, override)
     parallel = Parallel(config.parallel.mode, config.parallel.devices)

@@ -3,6 +3,7 @@
 import atexit
 import logging
 import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def _join_cluster(jax, coordinator: str, num_processes: int, process_id: int) ->
         if process_id >= num_processes:
             raise UserError(f'--process_id {process_id} must be below --num_processes {num_processes}')
         if process_id == 0:
+            _check_port(coordinator)
             logging.info('waiting for %d more process(es) at %s', num_processes - 1, coordinator)
         try:
             jax.distributed.initialize(coordinator, num_processes, process_id, **timeouts)
@@ -100,6 +102,18 @@ def _join_cluster(jax, coordinator: str, num_processes: int, process_id: int) ->
         raise UserError('--coordinator, --num_processes and --process_id go together: give all three')
     elif _cluster_size() > 1:
         jax.distributed.initialize(**timeouts)
+
+
+def _check_port(coordinator: str) -> None:
+    """Raises UserError unless process 0 can listen at 'host:port'; JAX would crash."""
+    host, _, port = coordinator.rpartition(':')
+    if not (host and port.isdigit() and 0 < int(port) < 65536):
+        raise UserError(f'--coordinator {coordinator}: it is host:port of process 0, such as node1:12345')
+    try:
+        socket.create_server(('', int(port))).close()
+    except OSError as error:
+        raise UserError(f'--coordinator {coordinator}: process 0 cannot open port {port} ({os.strerror(error.errno)}); '
+                        'choose another') from error
 
 
 def _cluster_size() -> int:

@@ -144,3 +144,26 @@ def test_a_mistake_that_only_one_process_can_see_ends_both(tmp_path):
         assert codes[0] == 2 and codes[1] != 0
         assert 'error: another process is training in' in pair.errors(0)
         assert 'Traceback' not in pair.errors(0) + pair.errors(1)
+
+
+def test_a_port_that_is_taken_is_one_error(run_launch, tmp_path):
+    """JAX alone would crash."""
+    with socket.create_server(('', 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run_launch('--config', ROOT / 'tests' / 'tiny.py', '--workdir', tmp_path / 'run', '--coordinator',
+                          f'127.0.0.1:{port}', '--num_processes', 2, '--process_id', 0)
+    assert done.returncode == 2
+    assert done.stderr == (f'error: --coordinator 127.0.0.1:{port}: process 0 cannot open port {port} '
+                           '(Address already in use); choose another\n')
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('words, message', [
+    (('--coordinator', 'node1', '--num_processes', 2, '--process_id', 0), 'it is host:port of process 0'),
+    (('--num_processes', 2, '--process_id', 0), 'go together'),
+    (('--coordinator', 'node1:99', '--num_processes', 2, '--process_id', 2), 'must be below --num_processes 2'),
+])
+def test_half_a_description_of_the_cluster_is_one_error(run_launch, words, message):
+    done = run_launch('--config', ROOT / 'tests' / 'tiny.py', *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith('error: ') and message in done.stderr and done.stderr.count('\n') == 1
