@@ -19,6 +19,7 @@ from training.optimizer import Optimizer, build_schedule
 from training.parallel import AXIS, Parallel
 from training.state import TrainState, init_state
 from training.step import make_eval_step, make_train_step
+from training.window import MetricLayout
 
 
 @dataclasses.dataclass
@@ -31,7 +32,7 @@ class Training:
       meta: facts about the data that travel in checkpoints.
       task, model, schedule, optimizer: see their packages.
       total, log_every, evaluate_every, save_every: in steps; 0 for never.
-      train_step: compiled (state, sharded batch) -> (state, metrics).
+      train_step: compiled (state, sharded batch) -> (state, metrics packed by `layout`).
       traces: how often the train step has been traced so far, a list of one int.
     """
     config: ConfigDict
@@ -48,6 +49,7 @@ class Training:
     evaluate_every: int
     save_every: int
     train_step: Callable
+    layout: MetricLayout
     traces: list[int]
 
 
@@ -123,7 +125,7 @@ def build_training(config: ConfigDict) -> Training:
         schedule=schedule, optimizer=optimizer, total=total, log_every=to_steps(config.log_every, 'log_every'),
         evaluate_every=to_steps(config.evaluation.every, 'evaluation.every'),
         save_every=to_steps(config.checkpoint.every, 'checkpoint.every'),
-        train_step=parallel.compile(train_step, donate=True), traces=traces)
+        train_step=parallel.compile(train_step, donate=True), layout=MetricLayout(task.train_metrics), traces=traces)
 
 
 def build_model(config: ConfigDict, task, axis_name: str | None = None):

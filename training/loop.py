@@ -77,7 +77,7 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
     train_step, shard, schedule = training.train_step, parallel.shard, training.schedule
     step = resumed.get('step', 0)
     metrics: dict[str, float] = dict(resumed.get('metrics', {}))  # the latest of every evaluation set
-    window = MetricWindow(parallel, task.train_metrics, step, resumed.get('window'))
+    window = MetricWindow(training.layout, step, resumed.get('window'))
     progress = Progress(total, step, config.batch_size, resumed.get('wall_seconds', 0.0))
     profiler = Profiler(config.profile.start_step, config.profile.steps, workdir / 'profile')
     unlogged = 0  # the end of a window whose log line waits for the next step to be under way

@@ -9,6 +9,7 @@ from jax import lax
 
 from training.parallel import AXIS
 from training.state import TrainState
+from training.window import MetricLayout
 
 
 def make_train_step(model, task, optimizer, prepare: Callable, *, seed: int, ema_decay: float = 0.0,
@@ -25,8 +26,10 @@ def make_train_step(model, task, optimizer, prepare: Callable, *, seed: int, ema
       accumulate: number of micro-batches whose gradients are averaged before the one update.
       on_trace: called whenever the step is traced, to notice recompilation.
 
-    The returned metrics are `task.train_metrics` merged over all devices, and 'gradient_norm'.
+    The returned metrics are `task.train_metrics` merged over all devices and 'gradient_norm', packed by `MetricLayout`.
     """
+    layout = MetricLayout(task.train_metrics)
+
     def gradients(params, batch_stats, batch, dropout_key):
         def loss_fn(params):
             params = optimizer.stop_frozen(params)
@@ -56,7 +59,7 @@ def make_train_step(model, task, optimizer, prepare: Callable, *, seed: int, ema
         scores = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), scores)
         return jax.tree.map(lambda g: g / accumulate, total), scores, batch_stats
 
-    def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, dict[str, Any]]:
+    def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, jax.Array]:
         on_trace()
         augment_key, dropout_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
         batch = prepare(batch, _example_keys(augment_key, batch))
@@ -68,7 +71,7 @@ def make_train_step(model, task, optimizer, prepare: Callable, *, seed: int, ema
         params = optax.apply_updates(state.params, updates)
         ema = _average(state, {'params': params, 'batch_stats': batch_stats}, ema_decay)
         metrics = task.train_metrics.gather_from_model_output(axis_name=AXIS, **scores)
-        metrics = {'task': metrics, 'gradient_norm': optax.tree.norm(grads)}
+        metrics = layout.pack({'task': metrics, 'gradient_norm': optax.tree.norm(grads)})
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema), metrics
 
     return train_step

@@ -4,51 +4,75 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from training.checkpoints import NonFiniteError
-from training.parallel import Parallel
 
 # The host may run ahead of the devices by this to twice this many steps. It bounds the memory of queued batches, and
 # virtual CPU devices deadlock when it is unbounded. Looking at every step would cost a thread switch for each.
 _RUN_AHEAD = 16
 
 
+class MetricLayout:
+    """How the metrics of one step lie in one vector: every array that a step returns costs microseconds.
+
+    Args:
+      collection: the task's `train_metrics`, a clu Collection whose leaves are scalar sums and counts.
+
+    Attributes:
+      names: what each number of the vector is, "['task'].loss.total" for one.
+    """
+
+    def __init__(self, collection):
+        template = {'task': jax.eval_shape(collection.empty), 'gradient_norm': 0.0}
+        paths, self._structure = jax.tree_util.tree_flatten_with_path(template)
+        self.names = [jax.tree_util.keystr(path) for path, _ in paths]
+
+    def pack(self, metrics: dict[str, Any]) -> jax.Array:
+        """{'task': collection, 'gradient_norm': scalar} -> float32 [numbers]; exact for counts up to 2**24."""
+        return jnp.stack([leaf.astype(jnp.float32) for leaf in self._structure.flatten_up_to(metrics)])
+
+    def unpack(self, vector: np.ndarray) -> dict[str, Any]:
+        """The inverse of `pack`, for one step or for sums over steps."""
+        return jax.tree.unflatten(self._structure, [np.float64(number) for number in vector])
+
+
 class MetricWindow:
     """Sums of the metrics of the steps since the last log line.
 
     Args:
-      parallel: to fetch from.
-      collection: the task's `train_metrics`: a clu Collection of sums and counts.
+      layout: of the vectors that steps return.
       step: steps done so far.
       sums: `sums` of an earlier process, to go on in the middle of a window.
-
-    Attributes:
-      sums: path -> float, exact in JSON; what a checkpoint keeps.
     """
 
-    def __init__(self, parallel: Parallel, collection, step: int, sums: dict[str, float] | None = None):
-        self._parallel = parallel
-        self._template = {'task': collection.empty(), 'gradient_norm': 0.0}
-        paths, self._structure = jax.tree_util.tree_flatten_with_path(self._template)
-        self._paths = [jax.tree_util.keystr(path) for path, _ in paths]
+    def __init__(self, layout: MetricLayout, step: int, sums: dict[str, float] | None = None):
+        self._layout = layout
         self._step = step  # steps fetched
-        self._pending: list[Any] = []
-        self.sums = dict(sums or {})
+        self._pending: list[jax.Array] = []
+        sums = sums or {}
+        self._steps = int(sums.get('steps', 0))
+        self._sums = np.asarray([sums.get(name, 0.0) for name in layout.names])
+
+    @property
+    def sums(self) -> dict[str, float]:
+        """The window so far, exact in JSON; what a checkpoint keeps."""
+        return dict(zip(self._layout.names, self._sums.tolist()), steps=self._steps)
 
     @property
     def empty(self) -> bool:
         """Whether no step was added since the last log line."""
-        return not self.sums and not self._pending
+        return not self._steps and not self._pending
 
-    def add(self, metrics: Any) -> None:
+    def add(self, metrics: jax.Array) -> None:
         """Adds the metrics of the next step, still on their way."""
         self._pending.append(metrics)
         if len(self._pending) % _RUN_AHEAD == 0 and len(self._pending) > _RUN_AHEAD:
-            jax.block_until_ready(self._pending[-_RUN_AHEAD]['gradient_norm'])
+            jax.block_until_ready(self._pending[-_RUN_AHEAD])
 
     def fetch(self, step: int) -> None:
-        """Waits for the steps up to `step` and adds them to `sums`.
+        """Waits for the steps up to `step` and adds them to the window.
 
         Raises:
           NonFiniteError: the loss or the gradient of a step is NaN or infinite; it names the step.
@@ -56,20 +80,18 @@ class MetricWindow:
         ready, self._pending = self._pending[:step - self._step], self._pending[step - self._step:]
         for metrics in ready:
             self._step += 1
-            # np.asarray of a replicated scalar takes a microsecond; any arithmetic on the device would take fifty.
-            for path, leaf in zip(self._paths, self._structure.flatten_up_to(metrics)):
-                value = float(np.asarray(leaf))
-                if not math.isfinite(value):
-                    what = 'gradient' if 'gradient_norm' in path else 'loss'
-                    raise NonFiniteError(f'the {what} of step {self._step:,}')
-                self.sums[path] = self.sums.get(path, 0.0) + value
-            self.sums['steps'] = self.sums.get('steps', 0) + 1
+            numbers = np.asarray(metrics)  # under a microsecond; arithmetic on the device would take fifty
+            if not np.isfinite(numbers).all():
+                loss = self._layout.unpack(numbers)['task'].compute()['loss']
+                raise NonFiniteError(f"the {'gradient' if math.isfinite(loss) else 'loss'} of step {self._step:,}")
+            self._sums += numbers
+            self._steps += 1
 
     def close(self, step: int) -> dict[str, float]:
         """Returns the means over the window's steps up to `step`, and begins the next window."""
         self.fetch(step)
-        sums, self.sums = self.sums, {}
-        leaves = [np.float64(sums[path]) for path in self._paths]
-        window = jax.tree.unflatten(self._structure, leaves)
+        window = self._layout.unpack(self._sums)
         means = {name: float(value) for name, value in window['task'].compute().items()}
-        return means | {'gradient_norm': float(window['gradient_norm'] / sums['steps'])}
+        means['gradient_norm'] = float(window['gradient_norm'] / self._steps)
+        self._sums, self._steps = np.zeros_like(self._sums), 0
+        return means

@@ -18,7 +18,7 @@ def take_steps(precision: str, model: tuple[str, ...], steps: int = 3):
     losses = []
     for step in range(steps):
         state, metrics = training.train_step(state, parallel.shard(training.batches(step)))
-        losses.append(parallel.fetch(metrics)['task'].compute()['loss'])
+        losses.append(training.layout.unpack(parallel.fetch(metrics))['task'].compute()['loss'])
     return training, state, losses
 
 

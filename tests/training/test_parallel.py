@@ -55,7 +55,7 @@ def take_steps(*overrides: str, model: str = 'mlp', steps: int = STEPS):
     for step in range(steps):
         state, found = training.train_step(state, parallel.shard(training.batches(step)))
         states.append(parallel.fetch(state))
-        found = parallel.fetch(found)
+        found = training.layout.unpack(parallel.fetch(found))
         metrics.append(found['task'].compute() | {'gradient_norm': float(found['gradient_norm'])})
     return states, metrics, training
 
@@ -100,7 +100,7 @@ def test_every_step_draws_anew(one_device):
     batch = parallel.shard(training.batches(0))
     def loss_of(step: int) -> float:
         state = parallel.replicate(training.initial_state().replace(step=np.int32(step)))
-        return parallel.fetch(training.train_step(state, batch)[1])['task'].compute()['loss']
+        return training.layout.unpack(parallel.fetch(training.train_step(state, batch)[1]))['task'].compute()['loss']
     assert loss_of(0) == loss_of(0)
     assert loss_of(0) != loss_of(1)
 

@@ -30,7 +30,7 @@ def first_step(request):
     state = parallel.replicate(training.initial_state())
     assert (float(state.params['m']), float(state.params['b'])) == (-1.0, 5.0)
     state, metrics = training.train_step(state, parallel.shard(training.batches(0)))
-    return state, parallel.fetch(metrics)
+    return state, training.layout.unpack(parallel.fetch(metrics))
 
 
 def test_golden_step(first_step):
