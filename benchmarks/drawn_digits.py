@@ -2,8 +2,8 @@
 
     python benchmarks/drawn_digits.py --output drawn --runs runs/mnist_lenet-small-seed0 runs/mnist_lenet-seed0
 
-Writes a contact sheet (drawn/sheet.png), seven single pictures as a user would hand them to `launch.py predict`, and two
-tables in Markdown: what each run says of the seven pictures, and each run's accuracy on 200 drawings of every style.
+Writes a contact sheet (drawn/sheet.png), seven single pictures as a user would hand them to `launch.py predict`, and
+two tables in Markdown: what each run says of the seven pictures, and its accuracy on 200 drawings of every style.
 None of the pictures is like MNIST on purpose except 'plain': MNIST is light on dark, centred and of one thickness.
 """
 

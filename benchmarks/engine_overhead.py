@@ -28,7 +28,8 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import optax  # noqa: E402
 
-from training import components, config as config_lib, loop  # noqa: E402
+from training import components, loop  # noqa: E402
+from training import config as config_lib
 from training.outputs import Outputs  # noqa: E402
 from training.preemption import StopRequest  # noqa: E402
 from training.writers import read_rows  # noqa: E402
@@ -70,7 +71,8 @@ def time_by_hand(training, batches, steps: int) -> float:
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return (optax.apply_updates(params, updates), opt_state), loss
     params = training.initial_state().params
-    return time_loop(jax.jit(step, donate_argnums=0), (params, optimizer.init(params)), [jax.device_put(b) for b in batches], steps)
+    on_device = [jax.device_put(batch) for batch in batches]
+    return time_loop(jax.jit(step, donate_argnums=0), (params, optimizer.init(params)), on_device, steps)
 
 
 def time_loop(step, state, batches, steps: int) -> float:

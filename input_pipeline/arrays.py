@@ -1,6 +1,7 @@
 """Examples in memory."""
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 

@@ -28,7 +28,7 @@ DEFAULTS = {
     'rotation': 0.0,         # turned by up to this many degrees, either way
     'zoom': 0.0,             # scaled about the centre by a factor in [1 - zoom, 1 + zoom]
     'shear': 0.0,            # slanted sideways by up to this many degrees, either way
-    'fill': 'edge',          # what the four above show outside the image: 'edge' repeats it, or a grey value in [0, 1], '0'
+    'fill': 'edge',          # what the four above show outside the image: 'edge' repeats it, '0' to '1' are grey values
     'random_crop': 0,        # pixels of zeros added on each side before a crop of the original size
     'invert': 0.0,           # probability of x -> 1 - x
     'contrast': 0.0,         # distance to the channel's mean times a factor in [1 - contrast, 1 + contrast]
@@ -156,7 +156,7 @@ def _affine(settings, keys, image, mask):
     edge = settings['fill'] == 'edge'
 
     def resample(array, order, outside):
-        # Not dm_pix.affine_transform: it interpolates between channels too and is 20 to 50 times slower on two CPU cores
+        # Not dm_pix.affine_transform: it interpolates between channels too and is 20 to 50 times slower on two cores
         # (64x28x28x1: 4.3 ms against 0.2 ms; 128x32x32x3: 28 ms against 0.5 ms).
         return jax.vmap(lambda channel: ndimage.map_coordinates(
             channel, coordinates, order=order, mode='nearest' if edge else 'constant', cval=outside),

@@ -3,8 +3,8 @@
 import functools
 import os
 from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable, Iterator
 
 import numpy as np
 
@@ -16,7 +16,8 @@ Batch = dict[str, np.ndarray]
 class TrainBatches:
     """The endless stream of training batches: epoch after epoch, each a permutation of all examples.
 
-    Batches run on across the end of an epoch, so that every epoch shows every example exactly once whatever the batch size.
+    Batches run on across the end of an epoch, so that every epoch shows every example exactly once whatever the batch
+    size.
 
     Args:
       source: see input_pipeline/sources.py.
@@ -27,9 +28,9 @@ class TrainBatches:
 
     def __init__(self, source, batch_size: int, seed: int, rows: slice = slice(None)):
         self._source, self._batch_size, self._seed, self._rows = source, batch_size, seed, rows
+        self._permutation = functools.lru_cache(maxsize=4)(self._permute)
 
-    @functools.lru_cache(maxsize=4)
-    def _permutation(self, epoch: int) -> np.ndarray:
+    def _permute(self, epoch: int) -> np.ndarray:
         generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
         return generator.permutation(len(self._source))
 

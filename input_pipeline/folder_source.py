@@ -1,8 +1,9 @@
 """Pictures in folders: <folder>/<class>/*.jpg, or <folder>/<split>/<class>/*.jpg."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from training.errors import UserError
 class FolderSource:
     """One split of a folder of pictures.
 
-    The order is a fixed pseudo-random one, by a hash of the path below the split, so that 'train[:10%]' is a fair sample of all classes.
+    The order is a fixed pseudo-random one, by a hash of the path below the split, so that 'train[:10%]' is a fair sample
+    of all classes.
 
     Args:
       root: folder with one folder per class.

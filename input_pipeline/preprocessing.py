@@ -1,6 +1,7 @@
 """What happens to a batch inside the step, on the device: to float, augment, normalise."""
 
-from typing import Any, Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -9,7 +9,8 @@ and reads the same for the same index, from any thread. Add one: a file here and
 """
 
 import re
-from typing import Any, Mapping, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 

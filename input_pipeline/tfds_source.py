@@ -12,8 +12,9 @@ import os
 import re
 import socket
 import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image

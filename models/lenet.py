@@ -4,8 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.layers import ConvMaxPool
-from models.layers import Dropout
+from models.layers import ConvMaxPool, Dropout
 
 
 class LeNet(nn.Module):

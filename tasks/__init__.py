@@ -12,7 +12,8 @@ A task knows losses, metrics, predictions and pictures, and nothing of devices, 
   pictures(metrics) -> dict              name -> matplotlib figure, from computed evaluation metrics
 """
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from tasks.classification import Classification
 from tasks.regression import Regression

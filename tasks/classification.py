@@ -1,6 +1,7 @@
 """Image classification with one label per image."""
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import flax
 import jax

@@ -1,6 +1,7 @@
 """Regression of one number."""
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import flax
 import jax

@@ -73,6 +73,7 @@ def digit_files(tmp_path_factory) -> Path:
     """A folder with the first eight test digits as 0.png ... 7.png. Tests only read it."""
     import numpy as np
     from PIL import Image
+
     from input_pipeline import sources
     from tests.tiny import tiny_config
     folder = tmp_path_factory.mktemp('digits')

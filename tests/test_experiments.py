@@ -55,7 +55,8 @@ def test_builds_takes_a_step_and_evaluates(spec, fake_pictures):
     before = jax.tree.map(np.asarray, state.params)
     state, metrics = training.train_step(parallel.replicate(state), parallel.shard(training.batches(0)))
     assert int(state.step) == 1
-    assert all(math.isfinite(value) for value in training.layout.unpack(parallel.fetch(metrics))['task'].compute().values())
+    metrics = training.layout.unpack(parallel.fetch(metrics))
+    assert all(math.isfinite(value) for value in metrics['task'].compute().values())
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     if training.schedule(0) > 0:  # not the first step of a warm-up
         moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, state.params)

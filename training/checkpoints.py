@@ -20,8 +20,9 @@ import os
 import shutil
 import sys
 import zlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Callable, Iterable, Mapping
+from typing import Any
 
 import flax
 import jax

@@ -3,8 +3,9 @@
 import ast
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 from training import config as config_lib
 from training.errors import UserError
@@ -19,11 +20,12 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
       names: which of config.evaluation.sets; all final and periodic ones by default.
       overrides: changes to the run's config, such as 'data.data_dir=/data'.
     """
+    import flax
+
+    import tasks
     from training import components, evaluation, prediction, report
     from training.parallel import Parallel
     from training.snapshot import write_json
-    import flax
-    import tasks
     checkpoint = prediction.read_checkpoint(workdir, parse_step(step))
     config = config_lib.from_dict(checkpoint.meta['config'])
     config.parallel.devices = 0  # those of this machine, not of the one it was trained on

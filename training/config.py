@@ -7,8 +7,9 @@ import importlib.util
 import inspect
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 

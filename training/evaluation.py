@@ -1,6 +1,7 @@
 """Scores a model on whole evaluation sets: each example exactly once."""
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np

@@ -1,7 +1,8 @@
 """Config -> optax: schedules, optimizers, weight decay, freezing and learning rates by parameter path."""
 
 import re
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import flax
 import jax

@@ -3,8 +3,9 @@
 import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 from ml_collections import ConfigDict
 

@@ -5,7 +5,8 @@ compiles it with `jax.pmap` (one replicated state, no leading device axis) or wi
 """
 
 import math
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np

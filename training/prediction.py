@@ -4,8 +4,9 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -97,7 +98,8 @@ def predict_files(workdir: Path, inputs: Sequence[str], *, step: str | int = 'be
         raise UserError(f'--top_k {top_k}: it must be at least 1')
     predictor = Predictor(workdir, step)
     if predictor.config.data.source == 'arrays':
-        raise UserError(f'{predictor.config.experiment} in {workdir} was trained on numbers: it cannot look at pictures')
+        raise UserError(f'{predictor.config.experiment} in {workdir} was trained on numbers, it cannot look at '
+                        'pictures')
     size, channels = tuple(predictor.config.image.size), predictor.config.image.channels
     files, unreadable = [], []
     for text in inputs:

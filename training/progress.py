@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from typing import Iterator
+from collections.abc import Iterator
 
 
 class Progress:
@@ -75,7 +75,8 @@ class Progress:
         parts = [f'step {step:>{width},}/{self._total:,}', f'{100 * step / max(1, self._total):3.0f} %']
         parts += [f'{name} {format_metric(name, value)}' for name, value in values.items()]
         parts += [f"{timings['steps_per_second']:.1f} steps/s", f"{timings['examples_per_second']:,.0f} examples/s",
-                  f"data wait {100 * timings['data_wait_share']:.1f} %", f"ETA {format_seconds(timings['eta_seconds'])}"]
+                  f"data wait {100 * timings['data_wait_share']:.1f} %",
+                  f"ETA {format_seconds(timings['eta_seconds'])}"]
         return '  '.join(parts)
 
 

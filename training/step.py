@@ -1,6 +1,7 @@
 """One step of training and one of evaluation, written for one device; `training/parallel.py` maps them over all."""
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp

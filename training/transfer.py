@@ -3,7 +3,8 @@
 import dataclasses
 import logging
 import re
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import flax
 import numpy as np

@@ -8,8 +8,9 @@ import json
 import logging
 import queue
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 

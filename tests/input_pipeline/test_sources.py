@@ -144,6 +144,7 @@ def test_inverted_is_255_minus_the_picture(digits):
 def test_tfrecord_reads_as_array_record_does(tmp_path, cache, digits, monkeypatch):
     """A data set that somebody prepared in tfds's default format is as good, in memory and streamed."""
     import tensorflow_datasets as tfds
+
     from input_pipeline import datasets
     datasets.register('digits')
     tfds.disable_progress_bar()

@@ -6,9 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.layers import ConvMaxPool
-from models.layers import Dropout
-from models.layers import max_pool
+from models.layers import ConvMaxPool, Dropout, max_pool
 from training.errors import UserError
 
 
