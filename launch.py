@@ -12,17 +12,18 @@ from training import process
 from training.errors import UserError
 
 COMMANDS = ('train', 'evaluate', 'predict', 'show', 'list')
+PACKAGES = ('absl', 'clu', 'dm_pix', 'flax', 'jax', 'ml_collections', 'numpy', 'optax', 'orbax', 'PIL')  # all needed
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0, 2 for a user's mistake, 128 + signal when asked to stop."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv or argv[0] not in (*COMMANDS, '-h', '--help'):
+    if not argv or argv[0].startswith('-') and argv[0] not in ('-h', '--help'):
         argv.insert(0, 'train')
     stream = sys.stderr if argv[0] == 'predict' else sys.stdout  # predictions are data, for a pipe
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=stream, force=True)
     for name in ('absl', 'jax', 'orbax', 'tensorflow', 'matplotlib', 'etils'):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails in them reaches us as an exception
     try:
         return run(argv)
     except UserError as error:
@@ -35,6 +36,10 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in PACKAGES:  # others are bugs
+            print(f"error: {error.name} is not installed: run 'make venv' once and start with "
+                  '.venv/bin/python launch.py ...', file=sys.stderr, flush=True)
+            return 2
         if not several_processes():
             raise
         if is_lost_peer(error):
@@ -66,7 +71,7 @@ def run(argv: list[str]) -> int:
     if args.command == 'evaluate':
         return commands.evaluate(args.workdir, step=args.step, names=args.sets, overrides=overrides)
     from training.prediction import predict_files
-    return predict_files(args.workdir, args.inputs, step=commands.parse_step(args.step), top_k=args.top_k,
+    return predict_files(args.workdir, args.inputs, step=args.step, top_k=args.top_k,
                          invert=args.invert, output=args.output, form=args.format)
 
 
@@ -87,7 +92,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     predict.add_argument('inputs', nargs='+', help='pictures or folders of pictures')
     predict.add_argument('--top_k', type=int, default=3, help='classes per picture')
     predict.add_argument('--invert', action='store_true', help='predict the negative: for dark digits on light paper')
-    predict.add_argument('--output', type=Path, help='write to this .csv or .json file')
+    predict.add_argument('--output', type=Path, help='write to this .csv, .json or .txt file')
     predict.add_argument('--format', choices=('table', 'csv', 'json'), default='table')
     for command in (evaluate, predict):
         command.add_argument('--workdir', type=Path, required=True, help='folder of a run')
@@ -103,18 +108,49 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     words = iter(argv)
     for word in words:
         if word.startswith('--config.'):
-            word = word.removeprefix('--config.')
-            overrides.append(word if '=' in word else f'{word}={next(words, "")}')
+            if '=' not in word:
+                value = next(words, '--')
+                if value.startswith('--'):
+                    raise UserError(f'{word} needs a value')
+                word = f'{word}={value}'
+            overrides.append(word.removeprefix('--config.'))
         else:
             rest.append(word)
+    check_words(rest, commands.choices)
     args = parser.parse_args(rest)
     if overrides and args.command not in ('train', 'show', 'evaluate'):
         raise UserError(f'{args.command} takes no --config.{overrides[0]}')
+    if args.command == 'predict' and args.output is not None:
+        suffix = args.output.suffix
+        if suffix not in ('.csv', '.json') and (suffix, args.format) != ('.txt', 'table'):
+            raise UserError(f'--output {args.output}: it ends in .csv or .json, or in .txt for a table')
     return args, overrides
 
 
+def check_words(words: list[str], commands: dict[str, '_Parser']) -> None:
+    """Raises UserError that names the nearest command or option, which argparse does not."""
+    if words[0].startswith('-'):
+        return
+    from training.config import nearest
+    if words[0] not in commands:
+        raise UserError(f'no command {words[0]!r}; {nearest(words[0], COMMANDS)}')
+    known = commands[words[0]].options
+    for word in words[1:]:
+        name = word.partition('=')[0]
+        if name.startswith('--') and not any(option.startswith(name) for option in known):
+            raise UserError(f'{words[0]} has no option {name}; {nearest(name, known)}')
+
+
 class _Parser(argparse.ArgumentParser):
-    """argparse with one-line errors."""
+    """argparse with one-line errors; remembers its options."""
+
+    def __init__(self, **settings):
+        self.options: list[str] = []
+        super().__init__(**settings)
+
+    def add_argument(self, *names, **settings):
+        self.options += [name for name in names if name.startswith('--')]
+        return super().add_argument(*names, **settings)
 
     def error(self, message: str):
         raise UserError(f'{message}; see {self.prog} --help')

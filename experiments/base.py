@@ -92,7 +92,7 @@ def base() -> ConfigDict:
     config.checkpoint.best_metric = 'validation/accuracy'  # '' keeps no best
     config.checkpoint.best_mode = 'max'
 
-    config.init_from = ConfigDict()  # start from another run's weights; see docs/reuse-a-checkpoint.md
+    config.init_from = ConfigDict()  # start from another run's weights; see docs/how-to/reuse-a-checkpoint.md
     config.init_from.workdir = ''  # '': from scratch
     config.init_from.step = 'best'  # 'best', 'last' or a number
     config.init_from.include = ('.*',)  # regexes over paths such as 'params/conv1/kernel'

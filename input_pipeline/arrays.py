@@ -36,7 +36,9 @@ class ArraySource:
 
     def part(self, begin: int, end: int) -> 'ArraySource':
         """Returns examples begin..end-1, as views."""
-        return ArraySource({name: values[begin:end] for name, values in self.arrays.items()}, self.meta)
+        part = ArraySource({name: values[begin:end] for name, values in self.arrays.items()}, self.meta)
+        part._whole = self  # as long as a part is in use, others of the same arrays can be had
+        return part
 
 
 def _gather(values: np.ndarray, indices: np.ndarray) -> np.ndarray:

@@ -15,8 +15,8 @@ from training.errors import UserError
 class FolderSource:
     """One split of a folder of pictures.
 
-    The order is a fixed pseudo-random one, by a hash of the path below the split, so that 'train[:10%]' is a fair sample
-    of all classes.
+    The order is a fixed pseudo-random one, by a hash of the path below the split, so that 'train[:10%]' is a fair
+    sample of all classes.
 
     Args:
       root: folder with one folder per class.

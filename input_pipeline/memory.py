@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import tempfile
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from training.process import cache_folder
 
 _CHUNK = 1024  # examples decoded per task
 
+# What is in use already: training, validation and test parts of one split share its arrays.
+_loaded: weakref.WeakValueDictionary[str, ArraySource] = weakref.WeakValueDictionary()
+
 
 def load(source) -> ArraySource:
     """Reads a whole source into memory, from the cache if it is there.
@@ -27,13 +31,16 @@ def load(source) -> ArraySource:
     Args:
       source: a source with `identity`, what JSON can hold and what changes whenever its examples do, and `name`.
     """
-    folder = cache_folder() / 'decoded' / digest(source.identity)
-    cached = _read(folder)
-    if cached is not None:
-        return cached
-    arrays = _decode(source)
-    _write(folder, arrays, source.meta)
-    return ArraySource(arrays, source.meta)
+    name = digest(source.identity)
+    loaded = _loaded.get(name)
+    if loaded is None:
+        folder = cache_folder() / 'decoded' / name
+        loaded = _read(folder)
+        if loaded is None:
+            loaded = ArraySource(_decode(source), source.meta)
+            _write(folder, loaded.arrays, source.meta)
+        _loaded[name] = loaded
+    return loaded
 
 
 def _decode(source) -> dict[str, np.ndarray]:

@@ -4,7 +4,6 @@ A source has
   meta               dict of facts that travel in checkpoints, such as 'class_names'
   __len__()          number of examples
   read(indices)      int [n] -> {feature: array [n, ...]}; pictures are uint8 [n, height, width, channels]
-  shape(feature)     of one example
 and reads the same for the same index, from any thread. Add one: a file here and a line in SOURCES.
 """
 

@@ -196,7 +196,7 @@ def _keys(info: Mapping[str, Any]) -> tuple[str, str]:
 def _class_names(folder: Path, label_key: str) -> list[str]:
     names = folder / f'{label_key}.labels.txt'
     if names.is_file():
-        return names.read_text().split('\n')[:-1] if names.read_text().endswith('\n') else names.read_text().split('\n')
+        return names.read_text().removesuffix('\n').split('\n')
     features = json.loads((folder / 'features.json').read_text())
     label = features.get('featuresDict', {}).get('features', {}).get(label_key, {})
     if 'classLabel' not in label:

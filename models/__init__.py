@@ -32,7 +32,7 @@ def build(config: Any, *, precision: str = 'float32', axis_name: str | None = No
       **facts: what the data set or task decides, such as num_classes; taken by modules that have such a field.
 
     Raises:
-      UserError: unknown model, field or precision.
+      UserError: unknown model, field or precision, a value that does not fit, or a field that is not the config's.
     """
     name = config['name']
     if name not in MODELS:
@@ -42,14 +42,19 @@ def build(config: Any, *, precision: str = 'float32', axis_name: str | None = No
     module = MODELS[name]
     known = {field.name: field for field in dataclasses.fields(module) if field.name not in ('parent', 'name')}
     given = {key: value for key, value in dict(config).items() if key != 'name'}
+    decided = dict(facts, dtype=_PRECISIONS[precision], axis_name=axis_name)
+    free = [key for key in known if key not in decided]
     for key, value in given.items():
-        if key not in known:
-            raise UserError(f'config.model.{key}: {name} has no such field; {nearest(key, list(known))}')
+        if key in decided:
+            raise UserError(f'config.model.{key} follows from the task, the data, config.precision and the devices: '
+                            'leave it out')
+        if key not in free:
+            raise UserError(f'config.model.{key}: {name} has no such field; {nearest(key, free)}')
         kind = known[key].type
         if not _fits(value, kind):
-            wanted = 'int, not negative' if kind is int else kind if typing.get_args(kind) else kind.__name__
-            raise UserError(f'config.model.{key} = {value!r}: {name} takes {wanted}')
-    decided = dict(facts, dtype=_PRECISIONS[precision], axis_name=axis_name)
+            wanted = str(kind) if typing.get_args(kind) else kind.__name__
+            positive = ', at least 1' if 'int' in wanted else ''
+            raise UserError(f'config.model.{key} = {value!r}: {name} takes {wanted}{positive}')
     lacking = [key for key, field in known.items()
                if field.default is dataclasses.MISSING and key not in given and key not in decided]
     if lacking:
@@ -59,7 +64,10 @@ def build(config: Any, *, precision: str = 'float32', axis_name: str | None = No
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value from a config is of a field's type; unions and the like are left to the module."""
+    """Whether a value from a config is of a field's type; unions and the like are left to the module.
+
+    Whole numbers are sizes and counts: 0 is no layer but a mistake.
+    """
     if typing.get_origin(kind) is tuple:
         kinds = typing.get_args(kind)
         if not isinstance(value, tuple):
@@ -68,7 +76,7 @@ def _fits(value: Any, kind: Any) -> bool:
             return all(_fits(item, kinds[0]) for item in value)
         return len(value) == len(kinds) and all(map(_fits, value, kinds))
     if kind is int:
-        return type(value) is int and value >= 0
+        return type(value) is int and value >= 1
     if kind is float:
         return type(value) in (int, float)
     return type(value) is kind if kind in (bool, str) else True

@@ -4,7 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.layers import ConvMaxPool, Dropout
+from models.conv_max_pool import ConvMaxPool
+from models.layers import Dropout
 
 
 class LeNet(nn.Module):
@@ -25,7 +26,7 @@ class LeNet(nn.Module):
       axis_name: mapped axis over which the batch is split, for dropout; None for one device.
     """
 
-    num_classes: int = 10
+    num_classes: int
     features: tuple[int, int] = (20, 50)
     hidden: int = 500
     padding: str = 'VALID'

@@ -114,7 +114,8 @@ def test_a_wrong_override_is_one_line_and_writes_nothing(mistake, call_launch, t
     ("config.task = {'name': 'regression'}", ('config.checkpoint.best_metric', 'did you mean validation/loss?')),
     ("config.task, config.checkpoint.best_metric = {'name': 'regression'}, ''",
      ('config.model.name', 'mlp', 'num_classes', 'task')),
-    ("config.model = {'name': 'lenet'}; config.task = {'name': 'regression'}; config.checkpoint.best_metric = ''",
+    ("config.model = {'name': 'lenet', 'num_classes': 10}; config.task = {'name': 'regression'}; "
+     "config.checkpoint.best_metric = ''",
      ('config.task.name', "'x'", 'image, label')),
     ("config.model = {'name': 'lenet', 'hiden': 16}", ('config.model.hiden', 'did you mean hidden?')),
     ("config.model = {'name': 'lenet', 'features': (32,)}", ('config.model.features', 'tuple[int, int]')),
@@ -249,7 +250,7 @@ def test_a_workdir_that_cannot_be_written_is_one_line(call_launch, tmp_path):
 
 @pytest.mark.parametrize('overrides, parts', [
     (('init_from.workdir=/nowhere/run',), ('/nowhere/run', 'no checkpoints')),
-    (('init_from.step=newest',), ('init_from.step', 'newest')),
+    (('init_from.step=newest',), ("no step 'newest'", "'best', 'last' or a number")),
     (('init_from.step=7',), ('no step 7', '48')),
     (('model.hidden=(24,)',), ('dense1/bias', '(24,)', '(16,)', 'init_from.skip')),
     (("init_from.skip=('params/head.*',)",), ('init_from.skip', 'head')),

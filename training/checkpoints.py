@@ -30,6 +30,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from training.errors import UserError
+from training.state import evaluated_variables
 
 FOLDER = 'checkpoints'
 _REASONS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)))
@@ -51,6 +52,34 @@ class Checkpoint:
     step: int
     arrays: Arrays
     meta: dict[str, Any]
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """{'params', 'batch_stats'} to apply the model with: the moving averages where they were kept."""
+        return evaluated_variables(flax.traverse_util.unflatten_dict(self.arrays, sep='/'))
+
+
+def read(workdir: str | Path, which: str | int) -> Checkpoint:
+    """Returns the variables of a run's checkpoint, for everything but resuming.
+
+    Args:
+      workdir: of the run.
+      which: 'last', 'best' (the last where no metric ranks them) or a step number, also as text.
+
+    Raises:
+      UserError: there is no such checkpoint, or it is damaged.
+    """
+    if str(which).isdigit():
+        which = int(which)
+    elif which not in ('best', 'last'):
+        raise UserError(f"no step {which!r} of {workdir}: it is 'best', 'last' or a number")
+    with Checkpoints(workdir, writable=False) as checkpoints:
+        if which == 'best' and checkpoints.best_step() is None:
+            which = 'last'
+        checkpoint = checkpoints.restore(which, items=('variables',))
+    if checkpoint is None:
+        raise UserError(f'no checkpoint in {workdir} yet')
+    return checkpoint
 
 
 def flatten(tree: Any) -> Arrays:
@@ -150,7 +179,8 @@ class Checkpoints:
 
     def _best(self, steps: Iterable[int]) -> int | None:
         ranked = [step for step in sorted(steps) if self._score(step) > -math.inf]
-        return max(ranked, key=self._score, default=None)  # the first of equals
+        # Of equals the last: where accuracy stands still the loss often goes on falling.
+        return max(ranked, key=lambda step: (self._score(step), step), default=None)
 
     def __enter__(self) -> 'Checkpoints':
         return self

@@ -23,10 +23,10 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     import flax
 
     import tasks
-    from training import components, evaluation, prediction, report
+    from training import checkpoints, components, evaluation, report
     from training.parallel import Parallel
     from training.snapshot import write_json
-    checkpoint = prediction.read_checkpoint(workdir, parse_step(step))
+    checkpoint = checkpoints.read(workdir, step)
     config = config_lib.from_dict(checkpoint.meta['config'])
     config.parallel.devices = 0  # those of this machine, not of the one it was trained on
     for override in overrides:
@@ -38,7 +38,7 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     if not names:
         raise UserError(f'{config.experiment} has no evaluation sets')
     evaluations = components.Evaluations(config, parallel, task, meta, names)
-    variables = parallel.replicate(prediction.variables_of(checkpoint.arrays))
+    variables = parallel.replicate(checkpoint.variables)
     metrics: dict[str, float] = {}
     pictures: dict[str, dict[str, Any]] = {}
     for name in names:
@@ -66,15 +66,6 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     return 0
 
 
-def parse_step(text: str) -> str | int:
-    """Returns 'best', 'last' or a step number."""
-    if text in ('best', 'last'):
-        return text
-    if not text.isdigit():
-        raise UserError(f"--step {text}: it is 'best', 'last' or a number")
-    return int(text)
-
-
 def show(config: Any) -> int:
     """Prints the resolved config as overrides that would give it again."""
     def lines(section, prefix: str):
@@ -91,7 +82,11 @@ def show(config: Any) -> int:
 def list_experiments() -> int:
     """Prints every experiment and variant with its one-line description and what was measured."""
     for path in config_lib.experiment_files():
-        header = read_header(path)
+        try:
+            header = read_header(path)
+        except (OSError, SyntaxError, ValueError) as error:  # one broken file does not hide the others
+            print(f'{path.relative_to(config_lib.ROOT)}\n    cannot be read: {error}')
+            continue
         print(f"{path.relative_to(config_lib.ROOT)}\n    {header['description']}")
         for line in header['measured']:
             print(f'    {line}')
@@ -106,7 +101,7 @@ def read_header(path: Path) -> dict[str, Any]:
     Returns:
       'description': first line; 'measured': the lines under 'Measured'; 'variants': name -> first line.
     """
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_bytes())
     text = ast.get_docstring(tree) or ''
     measured = re.search(r'^Measured[^\n]*\n((?:[ ]+\S.*\n?)*)', text, re.MULTILINE)
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}

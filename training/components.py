@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -99,6 +100,7 @@ def build_training(config: ConfigDict) -> Training:
                         f'on {parallel.count} device(s)')
     prepare = preprocessing.build(config.image, config.augment)
     source = sources.open_split(config.data, config.image, config.data.train)
+    _check_memory(config.batch_size, source)
     meta = dict(source.meta)
     task = tasks.build(config.task, meta)
     _check_best_metric(config, task)
@@ -127,6 +129,15 @@ def build_training(config: ConfigDict) -> Training:
         evaluate_every=to_steps(config.evaluation.every, 'evaluation.every'),
         save_every=to_steps(config.checkpoint.every, 'checkpoint.every'),
         train_step=parallel.compile(train_step, donate=True), layout=MetricLayout(task.train_metrics), traces=traces)
+
+
+def _check_memory(batch_size: int, source) -> None:
+    """Raises UserError if a batch alone, as float32, is more than this machine has."""
+    example = sum(4 * values[0].size for values in source.read(np.zeros(1, np.int64)).values())
+    memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    if batch_size * example > memory:
+        raise UserError(f'config.batch_size = {batch_size}: that takes {batch_size * example / 2**30:,.0f} GiB of the '
+                        f'{memory / 2**30:,.0f} this machine has')
 
 
 def build_model(config: ConfigDict, task, axis_name: str | None = None):
@@ -186,8 +197,8 @@ def _some(names: list[str]) -> str:
 
 
 def _check(config: ConfigDict) -> None:
-    if config.seed < 0:
-        raise UserError(f'config.seed = {config.seed}: it must not be negative')
+    if not 0 <= config.seed < 2 ** 32:
+        raise UserError(f'config.seed = {config.seed}: it must be in [0, 2**32)')
     if not 0 <= config.ema_decay < 1:
         raise UserError(f'config.ema_decay = {config.ema_decay}: it must be in [0, 1)')
     if config.checkpoint.best_mode not in ('max', 'min'):

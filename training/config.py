@@ -7,7 +7,9 @@ import importlib.util
 import inspect
 import json
 import re
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
       The locked config, with the field `experiment` naming file and variant.
 
     Raises:
-      UserError: unknown file, variant or field, or a value of the wrong type.
+      UserError: unknown file, variant or field, a value of the wrong type, or whatever the file itself raises.
     """
     path_text, _, variant = spec.partition(':')
     path = _find(path_text)
@@ -52,7 +54,11 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     function = getattr(module, name, None)
     if name.startswith('_') or name not in variants(path) + ['get_config'] or not inspect.isfunction(function):
         raise UserError(f'{path.name} has no variant {variant!r}; {nearest(variant, variants(path))}')
-    config = function()
+    with _blaming(path):
+        config = function()
+    if not isinstance(config, ConfigDict):
+        raise UserError(f'{path}: {name}() returns {type(config).__name__}, not a ConfigDict: end it with '
+                        "'return config'")
     _check_fields(config, defaults())
     config.experiment = path.stem + (f':{variant}' if variant else '')
     config.lock()
@@ -76,16 +82,23 @@ def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = '') -> No
 
 
 def variants(path: Path) -> list[str]:
-    """Returns the names of the variants of an experiment file: its public functions but get_config."""
-    tree = ast.parse(path.read_text())
+    """Returns the names of an experiment's variants: its public functions but get_config that need no arguments."""
+    tree = ast.parse(path.read_bytes())
     return [node.name for node in tree.body
-            if isinstance(node, ast.FunctionDef) and not node.name.startswith('_') and node.name != 'get_config']
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith('_') and node.name != 'get_config'
+            and not _needs_arguments(node.args)]
+
+
+def _needs_arguments(arguments: ast.arguments) -> bool:
+    return (len(arguments.posonlyargs) + len(arguments.args) > len(arguments.defaults)
+            or None in arguments.kw_defaults)  # None: a keyword without default
 
 
 def _find(text: str) -> Path:
     path = Path(text)
-    if path.is_file():
-        return path
+    for file in (path, ROOT / path):
+        if file.is_file():
+            return file
     named = EXPERIMENTS / f'{path.stem}.py'
     if path.parent == Path('.') and path.suffix in ('', '.py') and named.is_file() and path.stem != 'base':
         return named
@@ -102,10 +115,27 @@ def _import(path: Path):
     if spec is None:
         raise UserError(f'{path} is not a Python file')
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with _blaming(path):
+        spec.loader.exec_module(module)
     if not hasattr(module, 'get_config'):
         raise UserError(f'{path} has no function get_config()')
     return module
+
+
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Turns whatever an experiment file raises into a UserError that names file and line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        text = str(error)
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            lines, text = [error.lineno], error.msg
+        where = f'{path}:{lines[-1]}' if lines else str(path)
+        raise UserError(f'{where}: {type(error).__name__}: {" ".join(text.split())}') from error
 
 
 def apply_override(config: ConfigDict, override: str) -> None:

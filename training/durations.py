@@ -5,6 +5,7 @@ import re
 
 from training.errors import UserError
 
+_MOST_STEPS = 2 ** 31 - 1  # steps are counted in int32
 _UNITS = ('steps', 'epochs', 'examples')
 
 
@@ -18,7 +19,7 @@ def to_steps(duration: str, *, batch_size: int, num_examples: int, field: str) -
       field: name of the config field, for the error message.
 
     Raises:
-      UserError: no number, no unit, an unknown unit, or a negative number.
+      UserError: no number, no unit, an unknown unit, a negative number, or more steps than can be counted.
     """
     if not isinstance(duration, str):
         raise UserError(f"config.{field} = {duration!r} does not say which unit: write '{duration} steps', "
@@ -39,4 +40,6 @@ def to_steps(duration: str, *, batch_size: int, num_examples: int, field: str) -
         steps = number * num_examples / batch_size
     else:
         steps = number / batch_size
+    if steps > _MOST_STEPS:
+        raise UserError(f'config.{field} = {duration!r} is more than {_MOST_STEPS:,} steps')
     return math.ceil(steps - 1e-9)

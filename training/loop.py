@@ -37,6 +37,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
       UserError: config, data or workdir do not fit, or the loss is not finite any more.
     """
     training = components.build_training(config)
+    training.parallel.check_same(config_lib.digest(config_lib.to_dict(config)), 'configs')
     names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
     evaluations = components.Evaluations(config, training.parallel, training.task, training.meta, names)
     logging.info('%s: %s steps of %d on %s; %s training examples', config.experiment, f'{training.total:,}',
@@ -95,6 +96,12 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         shown = {name: values[name] for name in dict.fromkeys(('loss', task.headline))}
         logging.info('%s', progress.line(step, shown, timings))
 
+    def log_pending() -> None:
+        nonlocal unlogged
+        if unlogged:
+            log(unlogged)
+            unlogged = 0
+
     def evaluate_sets(step: int, names: tuple[str, ...]) -> None:
         variables = evaluated_variables(state.variables)
         row = {}
@@ -108,10 +115,7 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
             logging.info('evaluation at step %s: %s', f'{step:,}', report.metric_line(row))
 
     def save(step: int, *, boundary_done: bool) -> None:
-        nonlocal unlogged
-        if unlogged:
-            log(unlogged)
-            unlogged = 0
+        log_pending()
         window.fetch(step)  # so that a step that is saved is known to be finite
         # A step saved only because the run was asked to stop does not rank: without the stop it would not exist.
         saving = due(step, training.save_every) or step == total
@@ -126,14 +130,11 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         """What happens between two steps, in this order: log, evaluate, save."""
         nonlocal unlogged
         evaluating, saving = due(step, training.evaluate_every), due(step, training.save_every) or step == total
-        if unlogged:
-            log(unlogged)
+        log_pending()
         unlogged = step if due(step, training.log_every) and not window.empty else 0
         if not (evaluating or saving):
             return
-        if unlogged:
-            log(unlogged)
-            unlogged = 0
+        log_pending()
         with progress.pause():
             if evaluating:
                 evaluate_sets(step, config.evaluation.periodic)
@@ -151,7 +152,8 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         return min([total, *((step // every + 1) * every for every in everys if every)])
 
     if step >= total and resumed.get('boundary_done') and outputs.is_finished(step):
-        logging.info('this run is finished: train on with a longer --config.total, or begin again in another --workdir')
+        logging.info('this run is finished at step %s: train on with a longer --config.total, or begin again in '
+                     'another --workdir', f'{step:,}')
         return 0
     outputs.open(step, redo_evaluation=not resumed.get('boundary_done', True))
     boundary_done = resumed.get('boundary_done', True)

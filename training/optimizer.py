@@ -1,5 +1,6 @@
 """Config -> optax: schedules, optimizers, weight decay, freezing and learning rates by parameter path."""
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Any
@@ -25,8 +26,14 @@ def build_schedule(config: ConfigDict, learning_rate: float, total_steps: int,
       learning_rate: the peak, config.optimizer.learning_rate.
       total_steps: length of the training, where cosine ends.
       to_steps: (duration, field name) -> steps.
+
+    Raises:
+      UserError: an unknown schedule, or fields that do not fit each other or the length of the training.
     """
     warmup = to_steps(config.warmup, 'schedule.warmup')
+    if warmup and warmup >= total_steps:
+        logging.warning('config.schedule.warmup = %r is %s steps of the %s of the training: the learning rate stays '
+                        'below its peak', config.warmup, f'{warmup:,}', f'{total_steps:,}')
     if config.name == 'constant':
         after = optax.constant_schedule(learning_rate)
     elif config.name == 'exponential':
@@ -134,12 +141,19 @@ def _check(config: ConfigDict) -> None:
         raise UserError(f'config.optimizer.accumulate = {config.accumulate}: it must be at least 1')
     for pair in config.learning_rate_scales:
         if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], (int, float))):
-            raise UserError(f'config.optimizer.learning_rate_scales: {pair!r} is not a (regex, factor) pair')
+            raise UserError(f'config.optimizer.learning_rate_scales: {pair!r} is not a (regex, factor) pair'
+                            f'{pair_hint(config.learning_rate_scales)}')
     scaled = tuple(pattern for pattern, _ in config.learning_rate_scales)
     for field, patterns in (('freeze', config.freeze), ('weight_decay_on', config.weight_decay_on),
                             ('learning_rate_scales', scaled)):
         for pattern in patterns:
             compile_pattern(pattern, f'optimizer.{field}')
+
+
+def pair_hint(value: Any) -> str:
+    """Returns how to write a single pair that lost the comma of the tuple around it; '' if that is not the mistake."""
+    lone = isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
+    return f'; write ({value!r},)' if lone else ''
 
 
 def compile_pattern(pattern: str, field: str) -> re.Pattern:

@@ -68,6 +68,9 @@ class Outputs:
             changed = snapshot.write(self._workdir, self._config)
             self._metrics = MetricWriters(self._workdir, resumed_step=step, redo_evaluation=redo_evaluation,
                                           tensorboard=self._config.tensorboard)
+        if not step and self._metrics.dropped:
+            logging.warning('%s has metrics but no checkpoint: training begins from scratch and writes them anew',
+                            self._workdir)
         if step:
             _warn_of_changes(changed)
 

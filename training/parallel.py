@@ -5,6 +5,7 @@ compiles it with `jax.pmap` (one replicated state, no leading device axis) or wi
 """
 
 import math
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -56,10 +57,12 @@ class Parallel:
         return text + (f' on each of {self.processes} processes' if self.processes > 1 else '') + f' ({self.mode})'
 
     def check_batch(self, batch_size: int, field: str) -> None:
-        """Raises UserError if a global batch cannot be split evenly."""
-        if batch_size < 1 or batch_size % self.count:
+        """Raises UserError if a global batch is empty or cannot be split evenly."""
+        if batch_size < 1:
+            raise UserError(f'config.{field} = {batch_size}: it must be at least 1')
+        if batch_size % self.count:
             raise UserError(f'config.{field} = {batch_size} cannot be split over {self.count} device(s): '
-                            f'use a multiple, such as {max(1, math.ceil(batch_size / self.count)) * self.count}')
+                            f'use a multiple, such as {math.ceil(batch_size / self.count) * self.count}')
 
     def local_slice(self, batch_size: int) -> slice:
         """Returns which rows of a global batch this process feeds."""
@@ -108,6 +111,13 @@ class Parallel:
         if self.processes == 1:
             return tree
         return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+
+    def check_same(self, text: str, what: str) -> None:
+        """Raises UserError in every process unless all of them have the same text."""
+        if self.processes > 1:
+            checksums = multihost_utils.process_allgather(np.uint32(zlib.crc32(text.encode())))
+            if len(set(np.asarray(checksums).tolist())) > 1:
+                raise UserError(f'the processes have different {what}: start all of them with the same command')
 
     def broadcast_text(self, text: str | None) -> str | None:
         """Returns process 0's text, or None, in every process."""

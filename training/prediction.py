@@ -13,8 +13,8 @@ import numpy as np
 
 import tasks
 from input_pipeline import images, preprocessing
+from training import checkpoints
 from training import config as config_lib
-from training.checkpoints import Checkpoints
 from training.components import build_model
 from training.errors import UserError
 from training.progress import Ticker
@@ -34,11 +34,11 @@ class Predictor:
     """
 
     def __init__(self, workdir: Path, step: str | int = 'best'):
-        checkpoint = read_checkpoint(workdir, step)
+        checkpoint = checkpoints.read(workdir, step)
         self.step = checkpoint.step
         self.config = config_lib.from_dict(checkpoint.meta['config'])
         self.task = tasks.build(self.config.task, checkpoint.meta['data'])
-        self.variables = variables_of(checkpoint.arrays)
+        self.variables = checkpoint.variables
         model = build_model(self.config, self.task)
         prepare = preprocessing.build(self.config.image)
 
@@ -60,25 +60,6 @@ class Predictor:
             outputs = np.asarray(self._apply(self.variables, {'image': padded}))[:len(part)]
             results += self.task.predict(outputs, top_k)
         return results
-
-
-def read_checkpoint(workdir: Path, step: str | int, items: tuple[str, ...] = ('variables',)):
-    """Returns a checkpoint of a run for reading; 'best' falls back to the last where no metric ranks them."""
-    with Checkpoints(workdir, writable=False) as checkpoints:
-        if step == 'best' and checkpoints.best_step() is None:
-            step = 'last'
-        checkpoint = checkpoints.restore(step, items=items)
-    if checkpoint is None:
-        raise UserError(f'no checkpoint in {workdir} yet')
-    return checkpoint
-
-
-def variables_of(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Returns {'params', 'batch_stats'} to apply the model with: the moving averages where they were kept."""
-    import flax
-    nested = flax.traverse_util.unflatten_dict(arrays, sep='/')
-    chosen = nested.get('ema') or nested
-    return {'params': chosen['params'], 'batch_stats': chosen.get('batch_stats', {})}
 
 
 def predict_files(workdir: Path, inputs: Sequence[str], *, step: str | int = 'best', top_k: int = 3,

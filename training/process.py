@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import subprocess
+import warnings
 from pathlib import Path
 
 from training.errors import UserError
@@ -79,6 +80,8 @@ def _use_compilation_cache(jax) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return  # a read-only home costs compilation time, nothing else
+    # A process that was killed while it wrote an entry left half of one: that step is compiled again, that is all.
+    warnings.filterwarnings('ignore', message='Error reading persistent compilation cache')
     jax.config.update('jax_compilation_cache_dir', str(folder))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
@@ -90,9 +93,8 @@ def _join_cluster(jax, coordinator: str, num_processes: int, process_id: int) ->
     if all(by_hand):
         if process_id >= num_processes:
             raise UserError(f'--process_id {process_id} must be below --num_processes {num_processes}')
-        if process_id == 0:
-            _check_port(coordinator)
-            logging.info('waiting for %d more process(es) at %s', num_processes - 1, coordinator)
+        _check_address(coordinator, listen=process_id == 0)
+        logging.warning('process %d of %d waits for the others at %s', process_id, num_processes, coordinator)
         try:
             jax.distributed.initialize(coordinator, num_processes, process_id, **timeouts)
         except RuntimeError as error:
@@ -104,11 +106,13 @@ def _join_cluster(jax, coordinator: str, num_processes: int, process_id: int) ->
         jax.distributed.initialize(**timeouts)
 
 
-def _check_port(coordinator: str) -> None:
-    """Raises UserError unless process 0 can listen at 'host:port'; JAX would crash."""
+def _check_address(coordinator: str, *, listen: bool) -> None:
+    """Raises UserError unless it is 'host:port' and, for process 0, can be listened at; JAX would crash."""
     host, _, port = coordinator.rpartition(':')
     if not (host and port.isdigit() and 0 < int(port) < 65536):
         raise UserError(f'--coordinator {coordinator}: it is host:port of process 0, such as node1:12345')
+    if not listen:
+        return
     try:
         socket.create_server(('', int(port))).close()
     except OSError as error:

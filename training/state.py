@@ -61,5 +61,5 @@ def init_state(model, inputs: tuple, optimizer, *, seed: int, ema: bool) -> Trai
 
 def evaluated_variables(state_variables: dict[str, Any]) -> dict[str, Any]:
     """Returns the variables to evaluate and predict with: the moving averages where they are kept."""
-    chosen = state_variables['ema'] or state_variables
+    chosen = state_variables.get('ema') or state_variables
     return {'params': chosen['params'], 'batch_stats': chosen.get('batch_stats', {})}

@@ -10,10 +10,10 @@ import flax
 import numpy as np
 from ml_collections import ConfigDict
 
-from training.checkpoints import Checkpoints, unflatten
+from training.checkpoints import flatten, read, unflatten
 from training.config import nearest
 from training.errors import UserError
-from training.optimizer import compile_pattern
+from training.optimizer import compile_pattern, pair_hint
 
 
 @dataclasses.dataclass
@@ -48,16 +48,8 @@ def init_from(config: ConfigDict, variables: dict[str, Any]) -> dict[str, Any]:
     Raises:
       UserError: no such checkpoint, a pattern that matches nothing, a wrong shape, or nothing loaded.
     """
-    with Checkpoints(config.workdir, writable=False) as checkpoints:
-        step = int(config.step) if str(config.step).isdigit() else config.step
-        if step == 'best' and checkpoints.best_step() is None:
-            step = 'last'
-        if step not in ('best', 'last') and not isinstance(step, int):
-            raise UserError(f"config.init_from.step = {config.step!r}: it is 'best', 'last' or a number")
-        checkpoint = checkpoints.restore(step, items=('variables',))
-    if checkpoint is None:
-        raise UserError(f'no checkpoint in {config.workdir} to start from')
-    theirs = _evaluated(checkpoint.arrays)
+    checkpoint = read(config.workdir, config.step)
+    theirs = flatten(checkpoint.variables)
     parts = {key: variables[key] for key in ('params', 'batch_stats')}
     ours = flax.traverse_util.flatten_dict(parts, sep='/')
     mapped, report = assign(ours, theirs, include=config.include, skip=config.skip, rename=config.rename)
@@ -65,12 +57,6 @@ def init_from(config: ConfigDict, variables: dict[str, Any]) -> dict[str, Any]:
     arrays = {path: mapped.get(path, np.asarray(value)) for path, value in ours.items()}
     parts = unflatten(parts, arrays, what=str(config.workdir))
     return dict(parts, ema=parts if variables['ema'] else {})
-
-
-def _evaluated(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Their moving averages, where they kept them, else their params and batch_stats."""
-    averages = {path[len('ema/'):]: value for path, value in arrays.items() if path.startswith('ema/')}
-    return averages or {path: value for path, value in arrays.items() if not path.startswith('ema/')}
 
 
 def assign(ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], *, include: tuple[str, ...] = ('.*',),
@@ -93,7 +79,8 @@ def assign(ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], *, include
     renamed = {path: path for path in theirs}  # new name -> their name
     for pair in rename:
         if not (isinstance(pair, tuple) and len(pair) == 2):
-            raise UserError(f'config.init_from.rename: {pair!r} is not a (regex, replacement) pair')
+            raise UserError(f'config.init_from.rename: {pair!r} is not a (regex, replacement) pair'
+                            f'{pair_hint(rename)}')
         pattern, replacement = pair
         compiled = compile_pattern(pattern, 'init_from.rename')
         try:

@@ -27,17 +27,21 @@ class MetricWriters:
       resumed_step: rows after this step are from a run that was killed and are dropped: they will be written again.
       redo_evaluation: so are the evaluations of this very step.
       tensorboard: also write events to <workdir>/tensorboard.
+
+    Attributes:
+      dropped: how many rows were dropped.
     """
 
     def __init__(self, workdir: Path, *, resumed_step: int, redo_evaluation: bool = False, tensorboard: bool = True):
         path = workdir / METRICS_FILE
-        kept = []
-        for line in _whole_lines(path):
+        kept, lines = [], _whole_lines(path)
+        for line in lines:
             row = json.loads(line)
             again = redo_evaluation and row['step'] == resumed_step and 'train/loss' not in row
             if row['step'] <= resumed_step and not again:
                 kept.append(line)
         write_text(path, ''.join(kept))
+        self.dropped = len(lines) - len(kept)
         self._file = path.open('a')
         self._events = _EventThread(workdir / 'tensorboard') if tensorboard else None
 
@@ -111,17 +115,9 @@ class _EventThread:
             import_tensorflow()
             from clu import metric_writers
             writer = metric_writers.SummaryWriter(str(self._folder))
-        except ImportError as error:
-            logging.warning('no TensorBoard events: %s', error)
-            writer = None
-        try:
             while (item := self._queue.get()) is not None:
-                if writer:
-                    method, args = item
-                    getattr(writer, method)(*args)
-            if writer:
-                writer.close()
-        except Exception as error:  # a full disk must not end the training; metrics.jsonl has the numbers
-            logging.warning('TensorBoard events stopped: %s', error)
-            while self._queue.get() is not None:
-                pass
+                method, args = item
+                getattr(writer, method)(*args)
+            writer.close()
+        except Exception as error:  # no TensorFlow, a full disk: metrics.jsonl has the numbers, the training goes on
+            logging.warning('no TensorBoard events: %s', ' '.join(str(error).split())[:200])

@@ -383,11 +383,20 @@ def pickled(entry):
                                    with_other_facts, of_another_length, pickled])
 def test_a_broken_entry_is_built_again(spoil, tmp_path, cache, decoded):
     root = write_pictures(tmp_path / 'animals', 'cat', 'dog')
-    whole = sources.open_split(data('folder', root), IMAGE, 'train')
+    source = sources.open_split(data('folder', root), IMAGE, 'train')
+    whole = ArraySource(source.arrays, source.meta)
+    del source  # what is in use would be shared rather than read again
     spoil(next(cache.iterdir()))
     assert_same(sources.open_split(data('folder', root), IMAGE, 'train'), whole)
     assert_same(sources.open_split(data('folder', root), IMAGE, 'train'), whole)
     assert len(decoded) == 2 and len(list(cache.iterdir())) == 1
+
+
+def test_parts_of_a_split_share_its_arrays(tmp_path, cache):
+    root = write_pictures(tmp_path / 'animals', 'cat', 'dog')
+    train = sources.open_split(data('folder', root), IMAGE, 'train[:50%]')
+    test = sources.open_split(data('folder', root), IMAGE, 'train[50%:]')
+    assert train.arrays['image'].base is test.arrays['image'].base is not None
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, decoded):

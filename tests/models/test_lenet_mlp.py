@@ -30,9 +30,9 @@ def parameter_count(model):
 @pytest.mark.parametrize(
     'model, count',
     [
-        (LeNet(), 431_080),  # Caffe's: 520 + 25,050 + 400,500 + 5,010.
-        (LeNet(features=(32, 64), hidden=1024), 832 + 51_264 + 1_049_600 + 10_250),
-        (LeNet(num_classes=26, features=(40, 100), hidden=1000), 1_040 + 100_100 + 1_601_000 + 26_026),
+        (LeNet(10), 431_080),  # Caffe's: 520 + 25,050 + 400,500 + 5,010.
+        (LeNet(10, features=(32, 64), hidden=1024), 832 + 51_264 + 1_049_600 + 10_250),
+        (LeNet(26, features=(40, 100), hidden=1000), 1_040 + 100_100 + 1_601_000 + 26_026),
         (MLP(10), 669_706),  # 401,920 + 262,656 + 5,130.
         (MLP(10, hidden=()), 7_850),
     ],
@@ -68,7 +68,7 @@ class _PlainLeNet(nn.Module):
 )
 def test_lenet_equals_flax_layers(shape, padding, relu_after_pool1):
     plain = _PlainLeNet(padding, relu_after_pool1)
-    model = LeNet(padding=padding, relu_after_pool1=relu_after_pool1)
+    model = LeNet(10, padding=padding, relu_after_pool1=relu_after_pool1)
     variables, images = example(model, shape)
 
     def logits_and_gradients(model):
@@ -86,7 +86,7 @@ def test_lenet_equals_flax_layers(shape, padding, relu_after_pool1):
     )
 
 
-@pytest.mark.parametrize('model', [LeNet(dtype=jnp.bfloat16), MLP(10, dtype=jnp.bfloat16)])
+@pytest.mark.parametrize('model', [LeNet(10, dtype=jnp.bfloat16), MLP(10, dtype=jnp.bfloat16)])
 def test_bfloat16_computes_with_float32_params_gradients_and_logits(model):
     variables, images = example(model)
 
@@ -103,7 +103,7 @@ def test_bfloat16_computes_with_float32_params_gradients_and_logits(model):
     np.testing.assert_allclose(logits, full, rtol=0.1, atol=0.03)  # and the same thing.
 
 
-@pytest.mark.parametrize('model', [LeNet(dropout=0.5), MLP(10, hidden=(32,), dropout=0.5)])
+@pytest.mark.parametrize('model', [LeNet(10, dropout=0.5), MLP(10, hidden=(32,), dropout=0.5)])
 def test_dropout_is_active_in_training_only(model):
     variables, images = example(model)
 
@@ -120,9 +120,10 @@ def test_lenet_starts_from_the_values_of_flax_layers():
     def initial(model):
         return jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
 
-    jax.tree.map(np.testing.assert_array_equal, initial(LeNet(padding='SAME')), initial(_PlainLeNet('SAME', False)))
+    jax.tree.map(np.testing.assert_array_equal, initial(LeNet(10, padding='SAME')),
+                 initial(_PlainLeNet('SAME', False)))
 
 
 def test_module_names():
-    assert set(shapes_of(LeNet())['params']) == {'conv1', 'conv2', 'dense1', 'logits'}
+    assert set(shapes_of(LeNet(10))['params']) == {'conv1', 'conv2', 'dense1', 'logits'}
     assert set(shapes_of(MLP(3, hidden=(4, 5)))['params']) == {'dense1', 'dense2', 'logits'}

@@ -134,6 +134,12 @@ def test_warm_up_is_linear_from_zero_to_the_full_rate(fields, after):
     np.testing.assert_allclose(values(schedule, *after), list(after.values()), rtol=1e-6, atol=1e-6)
 
 
+def test_a_warmup_as_long_as_the_training_is_told(caplog):
+    """It is allowed, for short trials of long recipes."""
+    schedule_of(warmup='12 epochs')
+    assert 'the learning rate stays below its peak' in caplog.text
+
+
 @pytest.mark.parametrize('fields, message', [
     (dict(name='cosin'), 'did you mean cosine'),
     (dict(name='exponential', decay_steps=''), 'decay_steps'),
