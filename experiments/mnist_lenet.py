@@ -3,8 +3,8 @@
 Command:   python launch.py --config experiments/mnist_lenet.py --config.data.data_dir=...
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20, after the last step
-  full       test/accuracy 99.30 % (mean of seeds 0, 1, 2; std 0.04), 31.34 % inverted; WALL_mnist_lenet
-  small      test/accuracy 97.76 % (mean of seeds 0, 1, 2; std 0.04), 8.41 % inverted; WALL_small
+  full       test/accuracy 99.30 % (mean of seeds 0, 1, 2; std 0.04), 31.34 % inverted; 71 s
+  small      test/accuracy 97.76 % (mean of seeds 0, 1, 2; std 0.04), 8.41 % inverted; 15 s
   inverted   test/accuracy 99.34 % (seed 0), 99.35 % inverted
   wider      WIDER
   augmented  test/accuracy 99.62 % (seed 0)

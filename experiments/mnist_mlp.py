@@ -3,7 +3,7 @@
 Command:   python launch.py --config experiments/mnist_mlp.py --config.data.data_dir=...
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20, after the last step
-  test/accuracy 98.42 % (mean of seeds 0, 1, 2; std 0.04); WALL_mnist_mlp
+  test/accuracy 98.42 % (mean of seeds 0, 1, 2; std 0.04); 15 s
 """
 
 from experiments.base import base
