@@ -4,8 +4,8 @@
 
 DIR is a tfds data_dir with MNIST, PYTHON an interpreter of an environment with benchmarks/requirements.txt. All train
 the same network with Adam at 0.001 and batch 64 on 60,000 digits and evaluate on the 10,000 test digits after each
-epoch, in processes that alternate. An epoch's time covers input, training, evaluation and, for us, checkpoint and metrics; the first epoch,
-which compiles, is reported apart. Prints medians over the rounds, and each as a ratio to PyTorch.
+epoch, in processes that alternate. An epoch's time covers input, training, evaluation and, for us, checkpoint and
+metrics; the first epoch, which compiles, is reported apart. Prints medians over the rounds, and ratios to PyTorch.
 """
 
 import argparse
