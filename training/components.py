@@ -54,7 +54,6 @@ class Training:
     layout: MetricLayout
     traces: list[int]
 
-
     def warn_of_retraces(self) -> None:
         """Warns, once for each, of compilations of the train step after the first."""
         if self.traces[0] > 1:

@@ -61,11 +61,11 @@ def start(training: components.Training, state: TrainState, outputs: Outputs,
         parts = state.variables | state.training
         if checkpoint:
             parts = unflatten(parts, checkpoint.arrays, what=f'the checkpoint in {workdir}')
-        state = state.replace_parts(parallel.broadcast(parts))
+        state = state.replace(**parallel.broadcast(parts))
         logging.info('resuming at step %s', f"{json.loads(meta)['step']:,}")
     # 2. Another run's weights.
     elif config.init_from.workdir:
-        state = state.replace_parts(init_from(config.init_from, state.variables))
+        state = state.replace(**init_from(config.init_from, state.variables))
     # 3. From scratch: the state as it was initialised.
     return parallel.replicate(state), json.loads(meta) if meta is not None else {}
 

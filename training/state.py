@@ -34,10 +34,6 @@ class TrainState:
         """What a checkpoint's 'training' item holds."""
         return {'opt_state': self.opt_state, 'step': self.step}
 
-    def replace_parts(self, parts: dict[str, Any]) -> 'TrainState':
-        """The inverse of `variables` and `training`."""
-        return self.replace(**parts)
-
 
 def init_state(model, inputs: tuple, optimizer, *, seed: int, ema: bool) -> TrainState:
     """Initialises parameters and optimizer state in one compiled call.
