@@ -88,11 +88,11 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         command.add_argument('--config', required=True, metavar='FILE[:VARIANT]', help='an experiment file')
     evaluate = commands.add_parser('evaluate', help='score a checkpoint')
     evaluate.add_argument('--sets', nargs='+', default=(), help='which evaluation sets; all of the config by default')
-    predict = commands.add_parser('predict', help='classify pictures')
+    predict = commands.add_parser('predict', help='classify or segment pictures')
     predict.add_argument('inputs', nargs='+', help='pictures or folders of pictures')
     predict.add_argument('--top_k', type=int, default=3, help='classes per picture')
     predict.add_argument('--invert', action='store_true', help='predict the negative: for dark digits on light paper')
-    predict.add_argument('--output', type=Path, help='write to this .csv, .json or .txt file')
+    predict.add_argument('--output', type=Path, help='write to this .csv, .json or .txt file, or masks to this folder')
     predict.add_argument('--format', choices=('table', 'csv', 'json'), default='table')
     for command in (evaluate, predict):
         command.add_argument('--workdir', type=Path, required=True, help='folder of a run')
@@ -120,10 +120,6 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     args = parser.parse_args(rest)
     if overrides and args.command not in ('train', 'show', 'evaluate'):
         raise UserError(f'{args.command} takes no --config.{overrides[0]}')
-    if args.command == 'predict' and args.output is not None:
-        suffix = args.output.suffix
-        if suffix not in ('.csv', '.json') and (suffix, args.format) != ('.txt', 'table'):
-            raise UserError(f'--output {args.output}: it ends in .csv or .json, or in .txt for a table')
     return args, overrides
 
 

@@ -19,9 +19,10 @@ def base() -> ConfigDict:
     config.tensorboard = True  # write TensorBoard events beside metrics.jsonl
 
     config.data = ConfigDict()
-    config.data.source = 'tfds'  # 'tfds', 'folder' (class/image files) or 'arrays' (numbers in the config)
+    config.data.source = 'tfds'  # 'tfds', 'folder' (class/image), 'mask_folder' (images and masks) or 'arrays'
     config.data.name = ''  # tfds name, or path of the folder
     config.data.data_dir = config_dict.placeholder(str)  # tfds data_dir; None: $TFDS_DATA_DIR or ~/tensorflow_datasets
+    config.data.manual_dir = config_dict.placeholder(str)  # files tfds may not fetch; None: <data_dir>/downloads/manual
     config.data.download = False  # let tfds download and prepare what is missing
     config.data.train = 'train'  # split to train on, tfds style: 'train', 'train[:10%]', 'train[:-5000]'
     config.data.memory_limit_mb = 2048  # data sets up to this size are kept in memory as uint8, larger ones stream
@@ -42,8 +43,11 @@ def base() -> ConfigDict:
     config.augment.rotation = 0.0  # +- degrees
     config.augment.zoom = 0.0  # scale in 1 +- zoom
     config.augment.shear = 0.0  # +- degrees
+    config.augment.elastic = 0.0  # std of smooth displacements, fraction of height and width; 0.01 to 0.03 is usual
     config.augment.brightness = 0.0  # +- added to pixels in [0, 1]
     config.augment.contrast = 0.0  # factor in 1 +- contrast
+    config.augment.gamma = 0.0  # exponent of pixels in [0, 1], log-uniform in 1 / (1 + gamma) to 1 + gamma
+    config.augment.noise = 0.0  # largest standard deviation of Gaussian noise on pixels in [0, 1]
     config.augment.channel_shift = 0.0  # +- added per channel
     config.augment.random_crop = 0  # pixels of zero padding on each side before a crop of the original size
     config.augment.cutout = 0  # side in pixels of a square that is blanked

@@ -1,6 +1,6 @@
 """Examples in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ class ArraySource:
     Args:
       arrays: feature name -> array [examples, ...].
       meta: facts about the data set.
+      facts: facts about each example, see `describe`; None if there are none.
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], meta: dict[str, Any]):
+    def __init__(self, arrays: Mapping[str, np.ndarray], meta: dict[str, Any],
+                 facts: Sequence[dict[str, Any]] | None = None):
         self.arrays = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-        self.meta = meta
+        self.meta, self.facts = meta, facts
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -34,9 +36,14 @@ class ArraySource:
             raise IndexError(f'index outside 0..{len(self) - 1}')
         return {name: _gather(values, indices) for name, values in self.arrays.items()}
 
+    def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        """Returns what is known of the examples of int [n] indices."""
+        return [dict(self.facts[i]) if self.facts else {} for i in indices]
+
     def part(self, begin: int, end: int) -> 'ArraySource':
         """Returns examples begin..end-1, as views."""
-        part = ArraySource({name: values[begin:end] for name, values in self.arrays.items()}, self.meta)
+        part = ArraySource({name: values[begin:end] for name, values in self.arrays.items()}, self.meta,
+                           self.facts and self.facts[begin:end])
         part._whole = self  # as long as a part is in use, others of the same arrays can be had
         return part
 

@@ -31,10 +31,10 @@ class FolderSource:
         classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith('.'))
         if not classes:
             raise UserError(f'{root} has no class folders: it should hold <class>/<picture> files')
-        self.name, self._size, self._channels = str(root), tuple(size), channels
+        self.name, self._root, self._size, self._channels = str(root), root, tuple(size), channels
         self.meta = {'class_names': classes}
         labelled = [(file, label) for label, name in enumerate(classes) for file in images.find_images(root / name)]
-        labelled.sort(key=lambda pair: hashlib.md5(pair[0].relative_to(root).as_posix().encode()).digest())
+        labelled.sort(key=lambda pair: order(pair[0], root))
         self.files = [file for file, _ in labelled]
         self._labels = np.asarray([label for _, label in labelled], np.int32)
 
@@ -53,18 +53,36 @@ class FolderSource:
                     for i in indices]
         return {'image': np.stack(pictures), 'label': self._labels[indices]}
 
+    def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        """Returns for each 'file', its path below the split."""
+        return [{'file': self.files[i].relative_to(self._root).as_posix()} for i in indices]
+
 
 def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) -> FolderSource:
-    """Opens <config.data.name>/<split>, or the folder itself as 'train' if it holds classes directly."""
+    """Opens a split, see `split_folder`."""
+    return FolderSource(split_folder(data, split), image['size'], image['channels'])
+
+
+def order(file: Path, root: Path) -> bytes:
+    """What files below root are sorted by: the same wherever root lies, and no file's place depends on the others."""
+    return hashlib.md5(file.relative_to(root).as_posix().encode()).digest()
+
+
+def split_folder(data: Mapping[str, Any], split: str) -> Path:
+    """Returns <config.data.name>/<split>, or the folder itself for 'train' if it is not divided into splits.
+
+    Raises:
+      UserError: there is no such folder or split.
+    """
     root = Path(data['name']).expanduser()
     if not data['name'] or not root.is_dir():
         raise UserError(f"config.data.name = {data['name']!r} is not a folder")
     if (root / split).is_dir():
-        return FolderSource(root / split, image['size'], image['channels'])
+        return root / split
     if (root / 'train').is_dir():
         folders = [p.name for p in root.iterdir() if p.is_dir()]
         raise UserError(f'{root} has no split {split!r}; {nearest(split, folders)}')
     if split != 'train':
         raise UserError(f"{root} has no folder {split}: all of it is 'train'; take parts of that instead of {split!r}, "
                         "such as --config.data.train='train[:80%]' --config.evaluation.sets.test.split='train[80%:]'")
-    return FolderSource(root, image['size'], image['channels'])
+    return root

@@ -3,14 +3,17 @@
 import contextlib
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from input_pipeline import dicom
 from training.errors import UserError
 
-IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp',
+                  *dicom.SUFFIXES)
 
 # Decided by content, not by suffix. A closed list, because some of Pillow's formats start other programs (EPS runs
 # Ghostscript) and none of those is a photograph.
@@ -29,10 +32,11 @@ def read_image(path, *, channels: int) -> np.ndarray:
     Transparent parts show a white page, as in a browser: a digit drawn on a transparent background becomes ink on
     paper. 16-bit grey is scaled from 0..65535 and floating point from 0..1 to 0..255; other ranges are refused, because
     stretching each picture by its own extremes would make equal things unequal. Colour becomes grey by the luma of
-    ITU-R 601. Colour profiles are ignored.
+    ITU-R 601. Colour profiles are ignored. Only DICOM is stretched by its own extremes (see `dicom.read_dicom`), since
+    scanners agree on no unit.
 
     Args:
-        path: a BMP, GIF, JPEG, PNG, PBM/PGM/PPM, TIFF or WebP file, whatever its suffix.
+        path: a BMP, GIF, JPEG, PNG, PBM/PGM/PPM, TIFF, WebP or DICOM file, whatever its suffix.
         channels: 1 (grey) or 3 (RGB).
 
     Returns:
@@ -44,7 +48,9 @@ def read_image(path, *, channels: int) -> np.ndarray:
     """
     if channels not in (1, 3):
         raise UserError(f'channels is {channels!r}; pictures are read with 1 channel (grey) or 3 (RGB)')
-    image = _decode(Path(path))
+    if dicom.is_dicom(path):
+        return np.repeat(dicom.read_dicom(path).pixels[..., None], channels, axis=2)
+    image = decode(Path(path))
     image = _eight_bit_grey(image, path)
     if image.has_transparency_data:
         page = Image.new('RGBA', image.size, 'white')
@@ -72,6 +78,21 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     picture = Image.fromarray(image[..., 0] if channels == 1 else image)
     picture = picture.resize((width, height), Image.Resampling.BILINEAR)
     return np.array(picture).reshape(height, width, channels)
+
+
+def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resamples uint8 [height, width] classes to (height, width), each pixel taking the nearest one's class."""
+    if mask.shape == tuple(size):
+        return mask
+    return np.array(Image.fromarray(mask).resize((size[1], size[0]), Image.Resampling.NEAREST))
+
+
+def resized_spacing(spacing_mm: Sequence[float] | None, size: tuple[int, int], new_size: tuple[int, int]
+                    ) -> list[float] | None:
+    """Returns the height and width of a pixel in mm after resizing; None where they are unknown (None or 0)."""
+    if spacing_mm is None or not all(side > 0 for side in spacing_mm):
+        return None
+    return [float(side) * old / new for side, old, new in zip(spacing_mm, size, new_size)]
 
 
 def find_images(path) -> list[Path]:
@@ -103,7 +124,7 @@ def find_images(path) -> list[Path]:
     return images
 
 
-def _decode(path):
+def decode(path):
     """Opens and decodes the file; every way in which that fails becomes a UserError."""
     if path.is_dir():
         raise _unreadable(path, 'is a folder, not a picture')
@@ -124,8 +145,8 @@ def _decode(path):
     except PermissionError:
         raise _unreadable(path, 'may not be read (permission denied)') from None
     except Image.UnidentifiedImageError:
-        raise _unreadable(path, 'is not a BMP, GIF, JPEG, PNG, PPM, TIFF or WebP picture, or its beginning is damaged'
-                          ) from None
+        raise _unreadable(path, 'is not a BMP, GIF, JPEG, PNG, PPM, TIFF, WebP or DICOM picture, or its beginning is '
+                                'damaged') from None
     except Image.DecompressionBombError:
         raise _unreadable(path, 'has too many pixels; shrink it first') from None
     # Pillow's decoders raise whatever a malformed file trips them into (OSError, SyntaxError, struct.error, IndexError,

@@ -20,6 +20,7 @@ from training.config import digest
 from training.process import cache_folder
 
 _CHUNK = 1024  # examples decoded per task
+_VERSION = 2  # of the cache's files; entries of another one are decoded again
 
 # What is in use already: training, validation and test parts of one split share its arrays.
 _loaded: weakref.WeakValueDictionary[str, ArraySource] = weakref.WeakValueDictionary()
@@ -31,24 +32,26 @@ def load(source) -> ArraySource:
     Args:
       source: a source with `identity`, what JSON can hold and what changes whenever its examples do, and `name`.
     """
-    name = digest(source.identity)
+    name = digest([_VERSION, source.identity])
     loaded = _loaded.get(name)
     if loaded is None:
         folder = cache_folder() / 'decoded' / name
         loaded = _read(folder)
         if loaded is None:
-            loaded = ArraySource(_decode(source), source.meta)
-            _write(folder, loaded.arrays, source.meta)
+            loaded = _decode(source)
+            _write(folder, loaded)
         _loaded[name] = loaded
     return loaded
 
 
-def _decode(source) -> dict[str, np.ndarray]:
+def _decode(source) -> ArraySource:
     logging.info('decoding %s: %s examples, once', source.name, f'{len(source):,}')
     chunks = [np.arange(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(pool.map(source.read, chunks))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    facts = source.describe(np.arange(len(source)))
+    return ArraySource(arrays, source.meta, facts if any(facts) else None)
 
 
 def _read(folder: Path) -> ArraySource | None:
@@ -59,18 +62,19 @@ def _read(folder: Path) -> ArraySource | None:
             return None
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None  # not there or broken: decode again
-    return ArraySource(arrays, facts['meta'])
+    return ArraySource(arrays, facts['meta'], facts['examples'])
 
 
-def _write(folder: Path, arrays: dict[str, np.ndarray], meta: dict) -> None:
+def _write(folder: Path, loaded: ArraySource) -> None:
     """Writes beside and renames, so that a cache entry is whole or absent; a full or read-only disk is no error."""
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix='.writing-'))
-        for name, values in arrays.items():
+        for name, values in loaded.arrays.items():
             np.save(temporary / f'{name}.npy', values, allow_pickle=False)
-        facts = {'features': {name: list(values.shape) for name, values in arrays.items()}, 'meta': meta}
+        facts = {'features': {name: list(values.shape) for name, values in loaded.arrays.items()},
+                 'meta': loaded.meta, 'examples': loaded.facts}
         (temporary / 'facts.json').write_text(json.dumps(facts))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)

@@ -19,7 +19,8 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
       augment: config.augment, for training only.
 
     The batch's 'image', uint8 [batch, height, width, channels], becomes float32; keys are one PRNG key per example and
-    not used without augmentation. Other features pass unchanged.
+    not used without augmentation. 'segmentation_mask', uint8 [batch, height, width], moves with the image; other features
+    pass unchanged.
     """
     channels = image['channels']
     if channels not in (1, 3):
@@ -39,8 +40,11 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
         if 'image' not in batch:
             return dict(batch)
         pictures = batch['image'].astype(jnp.float32) / 255
-        if change is not None:
+        batch = dict(batch)
+        if change is not None and 'segmentation_mask' in batch:
+            pictures, batch['segmentation_mask'] = change(keys, pictures, batch['segmentation_mask'])
+        elif change is not None:
             pictures = change(keys, pictures)
-        return dict(batch, image=(pictures - mean) / std)
+        return batch | {'image': (pictures - mean) / std}
 
     return prepare

@@ -3,8 +3,13 @@
 A source has
   meta               dict of facts that travel in checkpoints, such as 'class_names'
   __len__()          number of examples
-  read(indices)      int [n] -> {feature: array [n, ...]}; pictures are uint8 [n, height, width, channels]
-and reads the same for the same index, from any thread. Add one: a file here and a line in SOURCES.
+  read(indices)      int [n] -> {feature: array [n, ...]}
+  describe(indices)  int [n] -> what is known of each example, such as its file: dicts that JSON can hold
+and reads the same for the same index, from any thread. Features are named alike everywhere:
+  image              uint8 [n, height, width, channels]
+  label              int32 [n]
+  segmentation_mask  uint8 [n, height, width], the class of every pixel
+Add one: a file here and a line in SOURCES.
 """
 
 import re
@@ -13,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from input_pipeline import folder_source, memory, tfds_source
+from input_pipeline import folder_source, mask_folder_source, memory, tfds_source
 from input_pipeline.arrays import ArraySource
 from training.config import nearest
 from training.errors import UserError
@@ -27,6 +32,8 @@ class Source(Protocol):
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]: ...
 
+    def describe(self, indices: np.ndarray) -> list[dict[str, Any]]: ...
+
 
 def _open_arrays(data: Mapping[str, Any], image: Mapping[str, Any], split: str) -> ArraySource:
     """Numbers written in the config; every split name is the same few examples."""
@@ -37,6 +44,7 @@ def _open_arrays(data: Mapping[str, Any], image: Mapping[str, Any], split: str) 
 SOURCES = {
     'arrays': _open_arrays,
     'folder': folder_source.open_split,
+    'mask_folder': mask_folder_source.open_split,
     'tfds': tfds_source.open_split,
 }
 
@@ -65,7 +73,7 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
     if (begin, end) != (0, len(source)):
         source = source.part(begin, end) if isinstance(source, ArraySource) else Part(source, begin, end)
     if invert and isinstance(source, ArraySource):
-        return ArraySource(source.arrays | {'image': 255 - source.arrays['image']}, source.meta)
+        return ArraySource(source.arrays | {'image': 255 - source.arrays['image']}, source.meta, source.facts)
     return Inverted(source) if invert else source
 
 
@@ -82,6 +90,10 @@ class Part:
         """See `Source`."""
         return self._source.read(indices + self._begin)
 
+    def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        """See `Source`."""
+        return self._source.describe(indices + self._begin)
+
 
 class Inverted:
     """Another source with 255 - picture."""
@@ -97,10 +109,14 @@ class Inverted:
         examples = self._source.read(indices)
         return examples | {'image': 255 - examples['image']}
 
+    def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        """See `Source`."""
+        return self._source.describe(indices)
+
 
 def _megabytes(source: Source, image: Mapping[str, Any]) -> float:
     height, width = image['size']
-    return len(source) * height * width * image['channels'] / 2**20
+    return len(source) * height * width * (image['channels'] + getattr(source, 'has_masks', False)) / 2**20
 
 
 _SPLIT = re.compile(r'(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?')

@@ -27,7 +27,11 @@ _RANDOM_ACCESS = ('array_record',)
 
 
 class TfdsSource:
-    """One split of a prepared data set of labelled pictures.
+    """One split of a prepared data set of pictures with a label or a segmentation mask each.
+
+    Which of the two is decided by the second of the data set's supervised keys. Other features that are numbers or texts,
+    such as a patient's name, are facts about the examples. A feature `spacing_mm`, the height and width of a pixel,
+    is that of the resized picture, and is left out where it is 0, unknown.
 
     Args:
       folder: the prepared version, <data_dir>/<name>/<version>.
@@ -36,7 +40,7 @@ class TfdsSource:
       channels: 1 or 3.
 
     Raises:
-      UserError: no such split, or no picture and label in the examples.
+      UserError: no such split, or classes that the data set does not name.
     """
 
     def __init__(self, folder: Path, split: str, size: tuple[int, int], channels: int):
@@ -52,8 +56,14 @@ class TfdsSource:
         self._folder, self._split, self._length = folder, split, splits[split]
         self._size, self._channels = tuple(size), channels
         self._format = info.get('fileFormat', 'tfrecord')
-        self._image_key, self._label_key = _keys(info)
-        self.meta = {'class_names': _class_names(folder, self._label_key)}
+        self._image_key, self._target_key = _keys(info)
+        features = json.loads((folder / 'features.json').read_text()).get('featuresDict', {}).get('features', {})
+        self.has_masks = 'image' in features.get(self._target_key, {})
+        self._fact_keys = [key for key, feature in features.items()
+                           if key not in (self._image_key, self._target_key) and {'text', 'tensor'} & feature.keys()]
+        self.meta = {'class_names': _class_names(folder, self._target_key, features)}
+        if (folder / 'metadata.json').is_file():
+            self.meta |= json.loads((folder / 'metadata.json').read_text())
         self._data, self._opening = None, threading.Lock()
 
     @property
@@ -66,13 +76,19 @@ class TfdsSource:
         return self._length
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns 'image' uint8 [n, height, width, channels] and 'label' int32 [n]."""
-        examples = self._records().__getitems__([int(i) for i in indices])
-        pictures = [self._fit(example[self._image_key]) for example in examples]
-        labels = np.asarray([example[self._label_key] for example in examples], np.int32)
-        return {'image': np.stack(pictures), 'label': labels}
+        """Returns 'image' uint8 [n, height, width, channels], and 'label' int32 [n] or 'segmentation_mask'."""
+        examples = self._fetch(indices)
+        pictures = np.stack([example['image'] for example in examples])
+        targets = [example['target'] for example in examples]
+        if self.has_masks:
+            return {'image': pictures, 'segmentation_mask': np.stack(targets)}
+        return {'image': pictures, 'label': np.asarray(targets, np.int32)}
 
-    def _records(self):
+    def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        """Returns the features that are neither picture nor target, by name."""
+        return [example['facts'] for example in self._fetch(indices)] if self._fact_keys else [{} for _ in indices]
+
+    def _fetch(self, indices: np.ndarray) -> list[dict[str, Any]]:
         with self._opening:  # several threads read
             if self._data is None:
                 import tensorflow_datasets as tfds
@@ -80,18 +96,24 @@ class TfdsSource:
                 if self._format in _RANDOM_ACCESS:
                     self._data = builder.as_data_source(self._split)
                 else:
-                    self._data = _Listed(builder, self._split, self._fit_example)
-        return self._data
+                    self._data = _Listed(builder, self._split, self._fit)
+        examples = self._data.__getitems__([int(i) for i in indices])
+        return [self._fit(example) for example in examples] if self._format in _RANDOM_ACCESS else examples
 
-    def _fit_example(self, example: Mapping[str, Any]) -> dict[str, Any]:
-        return {self._image_key: self._fit(example[self._image_key]), self._label_key: example[self._label_key]}
-
-    def _fit(self, picture: np.ndarray) -> np.ndarray:
+    def _fit(self, example: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns picture and target in the model's size, and the facts."""
+        picture, target = example[self._image_key], example[self._target_key]
+        facts = {key: _plain(example[key]) for key in self._fact_keys}
+        if 'spacing_mm' in facts:
+            spacing = images.resized_spacing(facts.pop('spacing_mm'), picture.shape[:2], self._size)
+            facts |= {'spacing_mm': spacing} if spacing else {}
         if picture.shape[-1] != self._channels:
             mode = 'L' if self._channels == 1 else 'RGB'
             converted = Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).convert(mode)
             picture = np.asarray(converted).reshape(*picture.shape[:2], self._channels)
-        return images.resize(picture, self._size)
+        if self.has_masks:
+            target = images.resize_mask(target[..., 0], self._size)
+        return {'image': images.resize(picture, self._size), 'target': target, 'facts': facts}
 
 
 class _Listed:
@@ -109,6 +131,13 @@ class _Listed:
         return [self._examples[i] for i in indices]
 
 
+def _plain(value: Any) -> Any:
+    """numpy's numbers and bytes -> what JSON can hold."""
+    if isinstance(value, bytes):
+        return value.decode(errors='replace')
+    return value.tolist() if hasattr(value, 'tolist') else value
+
+
 def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) -> TfdsSource:
     """Opens a split of the tfds data set `data['name']`, preparing it first if that is possible and allowed.
 
@@ -121,7 +150,7 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) ->
     data_dir = data_dir.absolute()
     folder = find_prepared(data_dir, data['name'])
     if folder is None and not _configurations(data_dir, data['name']):
-        prepare(data_dir, data['name'], download=data['download'])
+        prepare(data_dir, data['name'], download=data['download'], manual_dir=data['manual_dir'])
         folder = find_prepared(data_dir, data['name'])
     if folder is None:
         raise UserError(f"config.data.name = {data['name']!r} leaves open which configuration of it is meant; prepared "
@@ -143,13 +172,19 @@ def _configurations(data_dir: Path, name: str) -> list[str]:
     return sorted(str(p.parent.parent.relative_to(data_dir)) for p in (data_dir / name).glob('*/*/dataset_info.json'))
 
 
-def prepare(data_dir: Path, name: str, *, download: bool) -> None:
+def prepare(data_dir: Path, name: str, *, download: bool, manual_dir: str | None = None) -> None:
     """Prepares a data set in array_record format.
+
+    Args:
+      data_dir: where to.
+      name: tfds name, with its configuration if it has several: 'sunnybrook/by_patient'.
+      download: whether tfds may fetch files.
+      manual_dir: where the files are that tfds may not fetch; None for <data_dir>/downloads/manual.
 
     Raises:
       UserError: unknown name, or it would need a download that is not allowed or not possible.
     """
-    own = name in datasets.OWN
+    own = name.split('/')[0].split(':')[0] in datasets.OWN
     where = f'{name} is not prepared in {data_dir}'
     if not own and not download:
         raise UserError(f'{where}: point --config.data.data_dir or $TFDS_DATA_DIR to where it is, or add '
@@ -161,14 +196,15 @@ def prepare(data_dir: Path, name: str, *, download: bool) -> None:
     import_tensorflow()
     import tensorflow_datasets as tfds
     if own:
-        datasets.register(name)
+        datasets.register(name.split('/')[0].split(':')[0])
         tfds.disable_progress_bar()
         logging.info('preparing %s in %s', name, data_dir)
     talk = contextlib.redirect_stdout(io.StringIO()) if own else contextlib.nullcontext()
     try:
         with talk:  # tfds would speak of a download
             builder = tfds.builder(name, data_dir=str(data_dir), file_format='array_record')
-            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=not own))
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(
+                try_download_gcs=not own, manual_dir=manual_dir and str(Path(manual_dir).expanduser().absolute())))
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(f'tfds knows no data set {name!r}; {nearest(name, tfds.list_builders())}') from error
     except (OSError, AssertionError) as error:
@@ -193,12 +229,12 @@ def _keys(info: Mapping[str, Any]) -> tuple[str, str]:
     return (keys[0], keys[1]) if len(keys) == 2 and all(keys) else ('image', 'label')
 
 
-def _class_names(folder: Path, label_key: str) -> list[str]:
-    names = folder / f'{label_key}.labels.txt'
+def _class_names(folder: Path, key: str, features: Mapping[str, Any]) -> list[str]:
+    names = folder / f'{key}.labels.txt'
     if names.is_file():
         return names.read_text().removesuffix('\n').split('\n')
-    features = json.loads((folder / 'features.json').read_text())
-    label = features.get('featuresDict', {}).get('features', {}).get(label_key, {})
-    if 'classLabel' not in label:
-        raise UserError(f'{folder.parent.name} has no class labels under {label_key!r}')
-    return [str(i) for i in range(int(label['classLabel']['numClasses']))]
+    feature = features.get(key, {})
+    label = feature.get('classLabel') or feature.get('image', {}).get('label')
+    if not label:
+        raise UserError(f'{folder.parent.name} has no class labels under {key!r}')
+    return [str(i) for i in range(int(label['numClasses']))]

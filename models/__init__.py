@@ -7,16 +7,22 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from models.fcn import FCN
 from models.lenet import LeNet
 from models.line import Line
 from models.mlp import MLP
+from models.segmentation_mlp import SegmentationMLP
+from models.unet import UNet
 from training.config import nearest
 from training.errors import UserError
 
 MODELS: dict[str, type[nn.Module]] = {
+    'fcn': FCN,
     'lenet': LeNet,
     'line': Line,
     'mlp': MLP,
+    'segmentation_mlp': SegmentationMLP,
+    'unet': UNet,
 }
 
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}

@@ -8,8 +8,15 @@ A task knows losses, metrics, predictions and pictures, and nothing of devices, 
   train_metrics, eval_metrics            clu.metrics Collections over what `score` returns and 'mask'
   fields                                 names of its fields in config.task
   headline                               the metric to print first
-  predict(outputs, top_k) -> list        per example, what `launch.py predict` writes
-  pictures(metrics) -> dict              name -> matplotlib figure, from computed evaluation metrics
+  predict(outputs, picture, facts, top_k) -> Prediction   of one example, for `launch.py predict`
+  flatten(row) -> dict, describe(row) -> str              a prediction as columns of a table, as one line
+  writes_files                           whether predictions come with files, such as masks
+  pictures(metrics, worst) -> dict       name -> matplotlib figure, from an evaluation
+  cases                                  None, or what looks at every evaluated example on the host:
+    outputs(outputs) -> dict             arrays [batch, ...] it needs of the model's outputs, computed on the device
+    measure(outputs, example, facts) -> dict   one example's scores, which JSON can hold
+    badness(case) -> float               what cases are ranked by; the worst are shown
+    summarize(cases) -> dict             metrics over all of them; their names are in `metrics`
 """
 
 from collections.abc import Mapping
@@ -17,12 +24,14 @@ from typing import Any
 
 from tasks.classification import Classification
 from tasks.regression import Regression
+from tasks.segmentation import Segmentation
 from training.config import nearest
 from training.errors import UserError
 
 TASKS = {
     'classification': Classification,
     'regression': Regression,
+    'segmentation': Segmentation,
 }
 
 

@@ -1,6 +1,6 @@
 """Image classification with one label per image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax
@@ -11,6 +11,7 @@ import optax
 from clu import metrics as clu_metrics
 
 from tasks.metrics import ConfusionMatrix, Mean
+from tasks.prediction import Prediction
 from training.errors import UserError
 
 
@@ -26,6 +27,8 @@ class Classification:
     """
     fields = ('label_smoothing',)
     headline = 'accuracy'
+    writes_files = False
+    cases = None
 
     def __init__(self, config: Mapping[str, Any], meta: Mapping[str, Any]):
         self.class_names = tuple(meta.get('class_names') or ())
@@ -75,15 +78,34 @@ class Classification:
         return {'loss': optax.softmax_cross_entropy(logits, targets), 'label': label, 'prediction': prediction,
                 'correct': (prediction == label).astype(jnp.float32)}
 
-    def predict(self, logits: np.ndarray, top_k: int) -> list[dict[str, Any]]:
-        """Returns for each image the `top_k` classes with their probabilities in percent, the likeliest first."""
-        probabilities = np.asarray(jax.nn.softmax(logits.astype(np.float32), axis=-1))
-        order = np.argsort(-probabilities, axis=-1, kind='stable')[:, :top_k]
-        return [{'classes': [self.class_names[c] for c in row], 'percent': [100.0 * float(p[c]) for c in row]}
-                for row, p in zip(order, probabilities)]
+    def predict(self, logits: np.ndarray, picture: np.ndarray, facts: Mapping[str, Any], top_k: int) -> Prediction:
+        """Returns the `top_k` classes of one picture with their probabilities in percent, the likeliest first.
 
-    def pictures(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        Args:
+          logits: float [classes].
+          picture: not used.
+          facts: not used.
+          top_k: how many classes.
+        """
+        del picture, facts
+        probabilities = np.asarray(jax.nn.softmax(logits.astype(np.float32)))
+        order = np.argsort(-probabilities, kind='stable')[:top_k]
+        return Prediction({'classes': [self.class_names[c] for c in order],
+                           'percent': [100.0 * float(probabilities[c]) for c in order]})
+
+    def flatten(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a prediction as columns of a table: class_1, percent_1, class_2, ..."""
+        pairs = enumerate(zip(row['classes'], row['percent']), start=1)
+        return {key: value for i, (name, share) in pairs
+                for key, value in ((f'class_{i}', name), (f'percent_{i}', f'{share:.2f}'))}
+
+    def describe(self, row: Mapping[str, Any]) -> str:
+        """Returns a prediction as one line: '2 : 96.27 %   3 : 2.10 %'."""
+        return '   '.join(f'{name} : {share:.2f} %' for name, share in zip(row['classes'], row['percent']))
+
+    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """Returns the confusion matrix as a figure."""
+        del worst
         if 'confusion' not in metrics:
             return {}
         return {'confusion_matrix': draw_confusion_matrix(metrics['confusion'], self.class_names)}

@@ -20,6 +20,37 @@ class Mean(clu_metrics.Average):
 
 
 @flax.struct.dataclass
+class Ratio(clu_metrics.Metric):
+    """Masked sum of one quantity over the sum of another."""
+    numerator: jax.Array
+    denominator: jax.Array
+
+    @classmethod
+    def of(cls, numerator: str, denominator: str) -> type['Ratio']:
+        """Returns the metric that reads two arrays [batch] of these names and 'mask'."""
+        @flax.struct.dataclass
+        class Named(cls):
+            """A ratio of named quantities."""
+
+            @classmethod
+            def empty(cls):
+                return cls(numerator=jnp.zeros(()), denominator=jnp.zeros(()))
+
+            @classmethod
+            def from_model_output(cls, mask=None, **outputs):
+                weights = 1.0 if mask is None else mask
+                return cls(numerator=jnp.sum(outputs[numerator] * weights),
+                           denominator=jnp.sum(outputs[denominator] * weights))
+
+            def merge(self, other):
+                return type(self)(self.numerator + other.numerator, self.denominator + other.denominator)
+
+            def compute(self):
+                return float(self.numerator / self.denominator) if self.denominator else float('nan')
+        return Named
+
+
+@flax.struct.dataclass
 class ConfusionMatrix(clu_metrics.Metric):
     """Counts of (true class, predicted class): int32 [classes, classes]."""
     counts: jax.Array

@@ -1,6 +1,6 @@
 """Regression of one number."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax
@@ -9,12 +9,15 @@ import numpy as np
 from clu import metrics as clu_metrics
 
 from tasks.metrics import Mean
+from tasks.prediction import Prediction
 
 
 class Regression:
     """Mean squared error between the model's output and 'y'."""
     fields = ()
     headline = 'loss'
+    writes_files = False
+    cases = None
 
     def __init__(self, config: Mapping[str, Any], meta: Mapping[str, Any]):
         del config, meta
@@ -37,12 +40,20 @@ class Regression:
         """Returns the squared error as 'loss', [batch]."""
         return {'loss': (outputs - batch['y']) ** 2}
 
-    def predict(self, outputs: np.ndarray, top_k: int) -> list[dict[str, Any]]:
-        """Returns the predicted number of each example."""
-        del top_k
-        return [{'value': float(value)} for value in outputs]
+    def predict(self, outputs: np.ndarray, picture: np.ndarray, facts: Mapping[str, Any], top_k: int) -> Prediction:
+        """Returns the predicted number of one example; only outputs, float [], is used."""
+        del picture, facts, top_k
+        return Prediction({'value': float(outputs)})
 
-    def pictures(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    def flatten(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a prediction as columns of a table."""
+        return dict(row)
+
+    def describe(self, row: Mapping[str, Any]) -> str:
+        """Returns a prediction as one line."""
+        return f"{row['value']:g}"
+
+    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """There are none."""
-        del metrics
+        del metrics, worst
         return {}

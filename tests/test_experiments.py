@@ -29,25 +29,33 @@ def short(spec) -> str:
 
 @pytest.fixture
 def fake_pictures(monkeypatch):
-    """Sixteen random pictures in ten classes, of the size that the config asks for, instead of any data set."""
+    """Returns use(task): random pictures of the size that the config asks for, instead of any data set."""
     real = sources.open_split
 
-    def open_split(data, image, split, *, invert=False):
-        if data['source'] == 'arrays':
-            return real(data, image, split, invert=invert)
-        generator = np.random.default_rng(len(split) + invert)
-        pictures = generator.integers(0, 256, (16, *image['size'], image['channels']), np.uint8)
-        labels = generator.integers(0, 10, 16).astype(np.int32)
-        return ArraySource({'image': pictures, 'label': labels}, {'class_names': [str(i) for i in range(10)]})
-    monkeypatch.setattr(sources, 'open_split', open_split)
+    def use(task: str):
+        masks = task == 'segmentation'
+        count, classes = (4, 2) if masks else (16, 10)
+
+        def open_split(data, image, split, *, invert=False):
+            if data['source'] == 'arrays':
+                return real(data, image, split, invert=invert)
+            generator = np.random.default_rng(len(split) + invert)
+            pictures = generator.integers(0, 256, (count, *image['size'], image['channels']), np.uint8)
+            target = generator.integers(0, classes, (count, *image['size']) if masks else count)
+            return ArraySource({'image': pictures, **({'segmentation_mask': target.astype(np.uint8)} if masks else
+                                                      {'label': target.astype(np.int32)})},
+                               {'class_names': [str(i) for i in range(classes)]})
+        monkeypatch.setattr(sources, 'open_split', open_split)
+    return use
 
 
 @pytest.mark.parametrize('spec', SPECS, ids=short)
 def test_builds_takes_a_step_and_evaluates(spec, fake_pictures):
     config = config_lib.load(spec)
+    fake_pictures(config.task.name)
     config.total = '1 steps'
     config.batch_size = 2 * config.optimizer.accumulate
-    config.evaluation.batch_size = 16
+    config.evaluation.batch_size = min(16, config.evaluation.batch_size)
     config.parallel.devices = 1
     training = components.build_training(config)
     parallel = training.parallel
@@ -67,7 +75,7 @@ def test_builds_takes_a_step_and_evaluates(spec, fake_pictures):
     evaluations = components.Evaluations(config, parallel, training.task, training.meta, names)
     variables = parallel.replicate({'params': state.params, 'batch_stats': state.batch_stats})
     for name in names:
-        scalars = evaluation.scalars(name, evaluation.evaluate(evaluations, name, variables))
+        scalars = evaluation.evaluate(evaluations, name, variables).scalars(f'{name}/')
         assert all(math.isfinite(value) for value in scalars.values())
 
 
@@ -118,7 +126,7 @@ def test_variants_are_told_apart():
         config = config_lib.to_dict(config_lib.load(spec))
         name = config.pop('experiment')
         text = repr(sorted(config.items()))
-        assert text not in seen or name.endswith(':full'), f'{name} is {seen.get(text)} again'
+        assert text not in seen or name.endswith((':full', ':one_epoch')), f'{name} is {seen.get(text)} again'
         seen.setdefault(text, name)
 
 

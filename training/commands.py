@@ -12,7 +12,7 @@ from training.errors import UserError
 
 
 def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), overrides: Sequence[str] = ()) -> int:
-    """Scores a run's checkpoint on evaluation sets, prints the metrics and writes <workdir>/evaluation.json.
+    """Scores a run's checkpoint on evaluation sets, prints the metrics and writes <workdir>/evaluation*.
 
     Args:
       workdir: of the run.
@@ -40,25 +40,23 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     evaluations = components.Evaluations(config, parallel, task, meta, names)
     variables = parallel.replicate(checkpoint.variables)
     metrics: dict[str, float] = {}
-    pictures: dict[str, dict[str, Any]] = {}
+    results: dict[str, evaluation.Evaluation] = {}
     for name in names:
         try:
-            found = evaluation.evaluate(evaluations, name, variables)
+            results[name] = evaluation.evaluate(evaluations, name, variables)
         except flax.errors.FlaxError as error:
             if not overrides:
                 raise
             reason = str(error).partition(' (https:')[0]
             raise UserError(f'the checkpoint does not fit the overrides: {reason}') from error
-        metrics |= evaluation.scalars(name, found)
-        if parallel.is_writer:
-            pictures[f'evaluation_{name}'] = task.pictures(found)
+        metrics |= results[name].scalars(f'{name}/')
     if parallel.is_writer:
         logging.info('%s, step %s', config.experiment, f'{checkpoint.step:,}')
         for name, value in metrics.items():
             logging.info('  %-28s %s', name, report.format_metric(name, value))
         try:
-            for name, figures in pictures.items():
-                report.write_pictures(workdir, name, figures)
+            for name, found in results.items():
+                report.write_evaluation(workdir, f'evaluation_{name}', checkpoint.step, task, found)
             write_json(workdir / 'evaluation.json', {'experiment': config.experiment, 'step': checkpoint.step,
                                                      'metrics': metrics})
         except OSError as error:  # somebody else's run may be scored too

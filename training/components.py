@@ -157,7 +157,7 @@ class Evaluations:
     """
 
     def __init__(self, config: ConfigDict, parallel: Parallel, task, meta: dict[str, Any], names: tuple[str, ...]):
-        self.parallel, self.workers = parallel, config.data.workers
+        self.parallel, self.workers, self.cases = parallel, config.data.workers, task.cases
         self.batch_size = config.evaluation.batch_size
         # Padding is masked, so any size can be rounded up to what the devices share evenly.
         self.batch_size = -(-max(1, self.batch_size) // parallel.count) * parallel.count
@@ -222,6 +222,7 @@ def _check(config: ConfigDict) -> None:
 def _check_best_metric(config: ConfigDict, task) -> None:
     best = config.checkpoint.best_metric
     metrics = [name for name, value in task.eval_metrics.empty().compute().items() if np.ndim(value) == 0]
+    metrics += task.cases.metrics if task.cases else ()
     known = [f'{name}/{metric}' for name in config.evaluation.periodic for metric in metrics]
     if best and best not in known:
         raise UserError(f'config.checkpoint.best_metric = {best!r} is not a metric of a periodic evaluation set; '

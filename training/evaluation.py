@@ -1,5 +1,6 @@
 """Scores a model on whole evaluation sets: each example exactly once."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -7,13 +8,32 @@ import jax
 import numpy as np
 
 from input_pipeline.batches import stream
+from training.cases import CaseCollector
 from training.components import Evaluations
 from training.preemption import Interrupted
 from training.progress import Ticker
 
 
+@dataclasses.dataclass
+class Evaluation:
+    """What was found on one evaluation set.
+
+    Attributes:
+      metrics: name -> float, or array for metrics such as a confusion matrix; without the set's name.
+      cases: scores of every example, where the task looks at single ones; in process 0 only.
+      worst: the worst examples with the model's outputs, see `CaseCollector.worst`.
+    """
+    metrics: dict[str, Any]
+    cases: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    worst: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def scalars(self, prefix: str = '') -> dict[str, float]:
+        """Returns the scalar metrics, under flat names such as 'test/accuracy' for the prefix 'test/'."""
+        return {prefix + key: float(value) for key, value in self.metrics.items() if np.ndim(value) == 0}
+
+
 def evaluate(evaluations: Evaluations, name: str, variables: dict[str, Any],
-             stop_requested: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+             stop_requested: Callable[[], bool] = lambda: False) -> Evaluation:
     """Scores one evaluation set.
 
     Args:
@@ -22,33 +42,37 @@ def evaluate(evaluations: Evaluations, name: str, variables: dict[str, Any],
       variables: {'params', 'batch_stats'} on the devices.
       stop_requested: polled after every batch.
 
-    Returns:
-      {metric: float, or array for metrics such as a confusion matrix}, without the set's name.
-
     Raises:
       Interrupted: the process was asked to stop.
     """
-    parallel = evaluations.parallel
+    parallel, cases = evaluations.parallel, evaluations.cases
     source, batches = evaluations.batches(name)
+    collector = CaseCollector(cases, source, evaluations.batch_size) if cases and parallel.is_writer else None
     tick = Ticker(f'evaluating {name}', len(batches))
     total, previous = None, None
+
+    def finish(results, batch):
+        nonlocal total
+        metrics, outputs = results
+        total = merge(total, parallel.fetch(metrics))
+        if collector:
+            collector.add(parallel.fetch(outputs), batch if parallel.processes == 1 else None)
+
     for number, batch in enumerate(stream(batches, range(len(batches)), source=source, workers=evaluations.workers)):
-        metrics = evaluations.step(variables, parallel.shard(batch))
+        results = evaluations.step(variables, parallel.shard(batch))
         if previous is not None:  # one batch late, so that the device never waits for the host
-            total = merge(total, parallel.fetch(previous))
-        previous = metrics
+            finish(*previous)
+        previous = results, batch
         tick(number)
         if stop_requested():
             raise Interrupted
-    return merge(total, parallel.fetch(previous)).compute()
+    finish(*previous)
+    if collector is None:
+        return Evaluation(total.compute())
+    return Evaluation(total.compute() | collector.summary(), collector.rows, collector.worst())
 
 
 def merge(total, metrics):
     """Adds a clu Collection on the host to a running one, sums in float64."""
     metrics = jax.tree.map(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x.astype(np.int64), metrics)
     return metrics if total is None else total.merge(metrics)
-
-
-def scalars(name: str, metrics: dict[str, Any]) -> dict[str, float]:
-    """Returns the scalar metrics under flat names, 'test/accuracy'."""
-    return {f'{name}/{key}': float(value) for key, value in metrics.items() if np.ndim(value) == 0}

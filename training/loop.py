@@ -13,7 +13,7 @@ from training import components, report
 from training import config as config_lib
 from training.checkpoints import NonFiniteError, unflatten
 from training.errors import UserError
-from training.evaluation import evaluate, scalars
+from training.evaluation import evaluate
 from training.outputs import Outputs
 from training.preemption import Interrupted, StopRequest
 from training.profiler import Profiler
@@ -108,7 +108,7 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         for name in names:
             found = evaluate(evaluations, name, variables, stop)
             outputs.pictures(step, name, task, found, last=step == total)
-            row |= scalars(name, found)
+            row |= found.scalars(f'{name}/')
         if row:
             metrics.update(row)
             outputs.scalars(step, row, {'wall_seconds': progress.wall_seconds})

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from training import report, snapshot
 from training.checkpoints import Checkpoint, Checkpoints
 from training.errors import UserError
+from training.evaluation import Evaluation
 from training.parallel import Parallel
 from training.state import TrainState
 from training.writers import MetricWriters
@@ -80,8 +81,8 @@ class Outputs:
             with self._writing():
                 self._metrics.scalars(step, values, timings)
 
-    def pictures(self, step: int, name: str, task: Any, metrics: dict[str, Any], *, last: bool) -> None:
-        """Draws what the task shows of an evaluation: <workdir>/<set>_<picture>.png, and TensorBoard images.
+    def pictures(self, step: int, name: str, task: Any, found: Evaluation, *, last: bool) -> None:
+        """Writes what an evaluation found: <workdir>/<set>_<picture>.png, TensorBoard images, <set>_cases.json.
 
         Drawing takes a third of a second, so this is done for the last evaluation and otherwise now and then.
         """
@@ -89,7 +90,7 @@ class Outputs:
         if self._metrics and (last or now - self._drawn.get(name, now) > _PICTURE_SECONDS):
             self._drawn[name] = now
             with self._writing():
-                self._metrics.images(step, report.write_pictures(self._workdir, name, task.pictures(metrics)))
+                self._metrics.images(step, report.write_evaluation(self._workdir, name, step, task, found))
 
     def save(self, step: int, state: TrainState, meta: dict[str, Any], best: float | None) -> None:
         """Starts saving a checkpoint."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from training.evaluation import Evaluation
 from training.progress import format_metric, format_seconds
 from training.snapshot import write_json
 from training.writers import read_rows
@@ -97,9 +98,16 @@ def draw_learning_curves(rows: list[dict[str, Any]], title: str):
     return figure
 
 
-def write_pictures(workdir: Path, name: str, figures: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Writes <workdir>/<name>_<figure>.png and returns the pictures as uint8 [height, width, 3]."""
-    return {f'{name}/{key}': write_picture(workdir / f'{name}_{key}.png', figure) for key, figure in figures.items()}
+def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Evaluation) -> dict[str, np.ndarray]:
+    """Writes <workdir>/<name>_<figure>.png and, where the task looks at single examples, <name>_cases.json.
+
+    Returns:
+      '<name>/<figure>' -> the picture, uint8 [height, width, 3].
+    """
+    if found.cases:
+        write_json(workdir / f'{name}_cases.json', {'step': step, 'metrics': found.scalars(), 'cases': found.cases})
+    return {f'{name}/{key}': write_picture(workdir / f'{name}_{key}.png', figure)
+            for key, figure in task.pictures(found.metrics, found.worst).items()}
 
 
 def write_picture(path: Path, figure) -> np.ndarray:

@@ -79,16 +79,19 @@ def make_train_step(model, task, optimizer, prepare: Callable, *, seed: int, ema
 
 
 def make_eval_step(model, task, prepare: Callable) -> Callable:
-    """Returns `eval_step(variables, batch) -> metrics`, `task.eval_metrics` merged over all devices.
+    """Returns `eval_step(variables, batch) -> (metrics, case_outputs)`, the same on all devices.
 
-    batch['mask'] is 1 for examples and 0 for the padding of the last batch, float32 [batch].
+    batch['mask'] is 1 for examples and 0 for the padding of the last batch, float32 [batch]. The metrics are
+    `task.eval_metrics` merged over all devices, the others `task.cases.outputs` of the whole global batch, or {}.
     """
     def eval_step(variables: dict[str, Any], batch: dict[str, jax.Array]):
         mask = batch['mask']
         batch = prepare(batch, None)
         outputs = model.apply(variables, *task.inputs(batch), train=False)
         scores = task.score(outputs, batch)
-        return task.eval_metrics.gather_from_model_output(axis_name=AXIS, mask=mask, **scores)
+        metrics = task.eval_metrics.gather_from_model_output(axis_name=AXIS, mask=mask, **scores)
+        case_outputs = lax.all_gather(task.cases.outputs(outputs), AXIS, tiled=True) if task.cases else {}
+        return metrics, case_outputs
 
     return eval_step
 

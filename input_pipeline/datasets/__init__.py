@@ -4,7 +4,9 @@ import importlib
 
 # tfds name -> module with its builder; importing the module registers the builder with tfds.
 OWN = {
+    'cardiac_phantom': 'input_pipeline.datasets.cardiac_phantom',
     'digits': 'input_pipeline.datasets.digits',
+    'sunnybrook': 'input_pipeline.datasets.sunnybrook',
 }
 
 

@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+import scipy.ndimage
 from jax.scipy import ndimage
 
 from input_pipeline import augmentation
 from training.errors import UserError
 
 GEOMETRIC = {'flip_horizontal': 0.5, 'flip_vertical': 0.5, 'shift': 0.2, 'rotation': 30.0, 'zoom': 0.2, 'shear': 15.0,
-             'random_crop': 3}
-PHOTOMETRIC = {'invert': 0.5, 'contrast': 0.5, 'brightness': 0.3, 'channel_shift': 0.2}
+             'elastic': 0.03, 'random_crop': 3}
+PHOTOMETRIC = {'invert': 0.5, 'gamma': 0.5, 'contrast': 0.5, 'brightness': 0.3, 'channel_shift': 0.2, 'noise': 0.1}
 EVERYTHING = {**GEOMETRIC, **PHOTOMETRIC, 'cutout': 5}
 EACH = [{name: value} for name, value in EVERYTHING.items()]
 
@@ -33,7 +34,11 @@ def run(config, *batch):
 @functools.cache
 def compiled(fields):
     """One compilation for every test that asks for the same fields and shapes."""
-    return jax.jit(augmentation.build(dict(fields)))
+    return quick_jit(augmentation.build(dict(fields)))
+
+
+# The same program, compiled in a third of the time and run less quickly, which pictures this small do not notice.
+quick_jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
 
 
 def moved(image, **draws):
@@ -144,7 +149,7 @@ def test_draws_stay_within_the_limits_asked_for():
     assert 1.8 < pixels.max() <= 2.001 and -2.001 <= pixels.min() < -1.8
 
 
-@pytest.mark.parametrize('name', ['shift', 'rotation', 'zoom', 'shear'])
+@pytest.mark.parametrize('name', ['shift', 'rotation', 'zoom', 'shear', 'elastic'])
 def test_edge_fill_invents_no_new_value_and_number_fill_is_seen(name):
     keys, _, _ = batch_of(16)
     white = jnp.ones((16, 12, 14, 3))
@@ -155,7 +160,87 @@ def test_edge_fill_invents_no_new_value_and_number_fill_is_seen(name):
     assert images.min() == pytest.approx(0.25) and masks.min() == 0
 
 
+# Elastic deformation.
+
+def displaced(config, height, width, count=300):
+    """Where the pixels of `count` images come from: [count, height, width, 2], in fractions of height and width."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    ramps = np.stack([y / height, x / width, 0 * x], -1)
+    keys = jax.random.split(jax.random.key(5), count)
+    return np.asarray(run(config, keys, np.broadcast_to(ramps, (count, *ramps.shape))))[..., :2], ramps[..., :2]
+
+
+def test_elastic_moves_rows_and_columns_by_the_std_asked_for_and_smoothly():
+    # Ten pixels at least from the edge, where a ramp in [0, 1] shows a displacement as it is.
+    height, width = 64, 96
+    found, ramps = displaced({'elastic': 0.02}, height, width)
+    moves = (found - ramps)[:, 10:-10, 10:-10]
+    # Control points lie at (i + 1/2) / 4 of the side; an average of four pixels about the second row and column.
+    at_control_point = (found - ramps)[:, 23:25, 35:37].mean((1, 2))
+    np.testing.assert_allclose(at_control_point.std(0), 0.02, rtol=0.15)
+    np.testing.assert_allclose(at_control_point.mean(0), 0, atol=0.004)
+    assert abs(np.corrcoef(at_control_point.T)[0, 1]) < 0.2  # rows and columns are drawn apart
+    # Neighbouring pixels move alike; pixels of different control points do not.
+    steps = np.diff(moves, axis=2) * width
+    assert np.abs(steps).max() < 0.8 and steps.std() < 0.2
+    far = np.corrcoef(at_control_point[:, 0], (found - ramps)[:, 39:41, 59:61].mean((1, 2))[:, 0])[0, 1]
+    assert abs(far) < 0.2
+
+
+def test_elastic_is_what_scipy_makes_of_the_displaced_coordinates():
+    keys, _, _ = batch_of(1)
+    height, width = 20, 24
+    image = np.random.default_rng(0).random((height, width)).astype(np.float32)
+    labels = (image > 0.5).astype(np.uint8) * 3
+    key = jax.random.fold_in(keys[0], 12)  # the number that belongs to elastic
+    vectors = np.asarray(0.05 * jax.random.normal(key, (2, 4, 4)))
+    # Keys' cubic convolution with control points at (i + 1/2) / 4 of each side, by its formula.
+    def weights(size):
+        distance = np.abs((np.arange(size)[:, None] + 0.5) * 4 / size - 0.5 - np.arange(4))
+        near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+        outer = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+        kernel = np.where(distance < 1, near, np.where(distance < 2, outer, 0))
+        return kernel / kernel.sum(1, keepdims=True)
+    moves = np.einsum('hi,aij,wj->ahw', weights(height), vectors, weights(width))
+    coordinates = np.mgrid[:height, :width] + moves * np.array([height, width])[:, None, None]
+    new_image, new_mask = run({'elastic': 0.05}, keys, image[None, ..., None], labels[None])
+    np.testing.assert_allclose(new_image[0, ..., 0], scipy.ndimage.map_coordinates(
+        image, coordinates, order=1, mode='nearest'), atol=1e-5)
+    np.testing.assert_array_equal(new_mask[0], scipy.ndimage.map_coordinates(
+        labels, coordinates, order=0, mode='nearest'))
+
+
+def test_a_vanishing_deformation_changes_nothing_visible():
+    keys, images, masks = batch_of(4)
+    new_images, new_masks = run({'elastic': 1e-6}, keys, images, masks)
+    np.testing.assert_allclose(new_images, images, atol=1e-4)
+    np.testing.assert_array_equal(new_masks, masks)
+
+
+def test_elastic_and_affine_are_one_resampling():
+    """A deformation that hardly moves anything leaves the rotated image as sharp as it was."""
+    keys, images, masks = batch_of(4)
+    alone = run({'rotation': 30.0}, keys, images, masks)
+    both = run({'rotation': 30.0, 'elastic': 1e-7}, keys, images, masks)
+    np.testing.assert_allclose(both[0], alone[0], atol=1e-4)
+    assert (both[1] != alone[1]).mean() < 0.001
+
+
 # Image and mask.
+
+def test_a_mask_equals_the_thresholded_image_but_for_its_border():
+    """A disc of any label, under everything that moves pixels: both operands see the same draw."""
+    keys, _, _ = batch_of(16)
+    y, x = np.mgrid[:48, :64]
+    disc = np.broadcast_to((y - 22) ** 2 + (x - 34) ** 2 < 12 ** 2, (16, 48, 64))
+    config = {**GEOMETRIC, 'elastic': 0.03, 'fill': 0.0}
+    images, masks = run(config, keys, disc[..., None].astype(np.float32), disc.astype(np.uint8) * 7)
+    assert masks.dtype == np.uint8 and set(np.unique(masks)) == {0, 7}
+    differ = (np.asarray(images[..., 0]) > 0.5) != (np.asarray(masks) == 7)
+    border = np.stack([scipy.ndimage.morphological_gradient(mask, size=3) > 0 for mask in np.asarray(masks)])
+    assert not np.any(differ & ~border) and differ.mean() < 0.01
+    assert np.all((np.asarray(masks) == 7).mean((1, 2)) > 0.02)  # none has lost its disc
+
 
 @pytest.mark.parametrize('fill', ['edge', 0.0])
 def test_a_mask_stays_on_the_object_it_marks(fill):
@@ -226,6 +311,34 @@ def test_contrast_scales_the_distance_to_the_mean():
     assert 0.5 <= factors.min() < 0.6 and 1.4 < factors.max() <= 1.5
 
 
+def test_gamma_is_a_power_log_uniform_between_its_limits():
+    keys, images, _ = batch_of(400, 4, 5, 1)
+    images = 0.1 + 0.8 * images
+    exponents = np.log(np.asarray(run({'gamma': 1.0}, keys, images))) / np.log(np.asarray(images))
+    np.testing.assert_allclose(exponents, np.broadcast_to(exponents[:, :1, :1], exponents.shape), rtol=1e-3)
+    octaves = np.log2(exponents[:, 0, 0, 0])
+    assert -1.001 < octaves.min() < -0.95 and 0.95 < octaves.max() < 1.001
+    assert abs(octaves.mean()) < 0.1 and octaves.std() == pytest.approx(2 / 12**0.5, rel=0.1)
+
+
+def test_gamma_leaves_black_and_white_alone():
+    keys, _, _ = batch_of(8)
+    flat = np.broadcast_to(np.array([0, 1, 0], np.float32), (8, 12, 14, 3))
+    np.testing.assert_array_equal(run({'gamma': 3.0}, keys, flat), flat)
+
+
+def test_noise_is_gaussian_per_pixel_with_a_std_up_to_its_limit():
+    keys = jax.random.split(jax.random.key(9), 100)
+    added = np.asarray(run({'noise': 0.1}, keys, jnp.full((100, 20, 30, 2), 0.5))) - 0.5
+    deviations = added.std((1, 2, 3))
+    assert 0.09 < deviations.max() < 0.11 and deviations.min() < 0.01  # each image has its own
+    assert deviations.mean() == pytest.approx(0.05, abs=0.01)
+    whitened = added / deviations[:, None, None, None]
+    assert abs(whitened.mean()) < 0.01 and (whitened**4).mean() == pytest.approx(3, abs=0.1)
+    for neighbour in (whitened[:, 1:] * whitened[:, :-1], whitened[..., 0] * whitened[..., 1]):
+        assert abs(neighbour.mean()) < 0.02
+
+
 def test_cutout_blackens_one_square_of_the_side_asked_for():
     keys, _, _ = batch_of(100)
     images = run({'cutout': 5}, keys, jnp.ones((100, 12, 14, 3)))
@@ -259,7 +372,7 @@ def test_switching_one_operation_on_does_not_change_anothers_draws():
 
 
 def test_jit_equals_eager():
-    keys, images, masks = batch_of(4)
+    keys, images, masks = batch_of(8)
     eager = augmentation.build(EVERYTHING)(keys, images, masks)
     jitted = run(EVERYTHING, keys, images, masks)
     np.testing.assert_allclose(jitted[0], eager[0], atol=1e-5)
@@ -268,11 +381,11 @@ def test_jit_equals_eager():
 
 @pytest.mark.parametrize('split', [jax.vmap, jax.pmap])
 def test_a_batch_split_over_devices_gives_the_same_pictures(split):
-    pieces = jax.local_device_count() if split is jax.pmap else 4
-    keys, images, masks = batch_of(4 * pieces)
+    pieces = jax.local_device_count() if split is jax.pmap else 2
+    keys, images, masks = batch_of(8)
     whole = run(EVERYTHING, keys, images, masks)
-    apart = jax.jit(split(augmentation.build(EVERYTHING)))(
-        *(array.reshape(pieces, 4, *array.shape[1:]) for array in (keys, images, masks)))
+    apart = quick_jit(split(augmentation.build(EVERYTHING)))(
+        *(array.reshape(pieces, 8 // pieces, *array.shape[1:]) for array in (keys, images, masks)))
     np.testing.assert_allclose(apart[0].reshape(images.shape), whole[0], atol=1e-5)
     np.testing.assert_array_equal(apart[1].reshape(masks.shape), whole[1])
 
@@ -286,6 +399,9 @@ def test_a_batch_split_over_devices_gives_the_same_pictures(split):
     ({'invert': -0.1}, 'invert is -0.1'),
     ({'rotation': 360}, 'rotation is 360.* 180'),
     ({'zoom': 1.0}, 'zoom is 1.0.* 0.9'),
+    ({'elastic': 0.2}, 'elastic is 0.2.* 0.1'),
+    ({'gamma': -1}, 'gamma is -1.* 4'),
+    ({'noise': 2.0}, 'noise is 2.0.* 1'),
     ({'shift': float('nan')}, 'shift is nan'),
     ({'shift': '0.1'}, "shift is '0.1'"),
     ({'flip_vertical': True}, 'flip_vertical is True'),

@@ -9,7 +9,7 @@ import pytest
 
 from tasks.classification import Classification
 from tasks.metrics import ConfusionMatrix, Mean
-from training.evaluation import merge, scalars
+from training.evaluation import Evaluation, merge
 
 CLASSES = 4
 TASK = Classification({}, {'class_names': [str(i) for i in range(CLASSES)]})
@@ -118,6 +118,6 @@ def test_a_confusion_matrix_without_a_mask_counts_everything():
 
 
 def test_scalars_are_named_by_their_set_and_leave_arrays_out():
-    found = scalars('test', {'loss': np.float64(0.5), 'accuracy': 1.0, 'confusion': np.eye(2)})
+    found = Evaluation({'loss': np.float64(0.5), 'accuracy': 1.0, 'confusion': np.eye(2)}).scalars('test/')
     assert found == {'test/loss': 0.5, 'test/accuracy': 1.0}
     assert all(type(value) is float for value in found.values())

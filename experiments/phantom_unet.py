@@ -1,0 +1,31 @@
+"""U-Net on drawn hearts: the left ventricle with no data at all.
+
+Command:   python launch.py --config experiments/phantom_unet.py
+Hardware:  2 CPU cores (AMD EPYC), no GPU
+Measured:  -
+  not yet
+"""
+
+from experiments.base import base
+
+
+def get_config():
+    """400 drawings of 80 hearts, without augmentation: the next drawing is as good."""
+    config = base()
+    config.total = '6 epochs'
+    config.batch_size = 8
+    config.data.name = 'cardiac_phantom'
+    config.image.size = (256, 256)
+    config.image.mean = (0.1,)
+    config.image.std = (0.17,)
+    config.model = {'name': 'unet', 'features': (16, 32, 64, 128, 128), 'stem_stride': 2, 'norm': 'batch', 'dropout': 0.0}
+    config.task = {'name': 'segmentation', 'loss': 'cross_entropy_dice', 'class_weights': ()}
+    config.optimizer.learning_rate = 4e-3
+    config.schedule.name = 'cosine'
+    config.schedule.warmup = '30 steps'
+    config.log_every = '10 steps'
+    config.evaluation.batch_size = 8
+    config.evaluation.every = '2 epochs'
+    config.checkpoint.every = '2 epochs'
+    config.checkpoint.best_metric = 'validation/dice'
+    return config

@@ -1,0 +1,53 @@
+"""The course's fully convolutional network on the left ventricle, for 1, 30 and 100 epochs.
+
+Command:   python launch.py --config experiments/sunnybrook_fcn.py:thirty_epochs --config.data.manual_dir=...
+Hardware:  2 CPU cores (AMD EPYC), no GPU
+Measured:  -
+  not yet
+"""
+
+from experiments.base import base
+
+
+def get_config():
+    """Gradient descent image by image for an epoch, 90 % of the slices for training and 10 % for the test."""
+    config = base()
+    config.total = '1 epochs'
+    config.batch_size = 1
+    config.data.name = 'sunnybrook/by_image'
+    config.image.size = (256, 256)
+    config.image.mean = (0.12,)
+    config.image.std = (0.18,)
+    config.model = {'name': 'fcn', 'features': (100, 200, 300, 300)}
+    config.task = {'name': 'segmentation', 'loss': 'cross_entropy', 'class_weights': ()}
+    config.optimizer.name = 'sgd'
+    config.optimizer.momentum = 0.0
+    config.optimizer.learning_rate = 0.01
+    config.evaluation.batch_size = 8
+    config.evaluation.periodic = ()  # there are too few slices for a third part: nothing is chosen by the test's
+    config.checkpoint.best_metric = ''
+    return config
+
+
+def one_epoch():
+    """The same, by the name it has in docs/results/segmentation.md."""
+    return get_config()
+
+
+def thirty_epochs():
+    """30 epochs."""
+    config = get_config()
+    config.total = '30 epochs'
+    return config
+
+
+def tuned():
+    """The course's best parameters: a larger learning rate that decays, 100 epochs."""
+    config = get_config()
+    config.total = '100 epochs'
+    config.optimizer.learning_rate = 0.03
+    config.schedule.name = 'exponential'
+    config.schedule.decay_rate = 0.75
+    config.schedule.decay_steps = '10000 steps'
+    config.schedule.staircase = True
+    return config

@@ -1,0 +1,55 @@
+"""U-Net on the left ventricle, with augmentation: what to use.
+
+Command:   python launch.py --config experiments/sunnybrook_unet.py --config.data.manual_dir=...
+Hardware:  2 CPU cores (AMD EPYC), no GPU
+Measured:  -
+  not yet
+"""
+
+from experiments.base import base
+
+
+def get_config():
+    """8 patients for training, 2 for validation, 2 for the test."""
+    config = base()
+    config.total = '80 epochs'
+    config.batch_size = 8
+    config.data.name = 'sunnybrook/by_patient'
+    config.image.size = (256, 256)
+    config.image.mean = (0.12,)
+    config.image.std = (0.18,)
+    config.augment.flip_horizontal = 0.5
+    config.augment.flip_vertical = 0.5
+    config.augment.shift = 0.1
+    config.augment.rotation = 180.0
+    config.augment.zoom = 0.25
+    config.augment.elastic = 0.015
+    config.augment.brightness = 0.1
+    config.augment.contrast = 0.3
+    config.augment.gamma = 0.5
+    config.augment.noise = 0.05
+    config.augment.fill = '0'
+    config.model = {'name': 'unet', 'features': (16, 32, 64, 128, 128), 'stem_stride': 2, 'norm': 'batch', 'dropout': 0.2}
+    config.task = {'name': 'segmentation', 'loss': 'cross_entropy_dice', 'class_weights': ()}
+    config.optimizer.name = 'adamw'
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.weight_decay = 1e-2
+    config.optimizer.clip_norm = 1.0
+    config.schedule.name = 'cosine'
+    config.schedule.warmup = '2 epochs'
+    config.ema_decay = 0.99
+    config.log_every = '1 epochs'
+    config.evaluation.batch_size = 8
+    config.evaluation.every = '5 epochs'
+    config.checkpoint.every = '5 epochs'
+    config.checkpoint.best_metric = 'validation/dice'
+    return config
+
+
+def by_image():
+    """The course's protocol: slices of the same patients in training and test."""
+    config = get_config()
+    config.data.name = 'sunnybrook/by_image'
+    config.evaluation.periodic = ()
+    config.checkpoint.best_metric = ''
+    return config

@@ -1,0 +1,17 @@
+"""What a task says of one picture."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Prediction(NamedTuple):
+    """A prediction for people and programs.
+
+    Attributes:
+      row: what JSON can hold.
+      files: end of a file's name -> its content: a picture, uint8 [height, width] or [height, width, 3], or a contour,
+        float [points, 2] of (x, y).
+    """
+    row: dict[str, Any]
+    files: dict[str, np.ndarray] = {}

@@ -1,0 +1,83 @@
+"""What an evaluation finds out about single examples: the same whatever the batches, devices and processes."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tasks
+from input_pipeline.arrays import ArraySource
+from tests.tiny_segmentation import get_config, masks_and_images
+from training import components
+from training import config as config_lib
+from training.cases import CaseCollector
+from training.evaluation import evaluate
+from training.parallel import Parallel
+from training.state import evaluated_variables
+
+
+class Counting:
+    """Cases whose badness is a number in the example."""
+    metrics = ('mean',)
+
+    def measure(self, outputs, example, facts):
+        assert outputs['twice'] == 2 * example['x']  # rows of outputs and examples belong together
+        return {'x': float(example['x'])}
+
+    def badness(self, case):
+        return case['x']
+
+    def summarize(self, cases):
+        return {'mean': sum(case['x'] for case in cases) / len(cases)}
+
+
+@pytest.mark.parametrize('again', [False, True])
+@pytest.mark.parametrize('batch_size', [1, 4, 7, 30])
+def test_every_example_is_measured_once_and_the_worst_are_kept_in_order(batch_size, again):
+    values = np.random.RandomState(0).permutation(21).astype(np.float32) // 2  # pairs of equally bad ones
+    source = ArraySource({'x': values}, {}, [{'name': f'n{i}'} for i in range(21)])
+    collector = CaseCollector(Counting(), source, batch_size)
+    for begin in range(0, 21, batch_size):
+        rows = np.arange(begin, begin + batch_size)
+        batch = source.read(np.where(rows < 21, rows, 0))
+        collector.add({'twice': 2 * batch['x']}, None if again else batch)
+    assert [row['name'] for row in collector.rows] == [f'n{i}' for i in range(21)]
+    assert collector.summary() == {'mean': pytest.approx(values.mean())}
+    expected = sorted(range(21), key=lambda i: (-values[i], i))[:8]
+    assert [kept['case']['name'] for kept in collector.worst()] == [f'n{i}' for i in expected]
+
+
+@pytest.fixture(scope='module')
+def score(tmp_path_factory):
+    """Returns score(devices, batch_size, mode): an evaluation of an untrained model on nine masks."""
+    folder = masks_and_images(tmp_path_factory.mktemp('own'), count=9)
+
+    def run(devices: int, batch_size: int, mode: str = 'pmap'):
+        config = get_config()
+        config.experiment = 'tiny'
+        for override in (f'data.name={folder}', f'parallel.devices={devices}', f'parallel.mode={mode}',
+                         f'evaluation.batch_size={batch_size}', f'batch_size={devices}', 'data.train=train'):
+            config_lib.apply_override(config, override)
+        trained = components.build_training(config)
+        parallel = Parallel(mode, devices)
+        evaluations = components.Evaluations(config, parallel, trained.task, trained.meta, ('validation',))
+        variables = evaluated_variables(trained.initial_state().variables)
+        return evaluate(evaluations, 'validation', parallel.replicate(variables))
+    return run
+
+
+@pytest.mark.parametrize('devices, batch_size, mode', [(1, 2, 'pmap'), (4, 4, 'pmap'), (4, 8, 'shard_map'), (8, 50, 'pmap')])
+def test_cases_depend_neither_on_batches_nor_on_devices(score, devices, batch_size, mode):
+    wanted, found = score(1, 9), score(devices, batch_size, mode)
+    assert found.cases == wanted.cases and len(found.cases) == 9
+    assert json.loads(json.dumps(found.cases)) == found.cases
+    assert len({case['file'] for case in found.cases}) == 9
+    assert found.metrics == pytest.approx(wanted.metrics, rel=1e-5)
+    for one, other in zip(found.worst, wanted.worst, strict=True):
+        np.testing.assert_array_equal(one['outputs']['prediction'], other['outputs']['prediction'])
+        np.testing.assert_array_equal(one['example']['image'], other['example']['image'])
+
+
+def test_a_task_without_cases_has_none():
+    for name, meta in (('regression', {}), ('classification', {'class_names': ['a', 'b']})):
+        assert tasks.build({'name': name}, meta).cases is None
