@@ -18,7 +18,8 @@ def get_config():
     config.image.size = (256, 256)
     config.image.mean = (0.1,)
     config.image.std = (0.17,)
-    config.model = {'name': 'unet', 'features': (16, 32, 64, 128, 128), 'stem_stride': 2, 'norm': 'batch', 'dropout': 0.0}
+    config.model = {'name': 'unet', 'features': (16, 32, 64, 128, 128), 'stem_stride': 2, 'norm': 'batch',
+                    'dropout': 0.0}
     config.task = {'name': 'segmentation', 'loss': 'cross_entropy_dice', 'class_weights': ()}
     config.optimizer.learning_rate = 4e-3
     config.schedule.name = 'cosine'

@@ -29,7 +29,8 @@ def get_config():
     config.augment.gamma = 0.5
     config.augment.noise = 0.05
     config.augment.fill = '0'
-    config.model = {'name': 'unet', 'features': (16, 32, 64, 128, 128), 'stem_stride': 2, 'norm': 'batch', 'dropout': 0.2}
+    config.model = {'name': 'unet', 'features': (16, 32, 64, 128, 128), 'stem_stride': 2, 'norm': 'batch',
+                    'dropout': 0.2}
     config.task = {'name': 'segmentation', 'loss': 'cross_entropy_dice', 'class_weights': ()}
     config.optimizer.name = 'adamw'
     config.optimizer.learning_rate = 2e-3

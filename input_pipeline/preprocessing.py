@@ -19,8 +19,8 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
       augment: config.augment, for training only.
 
     The batch's 'image', uint8 [batch, height, width, channels], becomes float32; keys are one PRNG key per example and
-    not used without augmentation. 'segmentation_mask', uint8 [batch, height, width], moves with the image; other features
-    pass unchanged.
+    not used without augmentation. 'segmentation_mask', uint8 [batch, height, width], moves with the image; other
+    features pass unchanged.
     """
     channels = image['channels']
     if channels not in (1, 3):

@@ -29,9 +29,9 @@ _RANDOM_ACCESS = ('array_record',)
 class TfdsSource:
     """One split of a prepared data set of pictures with a label or a segmentation mask each.
 
-    Which of the two is decided by the second of the data set's supervised keys. Other features that are numbers or texts,
-    such as a patient's name, are facts about the examples. A feature `spacing_mm`, the height and width of a pixel,
-    is that of the resized picture, and is left out where it is 0, unknown.
+    Which of the two is decided by the second of the data set's supervised keys. Other features that are numbers or
+    texts, such as a patient's name, are facts about the examples. A feature `spacing_mm`, the height and width of a
+    pixel, is that of the resized picture, and is left out where it is 0, unknown.
 
     Args:
       folder: the prepared version, <data_dir>/<name>/<version>.
@@ -184,7 +184,8 @@ def prepare(data_dir: Path, name: str, *, download: bool, manual_dir: str | None
     Raises:
       UserError: unknown name, or it would need a download that is not allowed or not possible.
     """
-    own = name.split('/')[0].split(':')[0] in datasets.OWN
+    base = re.split('[/:]', name)[0]
+    own = base in datasets.OWN
     where = f'{name} is not prepared in {data_dir}'
     if not own and not download:
         raise UserError(f'{where}: point --config.data.data_dir or $TFDS_DATA_DIR to where it is, or add '
@@ -196,15 +197,24 @@ def prepare(data_dir: Path, name: str, *, download: bool, manual_dir: str | None
     import_tensorflow()
     import tensorflow_datasets as tfds
     if own:
-        datasets.register(name.split('/')[0].split(':')[0])
+        datasets.register(base)
         tfds.disable_progress_bar()
         logging.info('preparing %s in %s', name, data_dir)
     talk = contextlib.redirect_stdout(io.StringIO()) if own else contextlib.nullcontext()
     try:
         with talk:  # tfds would speak of a download
+            configuration = name.split(':')[0].partition('/')[2]
+            known = tfds.builder_cls(base).builder_configs
+            if configuration and configuration not in known:
+                raise UserError(f'{base} has no configuration {configuration!r}; {nearest(configuration, list(known))}')
             builder = tfds.builder(name, data_dir=str(data_dir), file_format='array_record')
+            manual = Path(manual_dir).expanduser().absolute() if manual_dir else data_dir / 'downloads' / 'manual'
+            if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not manual.is_dir():
+                instructions = ' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+                raise UserError(f'{where} and there is no folder {manual} with its files: give it with '
+                                f'--config.data.manual_dir=DIR. {instructions}')
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(
-                try_download_gcs=not own, manual_dir=manual_dir and str(Path(manual_dir).expanduser().absolute())))
+                try_download_gcs=not own, manual_dir=str(manual)))
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(f'tfds knows no data set {name!r}; {nearest(name, tfds.list_builders())}') from error
     except (OSError, AssertionError) as error:

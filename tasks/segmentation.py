@@ -23,8 +23,8 @@ class Segmentation:
 
     - cross_entropy: mean over the image's pixels, each weighted by its class's weight (and divided by the sum of the
       weights), so that an image counts the same whatever else is in the batch.
-    - dice: 1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1) of probabilities p and truth t over the image, averaged over all
-      classes but the background (Milletari et al. 2016, without the squares; Drozdzal et al. 2016).
+    - dice: 1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1) of probabilities p and truth t over the image, averaged over
+      all classes but the background (Milletari et al. 2016, without the squares; Drozdzal et al. 2016).
 
     Args:
       config: 'loss', one of LOSSES; 'class_weights', a number above 0 for each class, or ().
@@ -85,9 +85,9 @@ class Segmentation:
           batch: 'segmentation_mask', integer [batch, height, width].
 
         Returns:
-          Each [batch]: 'loss'; 'accuracy', the share of right pixels; 'intersection2' and 'areas', twice the pixels that
-          are rightly given a foreground class, and the foreground pixels of prediction and truth: the training's Dice is
-          the ratio of their sums.
+          Each [batch]: 'loss'; 'accuracy', the share of right pixels; 'intersection2' and 'areas', twice the pixels
+          that are rightly given a foreground class, and the foreground pixels of prediction and truth: the training's
+          Dice is the ratio of their sums.
         """
         mask = batch['segmentation_mask']
         prediction = jnp.argmax(logits, axis=-1)
@@ -130,7 +130,8 @@ class Segmentation:
         from skimage.transform import resize
         probabilities = np.asarray(jax.nn.softmax(logits.astype(np.float32)))
         # Bilinear on probabilities: the outline keeps the precision that the probabilities have between pixels.
-        probabilities = resize(probabilities, (*picture.shape[:2], probabilities.shape[-1]), order=1, anti_aliasing=False)
+        size = (*picture.shape[:2], probabilities.shape[-1])
+        probabilities = resize(probabilities, size, order=1, anti_aliasing=False)
         mask = np.argmax(probabilities, axis=-1).astype(np.uint8)
         row: dict[str, Any] = {}
         files: dict[str, Any] = {'mask.png': mask, 'overlay.png': overlays.overlay(picture, prediction=mask)}

@@ -23,7 +23,8 @@ def overlap(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> dict
       'dice', 'iou': float or None per class. A class in neither mask is None, undefined, and no mean counts it; one in
         only one of them is 0.
       'accuracy': share of pixels with the right class.
-      'truth_pixels', 'prediction_pixels': int per class.
+      'background': share of pixels that are background, the accuracy of predicting nothing else.
+      'truth_pixels', 'prediction_pixels', 'right_pixels': int per class; the last are in both masks.
 
     Raises:
       ValueError: masks of different sizes, or a class that does not exist.
@@ -37,8 +38,8 @@ def overlap(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> dict
     both, true, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     return {'dice': [float(2 * b / (t + p)) if t + p else None for b, t, p in zip(both, true, predicted)],
             'iou': [float(b / (t + p - b)) if t + p else None for b, t, p in zip(both, true, predicted)],
-            'accuracy': float(both.sum() / truth.size),
-            'truth_pixels': true.tolist(), 'prediction_pixels': predicted.tolist()}
+            'accuracy': float(both.sum() / truth.size), 'background': float(true[0] / truth.size),
+            'truth_pixels': true.tolist(), 'prediction_pixels': predicted.tolist(), 'right_pixels': both.tolist()}
 
 
 def surface_distances(prediction: np.ndarray, truth: np.ndarray,
@@ -80,15 +81,15 @@ def measure(prediction: np.ndarray, truth: np.ndarray, class_names: Sequence[str
       spacing_mm: distance between rows, and between columns; None if it is not known.
 
     Returns:
-      'accuracy', and dicts over the classes but the background:
+      'accuracy', 'background', see `overlap`; and dicts over the classes but the background:
       'dice', 'iou': see `overlap`.
-      'truth_pixels', 'prediction_pixels': int.
+      'truth_pixels', 'prediction_pixels', 'right_pixels': int.
       'hausdorff_95_mm', 'apd_mm': see `surface_distances`; None without a spacing or where a mask is empty.
       'good_contour': bool; False where the class was missed altogether; None without a spacing or where the truth is
         empty, because there is no contour to find.
     """
     scores = overlap(prediction, truth, len(class_names))
-    case: dict[str, Any] = {'accuracy': scores.pop('accuracy')}
+    case: dict[str, Any] = {key: scores.pop(key) for key in ('accuracy', 'background')}
     for key, values in scores.items():
         case[key] = dict(zip(class_names[1:], values[1:]))
     case |= {'hausdorff_95_mm': {}, 'apd_mm': {}, 'good_contour': {}}
@@ -106,7 +107,8 @@ def summary_names(class_names: Sequence[str]) -> tuple[str, ...]:
     """Returns every name that `summarize` can give, in its order."""
     each = class_names[1:] if len(class_names) > 2 else ()
     return ('dice', 'iou', *(f'{score}_{_plain(name)}' for name in each for score in ('dice', 'iou')),
-            'hausdorff_95_mm', 'apd_mm', 'good_contours', 'dice_good_contours')
+            'pooled_dice', 'pooled_iou', 'hausdorff_95_mm', 'apd_mm', 'good_contours', 'dice_good_contours',
+            'background_accuracy')
 
 
 def summarize(cases: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> dict[str, float]:
@@ -114,10 +116,12 @@ def summarize(cases: Sequence[Mapping[str, Any]], class_names: Sequence[str]) ->
 
     Returns:
       'dice', 'iou': means where they are defined; of several classes also each one's, as 'dice_<class>', 'iou_<class>'.
+      'pooled_dice', 'pooled_iou': of the pixels of all images together, class by class, then the mean over classes.
       'hausdorff_95_mm', 'apd_mm': means where there are both outlines and a spacing. A missed structure is in neither:
         read them with 'good_contours'.
       'good_contours': share of the outlines of the truth, with a spacing, that were found to less than 5 mm.
       'dice_good_contours': mean Dice over the good contours, the score of the MICCAI 2009 challenge.
+      'background_accuracy': pixel accuracy of predicting nothing but background, which a useful accuracy exceeds.
       A mean over nothing is left out, so that no value is NaN.
     """
     pairs = [(case, name) for case in cases for name in class_names[1:]]
@@ -125,11 +129,21 @@ def summarize(cases: Sequence[Mapping[str, Any]], class_names: Sequence[str]) ->
     if len(class_names) > 2:
         values |= {f'{score}_{_plain(name)}': [case[score][name] for case in cases]
                    for name in class_names[1:] for score in ('dice', 'iou')}
+    values['pooled_dice'], values['pooled_iou'] = zip(*(_pooled(cases, name) for name in class_names[1:]))
     values |= {score: [case[score][name] for case, name in pairs] for score in ('hausdorff_95_mm', 'apd_mm')}
     values['good_contours'] = [case['good_contour'][name] for case, name in pairs]
     values['dice_good_contours'] = [case['dice'][name] for case, name in pairs if case['good_contour'][name]]
+    values['background_accuracy'] = [case['background'] for case in cases]
     means = {key: _mean(entries) for key, entries in values.items()}
     return {key: mean for key, mean in means.items() if mean is not None}
+
+
+def _pooled(cases: Sequence[Mapping[str, Any]], name: str) -> tuple[float | None, float | None]:
+    """Dice and IoU of a class over the pixels of all images together; None if no pixel has it."""
+    right, truth, prediction = (sum(case[key][name] for case in cases)
+                                for key in ('right_pixels', 'truth_pixels', 'prediction_pixels'))
+    areas = truth + prediction
+    return (2 * right / areas, right / (areas - right)) if areas else (None, None)
 
 
 def _boundary(mask: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import pytest
 from tests.test_mistakes import TINY, assert_one_line
 from training import config as config_lib
 
+
 def test_a_missing_package_is_one_line_that_names_the_virtualenv():
     program = """
 import sys

@@ -32,10 +32,10 @@ def masks_and_images(root: Path, *, count: int = 12, splits: tuple[str, ...] = (
 
 
 def get_config() -> ConfigDict:
-    """20 steps of 4 images; config.data.name must be set to a folder of `masks_and_images`."""
+    """20 steps of 8 images; config.data.name must be set to a folder of `masks_and_images`."""
     config = base()
     config.total = '20 steps'
-    config.batch_size = 4
+    config.batch_size = 8
     config.log_every = '5 steps'
     config.tensorboard = False
     config.data.source = 'mask_folder'

@@ -144,9 +144,13 @@ def format_predictions(rows: list[dict[str, Any]], form: str, task: Any) -> str:
 
 
 def _find(inputs: Sequence[str], unreadable: list[str]) -> dict[Path, str]:
-    """Returns picture file -> a name for it, unique, without suffix: its path below the folder it was found in."""
+    """Returns picture file -> a name for it, unique, without suffix: its path below the folder it was found in.
+
+    The name begins with that folder's own where there are several.
+    """
     found: dict[Path, str] = {}
     names = set()
+    several = sum(Path(text).is_dir() for text in inputs) > 1
     for text in inputs:
         root = Path(text)
         try:
@@ -155,7 +159,8 @@ def _find(inputs: Sequence[str], unreadable: list[str]) -> dict[Path, str]:
             unreadable.append(str(error))
             continue
         for file in files:
-            stem = (file.relative_to(root) if root.is_dir() else Path(file.name)).with_suffix('').as_posix()
+            below = file.relative_to(root.parent if several else root) if root.is_dir() else Path(file.name)
+            stem = below.with_suffix('').as_posix()
             name, number = stem, 1
             while name in names:
                 number += 1

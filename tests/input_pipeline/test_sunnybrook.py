@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from input_pipeline import contours, datasets, dicom
+from input_pipeline import contours, datasets, dicom, sources, tfds_source
 from input_pipeline.datasets import sunnybrook
 from tests.input_pipeline.test_dicom import write_dicom
 from training.errors import UserError
@@ -264,3 +264,32 @@ def test_too_few_patients_or_slices_are_refused():
         sunnybrook.split_by_patient(keys_of(['SC-N-1', 'SC-N-2']))
     with pytest.raises(UserError, match='needs 2 slices'):
         sunnybrook.split_by_image(keys_of(['SC-N-1'], 1))
+
+
+@pytest.mark.parametrize('name, manual_dir, parts', [
+    ('sunnybrook/by_slice', '.', ("no configuration 'by_slice'", 'by_image')),
+    ('sunnybrook/by_image', 'missing', ('missing', '--config.data.manual_dir', 'cardiacatlas.org')),
+])
+def test_a_wrong_name_or_folder_is_one_line(name, manual_dir, parts, tmp_path):
+    with pytest.raises(UserError) as error:
+        tfds_source.prepare(tmp_path, name, download=False, manual_dir=str(tmp_path / manual_dir))
+    assert all(part in str(error.value) for part in parts) and '\n' not in str(error.value)
+
+
+def test_prepared_slices_are_read_with_their_masks_and_facts(by_case, tmp_path, monkeypatch):
+    """Through the source that training uses: resized to the model's size, spacing with them."""
+    monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
+    data = {'source': 'tfds', 'name': 'sunnybrook/by_patient', 'data_dir': str(tmp_path / 'tfds'), 'download': False,
+            'manual_dir': str(by_case), 'memory_limit_mb': 100}
+    for _ in range(2):  # prepared and decoded; then from the cache
+        source = sources.open_split(data, {'size': (32, 32), 'channels': 1}, 'train')
+        assert source.meta == {'class_names': ['background', 'left_ventricle'], 'contour_origin': [1.0, 1.0]}
+        examples, facts = source.read(np.arange(len(source))), source.describe(np.arange(len(source)))
+        assert examples['image'].shape == (len(source), 32, 32, 1)
+        assert examples['segmentation_mask'].shape == (len(source), 32, 32)
+        assert set(np.unique(examples['segmentation_mask'])) == {0, 1}
+        assert all({'patient', 'slice'} <= set(fact) for fact in facts)
+    whole = sources.open_split(data, {'size': (64, 64), 'channels': 1}, 'train').describe(np.arange(len(source)))
+    for fact, doubled in zip(whole, facts):
+        assert fact.get('spacing_mm') is None or np.allclose(2 * np.array(fact['spacing_mm']), doubled['spacing_mm'])
+    assert any('spacing_mm' in fact for fact in facts) and not all('spacing_mm' in fact for fact in facts)

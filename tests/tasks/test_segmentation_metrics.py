@@ -57,8 +57,10 @@ def test_overlap_of_a_hand_counted_example():
         'dice': [2 * 5 / (6 + 7), 2 * 3 / (4 + 4), 2 * 1 / (2 + 1), None],
         'iou': [5 / 8, 3 / 5, 1 / 2, None],
         'accuracy': 9 / 12,
+        'background': 6 / 12,
         'truth_pixels': [6, 4, 2, 0],
-        'prediction_pixels': [7, 4, 1, 0]}
+        'prediction_pixels': [7, 4, 1, 0],
+        'right_pixels': [5, 3, 1, 0]}
 
 
 def test_a_class_in_neither_mask_is_undefined_and_in_one_of_them_zero():
@@ -194,7 +196,9 @@ def test_what_is_undefined_is_none(found, there, spacing, dice, good):
 
 def case_of(dice, iou, hd, apd, good, names=('ventricle',)):
     values = {'dice': dice, 'iou': iou, 'hausdorff_95_mm': hd, 'apd_mm': apd, 'good_contour': good}
-    return {key: dict(zip(names, value if isinstance(value, tuple) else (value,))) for key, value in values.items()}
+    case = {key: dict(zip(names, value if isinstance(value, tuple) else (value,))) for key, value in values.items()}
+    pixels = dict.fromkeys(names, 0)  # of which no pooled score can be made
+    return case | {'right_pixels': pixels, 'truth_pixels': pixels, 'prediction_pixels': pixels, 'background': 0.9}
 
 
 def test_summary_by_hand():
@@ -205,7 +209,7 @@ def test_summary_by_hand():
              case_of(None, None, None, None, None)]
     assert summarize(cases, NAMES) == pytest.approx({
         'dice': 2.4 / 5, 'iou': 2.0 / 5, 'hausdorff_95_mm': 10.0, 'apd_mm': 4.0, 'good_contours': 2 / 4,
-        'dice_good_contours': 0.85})
+        'dice_good_contours': 0.85, 'background_accuracy': 0.9})
 
 
 def test_several_classes_have_their_own_means_too():
@@ -215,15 +219,29 @@ def test_several_classes_have_their_own_means_too():
     found = summarize(cases, THREE)
     assert found == pytest.approx({
         'dice': 0.7, 'iou': 0.6, 'dice_ventricle': 0.8, 'iou_ventricle': 0.7, 'dice_muscle': 0.5, 'iou_muscle': 0.4,
-        'hausdorff_95_mm': 2.0, 'apd_mm': 1.5, 'good_contours': 1.0, 'dice_good_contours': 0.7})
-    assert tuple(found) == segmentation_metrics.summary_names(THREE)
+        'hausdorff_95_mm': 2.0, 'apd_mm': 1.5, 'good_contours': 1.0, 'dice_good_contours': 0.7,
+        'background_accuracy': 0.9})
+    pooled = {'pooled_dice', 'pooled_iou'}
+    assert tuple(found) == tuple(name for name in segmentation_metrics.summary_names(THREE) if name not in pooled)
+
+
+def test_pooled_scores_count_pixels_of_all_images_together():
+    """Two images with 8 and 2 pixels of truth, of which 6 and 0 are found, and one pixel too many in the second."""
+    truth, found = np.zeros((2, 4, 4), np.uint8), np.zeros((2, 4, 4), np.uint8)
+    truth[0, :2], found[0, 0], found[0, 1, :2] = 1, 1, 1
+    truth[1, 0, :2], found[1, 3, 3] = 1, 1
+    summary = summarize([measure(*masks, NAMES) for masks in zip(found, truth)], NAMES)
+    assert summary['pooled_dice'] == pytest.approx(2 * 6 / (10 + 7))
+    assert summary['pooled_iou'] == pytest.approx(6 / (10 + 7 - 6))
+    assert summary['dice'] == pytest.approx((2 * 6 / (8 + 6) + 0) / 2)
+    assert summary['background_accuracy'] == pytest.approx((8 + 14) / 32)
 
 
 def test_a_mean_over_nothing_is_left_out():
     assert summarize([], NAMES) == {}
-    assert summarize([case_of(None, None, None, None, None)], NAMES) == {}
+    assert summarize([case_of(None, None, None, None, None)], NAMES) == {'background_accuracy': 0.9}
     no_spacing = [case_of(0.9, 0.8, None, None, None)]
-    assert summarize(no_spacing, NAMES) == pytest.approx({'dice': 0.9, 'iou': 0.8})
+    assert summarize(no_spacing, NAMES) == pytest.approx({'dice': 0.9, 'iou': 0.8, 'background_accuracy': 0.9})
 
 
 def test_a_metrics_name_has_no_slash_of_a_class():

@@ -66,7 +66,8 @@ def score(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize('devices, batch_size, mode', [(1, 2, 'pmap'), (4, 4, 'pmap'), (4, 8, 'shard_map'), (8, 50, 'pmap')])
+@pytest.mark.parametrize('devices, batch_size, mode', [
+    (1, 2, 'pmap'), (4, 4, 'pmap'), (4, 8, 'shard_map'), (8, 50, 'pmap')])
 def test_cases_depend_neither_on_batches_nor_on_devices(score, devices, batch_size, mode):
     wanted, found = score(1, 9), score(devices, batch_size, mode)
     assert found.cases == wanted.cases and len(found.cases) == 9
