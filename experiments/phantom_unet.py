@@ -12,7 +12,7 @@ from experiments.base import base
 def get_config():
     """400 drawings of 80 hearts, without augmentation: the next drawing is as good."""
     config = base()
-    config.total = '6 epochs'
+    config.total = '10 epochs'
     config.batch_size = 8
     config.data.name = 'cardiac_phantom'
     config.image.size = (256, 256)

@@ -329,6 +329,9 @@ def test_nothing_readable_writes_no_file(call_launch, trained_run, tmp_path):
     (('--output', '/dev/null/out.csv'), ('/dev/null/out.csv',)),
     (('--step', '7'), ('no step 7',)),
     (('--format', 'xml'), ('--format', 'csv')),
+    (('--output', 'p.xlsx'), ('p.xlsx', '.csv', '.json')),
+    (('--output', 'p'), ('--output p:', '.csv')),
+    (('--output', 'p.txt', '--format', 'csv'), ('p.txt', 'for a table')),
 ])
 def test_wrong_arguments_of_predict_are_one_line(args, parts, call_launch, trained_run, digit_files):
     assert_one_line(call_launch('predict', '--workdir', trained_run, digit_files / '0.png', *args), *parts)

@@ -115,9 +115,6 @@ def test_a_model_field_that_is_not_the_users_is_one_line(model, parts, call_laun
     (('lits',), ('did you mean list?',)),
     (('--confg', TINY), ('--confg', 'did you mean --config?')),
     (('predict', '--workdri=x', 'a.png'), ('--workdri', 'did you mean --workdir?')),
-    (('predict', '--workdir', 'x', 'a.png', '--output', 'p.xlsx'), ('p.xlsx', '.csv', '.json')),
-    (('predict', '--workdir', 'x', 'a.png', '--output', 'p'), ('--output p:', '.csv')),
-    (('predict', '--workdir', 'x', 'a.png', '--output', 'p.txt', '--format', 'csv'), ('p.txt', 'for a table')),
 ])
 def test_a_mistyped_word_names_the_nearest(args, parts, call_launch):
     assert_one_line(call_launch(*args), *parts)

@@ -117,7 +117,7 @@ def predict_files(workdir: Path, inputs: Sequence[str], *, step: str | int = 'be
             output.parent.mkdir(parents=True, exist_ok=True)
             output.write_text(format_predictions(rows, _FORMS[output.suffix], task))
     except OSError as error:
-        raise UserError(f'cannot write {error.filename or output}: {error.strerror}') from error
+        raise UserError(f'cannot write {folder or output}: {error.strerror}') from error
     if rows and (output is None or folder is not None):
         print(format_predictions(rows, form, task), end='')
     if rows and (folder or output):

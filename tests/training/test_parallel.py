@@ -185,7 +185,7 @@ def score(one_device):
         parallel = Parallel(mode, count)
         task = tasks.build(config.task, trained.meta)
         evaluations = components.Evaluations(config, parallel, task, trained.meta, ('test',))
-        return evaluate(evaluations, 'test', parallel.replicate(variables))
+        return evaluate(evaluations, 'test', parallel.replicate(variables)).metrics
     return run
 
 
