@@ -53,6 +53,7 @@ def fake_pictures(monkeypatch):
 def test_builds_takes_a_step_and_evaluates(spec, fake_pictures):
     config = config_lib.load(spec)
     fake_pictures(config.task.name)
+    config.image.size = tuple(min(side, 64) for side in config.image.size)
     config.total = '1 steps'
     config.batch_size = 2 * config.optimizer.accumulate
     config.evaluation.batch_size = min(16, config.evaluation.batch_size)
