@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
+import re
 import warnings
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def read_dicom(path) -> DicomImage:
     # What pydicom's decoders raise on a malformed file (ValueError, RuntimeError, struct.error, AttributeError, ...)
     # changes with its releases, and nothing else runs in this block.
     except Exception as error:
-        raise _unreadable(path, f'the pixel data is damaged or cut short ({str(error) or type(error).__name__})'
+        raise _unreadable(path, f'the pixel data is damaged or cut short ({_plain(error)})'
                           ) from None
     if not np.all(np.isfinite(values)):
         raise _unreadable(path, 'has pixels that are no finite numbers')
@@ -83,6 +84,11 @@ def read_dicom(path) -> DicomImage:
         values = -values
     return DicomImage(_to_eight_bits(values), _spacing(dataset), _text(dataset, 'PatientID'),
                       _text(dataset, 'SeriesDescription'))
+
+
+def pixel_spacing(path) -> tuple[float, float] | None:
+    """Returns the `spacing_mm` of `read_dicom` without decoding pixels; raises UserError for a file that is damaged."""
+    return _spacing(_parse(Path(path)))
 
 
 @functools.lru_cache
@@ -119,7 +125,7 @@ def _parse(path):
     except pydicom.errors.InvalidDicomError:
         raise _unreadable(path, "is not a DICOM file (no 'DICM' at byte 128)") from None
     except Exception as error:  # As for the decoders: whatever a malformed file trips the parser into.
-        raise _unreadable(path, f'is damaged or cut short ({str(error) or type(error).__name__})') from None
+        raise _unreadable(path, f'is damaged or cut short ({_plain(error)})') from None
 
 
 def _check_header(dataset, path):
@@ -132,7 +138,7 @@ def _check_header(dataset, path):
         photometric = str(dataset.PhotometricInterpretation)
         syntax = dataset.file_meta.TransferSyntaxUID
     except Exception as error:  # Missing elements, and values that are no numbers, are found only when asked for.
-        raise _unreadable(path, f'its header is damaged or cut short ({str(error) or type(error).__name__})') from None
+        raise _unreadable(path, f'its header is damaged or cut short ({_plain(error)})') from None
     if samples != 1 or photometric not in ('MONOCHROME1', 'MONOCHROME2'):
         raise _unreadable(path, f'is in colour ({samples} samples per pixel, {photometric}); only grey DICOM is read')
     if frames != 1:
@@ -183,6 +189,11 @@ def _text(dataset, name):
         return str(dataset.get(name) or '').strip()
     except Exception:  # Undecodable text.
         return ''
+
+
+def _plain(error):
+    """The text of somebody's exception without addresses of objects in memory, such as <_io.BytesIO object at 0x7f>."""
+    return re.sub(r' *<[^<>]* at 0x[0-9a-f]+>', '', str(error)) or type(error).__name__
 
 
 def _unreadable(path, reason):

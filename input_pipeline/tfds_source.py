@@ -20,10 +20,11 @@ import numpy as np
 from PIL import Image
 
 from input_pipeline import datasets, images, memory
-from training.config import nearest
+from training.config import digest, nearest
 from training.errors import UserError
 
 _RANDOM_ACCESS = ('array_record',)
+_MANUAL_FILES = 'manual_files.txt'  # beside the prepared data: a digest of the files they were made from
 
 
 class TfdsSource:
@@ -149,6 +150,8 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) ->
     data_dir = Path(data['data_dir'] or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
     data_dir = data_dir.absolute()
     folder = find_prepared(data_dir, data['name'])
+    if folder is not None and data['manual_dir']:
+        _warn_of_other_files(folder, Path(data['manual_dir']).expanduser().absolute())
     if folder is None and not _configurations(data_dir, data['name']):
         prepare(data_dir, data['name'], download=data['download'], manual_dir=data['manual_dir'])
         folder = find_prepared(data_dir, data['name'])
@@ -188,6 +191,9 @@ def prepare(data_dir: Path, name: str, *, download: bool, manual_dir: str | None
     own = base in datasets.OWN
     where = f'{name} is not prepared in {data_dir}'
     if not own and not download:
+        close = nearest(base, list(datasets.OWN))
+        if close.startswith('did you mean'):
+            raise UserError(f'config.data.name = {name!r}: {close} Otherwise point --config.data.data_dir to where it is')
         raise UserError(f'{where}: point --config.data.data_dir or $TFDS_DATA_DIR to where it is, or add '
                         '--config.data.download=True to fetch it (needs network)')
     if not own and not _network():
@@ -215,10 +221,26 @@ def prepare(data_dir: Path, name: str, *, download: bool, manual_dir: str | None
                                 f'--config.data.manual_dir=DIR. {instructions}')
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(
                 try_download_gcs=not own, manual_dir=str(manual)))
+        if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            (Path(builder.data_dir) / _MANUAL_FILES).write_text(_manual_files(manual))
     except tfds.core.DatasetNotFoundError as error:
         raise UserError(f'tfds knows no data set {name!r}; {nearest(name, tfds.list_builders())}') from error
     except (OSError, AssertionError) as error:
         raise UserError(f'{where} and preparing it failed: {" ".join(str(error).split())[:300]}') from error
+
+
+def _manual_files(folder: Path) -> str:
+    """Returns what changes whenever the files in and below a folder do."""
+    files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
+    return digest(sorted(memory.fingerprint([file for file in files if file.is_file()])))
+
+
+def _warn_of_other_files(prepared: Path, manual_dir: Path) -> None:
+    """Data that are prepared already are used as they are, whatever has become of the files they were made from."""
+    note = prepared / _MANUAL_FILES
+    if note.is_file() and note.read_text() != _manual_files(manual_dir):
+        logging.warning('%s was prepared from other files than those in %s, which are not read: remove the folder to '
+                        'prepare it from them', prepared, manual_dir)
 
 
 def _network(timeout_seconds: float = 3.0) -> bool:

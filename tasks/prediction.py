@@ -11,7 +11,7 @@ class Prediction(NamedTuple):
     Attributes:
       row: what JSON can hold.
       files: end of a file's name -> its content: a picture, uint8 [height, width] or [height, width, 3], or a contour,
-        float [points, 2] of (x, y).
+        float [points, 2] of (x, y), or None for one that this picture does not have.
     """
     row: dict[str, Any]
-    files: dict[str, np.ndarray] = {}
+    files: dict[str, np.ndarray | None] = {}

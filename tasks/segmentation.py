@@ -1,5 +1,7 @@
 """Semantic segmentation: a class for every pixel."""
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,7 +48,7 @@ class Segmentation:
         if self.loss not in LOSSES:
             raise UserError(f'config.task.loss = {self.loss!r}; {nearest(self.loss, LOSSES)}')
         weights = tuple(config.get('class_weights', ()))
-        if weights and (len(weights) != len(self.class_names) or not all(weight > 0 for weight in weights)):
+        if weights and (len(weights) != len(self.class_names) or not all(map(_is_weight, weights))):
             raise UserError(f'config.task.class_weights = {weights}: give one number above 0 for each of '
                             f'{", ".join(self.class_names)}, or ()')
         self.class_weights = weights
@@ -57,7 +59,7 @@ class Segmentation:
         class TrainMetrics(clu_metrics.Collection):
             loss: Mean.from_output('loss')
             accuracy: Mean.from_output('accuracy')
-            dice: Ratio.of('intersection2', 'areas')
+            dice: Ratio.of('dice_sum', 'dice_count')
 
         @flax.struct.dataclass
         class EvalMetrics(clu_metrics.Collection):
@@ -74,7 +76,7 @@ class Segmentation:
     def inputs(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array]:
         """Returns (images,), float [batch, height, width, channels]."""
         if 'segmentation_mask' not in batch and 'label' in batch:
-            raise KeyError('segmentation_mask')
+            raise KeyError('segmentation_mask')  # as for a missing image: the caller says what the examples have
         return (batch['image'],)
 
     def score(self, logits: jax.Array, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -85,17 +87,17 @@ class Segmentation:
           batch: 'segmentation_mask', integer [batch, height, width].
 
         Returns:
-          Each [batch]: 'loss'; 'accuracy', the share of right pixels; 'intersection2' and 'areas', twice the pixels
-          that are rightly given a foreground class, and the foreground pixels of prediction and truth: the training's
-          Dice is the ratio of their sums.
+          Each [batch]: 'loss'; 'accuracy', the share of right pixels; 'dice_sum' and 'dice_count', the sum of the Dice
+          of the classes but the background that are in either mask, and their number.
         """
         mask = batch['segmentation_mask']
         prediction = jnp.argmax(logits, axis=-1)
-        right = prediction == mask
-        pixels = (-2, -1)
-        return {'loss': self._loss(logits, mask), 'accuracy': jnp.mean(right, pixels),
-                'intersection2': 2.0 * jnp.sum(right & (mask > 0), pixels),
-                'areas': jnp.sum(1.0 * (mask > 0) + (prediction > 0), pixels)}
+        pixels = (-3, -2)
+        truth, found = (array[..., None] == jnp.arange(1, len(self.class_names)) for array in (mask, prediction))
+        areas = jnp.sum(truth, pixels) + jnp.sum(found, pixels)
+        dice = 2.0 * jnp.sum(truth & found, pixels) / jnp.maximum(areas, 1)  # 0 where the class is in neither
+        return {'loss': self._loss(logits, mask), 'accuracy': jnp.mean(prediction == mask, (-2, -1)),
+                'dice_sum': jnp.sum(dice, -1), 'dice_count': jnp.sum(areas > 0, -1).astype(jnp.float32)}
 
     def _loss(self, logits: jax.Array, mask: jax.Array) -> jax.Array:
         # One-hot rather than a gather: XLA would fold the gather's scatter for a second at every compilation.
@@ -122,8 +124,9 @@ class Segmentation:
           top_k: not used.
 
         Returns:
-          For each class but the background its pixels, connected components, and area in mm2 if the spacing is known;
-          as files the mask, an overlay, and the outline of each class's largest component.
+          'classes': for each but the background its pixels, connected components, and area in mm2 if the spacing is
+          known; 'contour_origin' of the contours. As files the mask, an overlay, and of each class that was found the
+          outline of the component with the largest one; holes are not outlined.
         """
         del top_k
         from skimage import measure
@@ -133,34 +136,38 @@ class Segmentation:
         size = (*picture.shape[:2], probabilities.shape[-1])
         probabilities = resize(probabilities, size, order=1, anti_aliasing=False)
         mask = np.argmax(probabilities, axis=-1).astype(np.uint8)
-        row: dict[str, Any] = {}
+        classes: dict[str, dict[str, Any]] = {}
         files: dict[str, Any] = {'mask.png': mask, 'overlay.png': overlays.overlay(picture, prediction=mask)}
         for index, name in enumerate(self.class_names[1:], start=1):
             region = mask == index
-            row[name] = {'pixels': int(region.sum()), 'components': int(measure.label(region).max())}
+            classes[name] = {'pixels': int(region.sum()), 'components': int(measure.label(region).max())}
             if facts.get('spacing_mm'):
-                row[name]['area_mm2'] = round(float(region.sum() * np.prod(facts['spacing_mm'])), 1)
-            if region.any():
-                files[f'{name}-contour.txt'] = outlines.trace(region)[0] + self.contour_origin
-        return Prediction(row, files)
+                classes[name]['area_mm2'] = round(float(region.sum() * np.prod(facts['spacing_mm'])), 1)
+            contour = outlines.trace(region)[0] + self.contour_origin if region.any() else None
+            files[re.sub(r'[^\w.-]+', '_', name) + '-contour.txt'] = contour
+        return Prediction({'classes': classes, 'contour_origin': self.contour_origin.tolist()}, files)
 
     def flatten(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a prediction as columns of a table."""
-        return {f'{name}_{field}': row[name].get(field, '') for name in self.class_names[1:]
-                for field in ('pixels', 'area_mm2', 'components')}
+        return {f'{name}_{field}': row['classes'][name].get(field, '') for name in self.class_names[1:]
+                for field in ('pixels', 'components', 'area_mm2')}
 
     def describe(self, row: Mapping[str, Any]) -> str:
         """Returns a prediction as one line: 'left_ventricle : 1,234 pixels, 2,411 mm2'."""
-        def one(name):
-            area = f", {row[name]['area_mm2']:,.0f} mm2" if 'area_mm2' in row[name] else ''
-            parts = f" in {row[name]['components']} parts" if row[name]['components'] > 1 else ''
-            return f"{name} : {row[name]['pixels']:,} pixels{area}{parts}"
-        return '   '.join(map(one, self.class_names[1:]))
+        def one(name, found):
+            area = f", {found['area_mm2']:,.0f} mm2" if 'area_mm2' in found else ''
+            parts = f" in {found['components']} parts" if found['components'] > 1 else ''
+            return f"{name} : {found['pixels']:,} pixels{area}{parts}"
+        return '   '.join(one(*item) for item in row['classes'].items())
 
     def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """Returns the worst cases, image, truth and prediction side by side, as a figure."""
         del metrics
         return {'worst_cases': overlays.draw_cases(worst)} if worst else {}
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, (int, float)) and 0 < value < math.inf
 
 
 class SegmentationCases:

@@ -64,7 +64,7 @@ def test_masks_go_where_the_pictures_folders_say(run, call_launch, tmp_path):
     assert [row['file'] for row in table] == [row['file'] for row in rows]
     for row, line in zip(rows, table):
         mask = np.asarray(Image.open(row['files'][0]))
-        assert mask.sum() == row['foreground']['pixels'] == int(line['foreground_pixels'])
+        assert mask.sum() == row['classes']['foreground']['pixels'] == int(line['foreground_pixels'])
     same = [np.asarray(Image.open(tmp_path / 'out' / name)) for name in ('a/x-2-mask.png', 'b/deep/x-mask.png')]
     np.testing.assert_array_equal(*same)
 
@@ -78,8 +78,26 @@ def test_dicom_gives_areas_and_a_bad_file_does_not_stop_the_others(run, call_lau
     result = call_launch('predict', '--workdir', run, scans, '--output', tmp_path / 'out')
     assert result.code == 2 and result.err.count('error:') == 1 and 'bad.dcm' in result.err
     row, = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
-    assert row['foreground']['area_mm2'] == pytest.approx(3 * row['foreground']['pixels'])
-    assert f"{row['foreground']['pixels']:,} pixels" in result.out and 'mm2' in result.out
+    assert row['classes']['foreground']['area_mm2'] == pytest.approx(3 * row['classes']['foreground']['pixels'])
+    assert f"{row['classes']['foreground']['pixels']:,} pixels" in result.out and 'mm2' in result.out
+
+
+def test_a_contour_of_an_earlier_call_does_not_stay_beside_an_empty_mask(run, call_launch, tmp_path):
+    args = ('predict', '--workdir', run, tmp_path / 'x.png', '--output', tmp_path / 'out')
+    Image.fromarray(tiny_segmentation.disc(7)[0]).save(tmp_path / 'x.png')
+    assert call_launch(*args).code == 0 and (tmp_path / 'out' / 'x-foreground-contour.txt').is_file()
+    Image.new('L', (48, 48)).save(tmp_path / 'x.png')
+    assert call_launch(*args).code == 0
+    assert not np.asarray(Image.open(tmp_path / 'out' / 'x-mask.png')).any()
+    assert not (tmp_path / 'out' / 'x-foreground-contour.txt').exists()
+
+
+def test_predictions_are_not_predicted_again(run, call_launch, tmp_path, data_folder):
+    pictures = shutil.copytree(data_folder / 'test' / 'images', tmp_path / 'pictures')
+    for _ in range(2):
+        result = call_launch('predict', '--workdir', run, pictures, '--output', pictures / 'out', '--format', 'json')
+        assert result.code == 0 and len(json.loads(result.out)) == 12
+    assert_one_line(call_launch('predict', '--workdir', run, pictures, '--output', pictures), str(pictures), 'own')
 
 
 @pytest.mark.parametrize('name', ['out.json', 'out.csv', 'file'])
@@ -106,6 +124,8 @@ def test_a_broken_folder_of_masks_is_one_line_and_loses_nothing(change, parts, d
 
 @pytest.mark.parametrize('override, parts', [
     ('task.name=classification', ('config.task.class_weights', 'classification has no such field')),
+    ('task.class_weight=(1, 2)', ('config.task.class_weight', 'did you mean class_weights?')),
+    ('model.drop=0.5', ('config.model.drop', 'did you mean dropout?')),
     ('task.loss=dize', ('config.task.loss', 'did you mean dice?')),
     ('checkpoint.best_metric=validation/dise', ('validation/dise', 'did you mean validation/dice?')),
     ('data.source=folder', ('needs', 'segmentation_mask', 'image, label')),

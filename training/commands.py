@@ -58,7 +58,7 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
             for name, found in results.items():
                 report.write_evaluation(workdir, f'evaluation_{name}', checkpoint.step, task, found)
             write_json(workdir / 'evaluation.json', {'experiment': config.experiment, 'step': checkpoint.step,
-                                                     'metrics': metrics})
+                                                     'overrides': list(overrides), 'metrics': metrics})
         except OSError as error:  # somebody else's run may be scored too
             logging.warning('evaluation.json is not written to %s: %s', workdir, error.strerror)
     return 0

@@ -162,6 +162,10 @@ def apply_override(config: ConfigDict, override: str) -> None:
         base, _, unit = name.rpartition('_')
         if unit in ('steps', 'epochs', 'examples') and base in parent and _DURATION.fullmatch(str(parent.get(base))):
             name, text = base, f'{text} {unit}'
+        elif parent is config.model or parent is config.task:
+            with parent.unlocked():  # a field the experiment leaves at its default; building it checks the name
+                parent[name] = _literal(text)
+            return
         else:
             raise _unknown(key, config)
     parent[name] = _convert(key, text, parent.get(name), parent.get_type(name))
@@ -186,19 +190,23 @@ def _convert(key: str, text: str, current: Any, kind: type) -> Any:
         return None
     if kind in (str, type(None)):  # after a trip through JSON an empty text field is a plain None
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in '\'"' else text
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
+    value = _literal(text)
     if kind is float and type(value) is int:
         value = float(value)
     if kind is tuple:
-        value = _tuples(value) if isinstance(value, (list, tuple)) else value
         if isinstance(value, str) or not isinstance(value, tuple):
             value = (value,)
     if type(value) is not kind:
         raise UserError(f'config.{key} takes {_article(kind)}, such as {current!r}; {text!r} is not one')
     return value
+
+
+def _literal(text: str) -> Any:
+    """'0.5' -> 0.5, '[1, 2]' -> (1, 2), and what is no Python literal stays text."""
+    try:
+        return _tuples(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _article(kind: type) -> str:

@@ -121,6 +121,8 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         saving = due(step, training.save_every) or step == total
         ranks = boundary_done and saving and due(step, training.evaluate_every)
         best = metrics.get(config.checkpoint.best_metric) if ranks else None
+        if ranks and best is None and config.checkpoint.best_metric:
+            logging.warning('the evaluation gave no %s: this step ranks as no best one', config.checkpoint.best_metric)
         meta = {'config': config_lib.to_dict(config), 'data': training.meta, 'metrics': metrics,
                 'window': window.sums, 'boundary_done': boundary_done, 'wall_seconds': progress.wall_seconds,
                 'examples_per_second': examples_per_second()}

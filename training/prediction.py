@@ -99,6 +99,8 @@ def predict_files(workdir: Path, inputs: Sequence[str], *, step: str | int = 'be
     folder = None
     if task.writes_files:
         folder = output or workdir / 'predictions'
+        if any(Path(text).is_dir() and Path(text).resolve() == folder.resolve() for text in inputs):
+            raise UserError(f'--output {folder}: the pictures are there; give the predictions a folder of their own')
         if folder.suffix in _FORMS or folder.is_file():
             raise UserError(f'--output {folder}: {predictor.config.task.name} writes files for each picture, give it a '
                             'folder')
@@ -107,7 +109,8 @@ def predict_files(workdir: Path, inputs: Sequence[str], *, step: str | int = 'be
     unreadable: list[str] = []
     rows = []
     try:
-        for file, name, prediction in _predictions(predictor, _find(inputs, unreadable), top_k, invert, unreadable):
+        for file, name, prediction in _predictions(predictor, _find(inputs, folder, unreadable), top_k, invert,
+                                                    unreadable):
             rows.append({'file': str(file), **prediction.row})
             if folder is not None:
                 rows[-1]['files'] = _write_files(folder / name, prediction.files)
@@ -143,10 +146,11 @@ def format_predictions(rows: list[dict[str, Any]], form: str, task: Any) -> str:
     return ''.join(f"{row['file']:<{width}}  {task.describe(row)}\n" for row in rows)
 
 
-def _find(inputs: Sequence[str], unreadable: list[str]) -> dict[Path, str]:
+def _find(inputs: Sequence[str], output: Path | None, unreadable: list[str]) -> dict[Path, str]:
     """Returns picture file -> a name for it, unique, without suffix: its path below the folder it was found in.
 
-    The name begins with that folder's own where there are several.
+    The name begins with that folder's own where there are several. Files below the folder `output` are left out: they
+    are predictions of an earlier call.
     """
     found: dict[Path, str] = {}
     names = set()
@@ -159,6 +163,8 @@ def _find(inputs: Sequence[str], unreadable: list[str]) -> dict[Path, str]:
             unreadable.append(str(error))
             continue
         for file in files:
+            if output is not None and root.is_dir() and file.resolve().is_relative_to(output.resolve()):
+                continue
             below = file.relative_to(root.parent if several else root) if root.is_dir() else Path(file.name)
             stem = below.with_suffix('').as_posix()
             name, number = stem, 1
@@ -180,7 +186,7 @@ def _predictions(predictor: Predictor, files: dict[Path, str], top_k: int, inver
     def predict_waiting():
         resized = np.stack([images.resize(picture, predictor.size) for _, picture in waiting])
         for (file, picture), output in zip(waiting, predictor.outputs(resized)):
-            spacing = dicom.read_dicom(file).spacing_mm if dicom.is_dicom(file) else None
+            spacing = dicom.pixel_spacing(file) if dicom.is_dicom(file) else None
             yield file, files[file], predictor.task.predict(output, picture, {'spacing_mm': spacing}, top_k)
 
     for number, file in enumerate(files):
@@ -197,12 +203,15 @@ def _predictions(predictor: Predictor, files: dict[Path, str], top_k: int, inver
         yield from predict_waiting()
 
 
-def _write_files(stem: Path, files: dict[str, np.ndarray]) -> list[str]:
-    """Writes <stem>-<suffix> for each and returns their names."""
+def _write_files(stem: Path, files: dict[str, np.ndarray | None]) -> list[str]:
+    """Writes <stem>-<suffix> for each and returns their names; an earlier one that there is none of now is removed."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     written = []
     for suffix, content in files.items():
         path = stem.with_name(f'{stem.name}-{suffix}')
+        if content is None:
+            path.unlink(missing_ok=True)
+            continue
         if content.dtype == np.uint8:
             Image.fromarray(content).save(path)
         else:

@@ -80,13 +80,17 @@ def draw_learning_curves(rows: list[dict[str, Any]], title: str):
                 curves.setdefault(name, {}).setdefault(group, []).append((row['step'], value))
     order = [name for name in ('loss', 'accuracy') if name in curves]
     order += sorted(set(curves) - set(order))
-    figure = Figure(figsize=(4.2 * max(1, len(order)), 3.4), layout='constrained')
+    groups = sorted({group for panel in curves.values() for group in panel}, key=lambda group: (group != 'train', group))
+    colours = {group: f'C{i}' for i, group in enumerate(groups)}  # the same in every panel
+    columns = min(4, max(1, len(order)))
+    rows_of_panels = max(1, -(-len(order) // columns))
+    figure = Figure(figsize=(4.2 * columns, 3.2 * rows_of_panels + 0.2), layout='constrained')
     for i, name in enumerate(order):
-        axes = figure.add_subplot(1, len(order), i + 1)
-        for group, points in sorted(curves[name].items(), key=lambda item: item[0] != 'train'):
+        axes = figure.add_subplot(rows_of_panels, columns, i + 1)
+        for group, points in sorted(curves[name].items(), key=lambda item: groups.index(item[0])):
             points = sorted(points)
             axes.plot(*zip(*points), marker='' if len(points) > 30 else 'o', markersize=3, label=group,
-                      alpha=0.5 if group == 'train' and len(curves[name]) > 1 else 1)
+                      color=colours[group], alpha=0.5 if group == 'train' and len(curves[name]) > 1 else 1)
         axes.set(title=name.replace('_', ' '), xlabel='step')
         axes.grid(alpha=0.3)
         if len(curves[name]) > 1:

@@ -81,6 +81,10 @@ class Sunnybrook(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         examples, report = read_folder(Path(dl_manager.manual_dir))
         Path(self.data_dir, 'skipped.json').write_text(json.dumps(report, indent=1))
+        if report['skipped']:
+            final = Path(self.data_dir).name.partition('.incomplete')[0]
+            logging.warning('%s slices are left; skipped.json in %s says why of each file', len(examples),
+                            Path(self.data_dir).with_name(final))
         split = split_by_patient if self.builder_config.name == 'by_patient' else split_by_image
         return {name: self._generate_examples(examples, keys) for name, keys in split(list(examples)).items()}
 
@@ -149,7 +153,7 @@ def read_folder(folder: Path) -> tuple[dict, dict]:
     skipped = collections.defaultdict(list)
     examples, labelled = {}, 0
     for patient, contour_paths in sorted(contours_by_patient.items()):
-        images, problem = _choose_series(series_by_patient.get(patient, {}), contour_paths)
+        images, problem = _choose_series(series_by_patient.get(patient, {}), contour_paths, folder)
         for number, (path, *others) in sorted(contour_paths.items()):
             skipped['second contour of a slice'] += [str(other.relative_to(folder)) for other in others]
             if number not in images:
@@ -253,21 +257,23 @@ def _check_found(series, contours_by_patient, folder):
                         'into this folder')
 
 
-def _choose_series(series, numbers):
+def _choose_series(series, numbers, folder):
     """The short-axis series that the contours were drawn on.
 
     Args:
         series: (folder, series number) -> image number -> path, of one patient.
         numbers: image numbers that have contours.
+        folder: where everything lies.
 
     Returns:
         image number -> path, empty if the series is not known, and then the reason.
     """
     if not series:
         return {}, None
-    if len(series) == 1 and not any(_RELEASE_PATIENT.fullmatch(part) for (f, _) in series for part in f.parts):
+    of_release = any(_RELEASE_PATIENT.fullmatch(part) for place, _ in series for part in place.relative_to(folder).parts)
+    if len(series) == 1 and not of_release:
         return next(iter(series.values())), None
-    short_axis = [images for (folder, _), images in series.items() if _is_short_axis(folder, images)]
+    short_axis = [images for (place, _), images in series.items() if _is_short_axis(place, images)]
     if not short_axis:
         return {}, f'patient without a series {_SERIES}'
     covered = sorted((sum(number in images for number in numbers) for images in short_axis), reverse=True)

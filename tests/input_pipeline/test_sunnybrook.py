@@ -293,3 +293,24 @@ def test_prepared_slices_are_read_with_their_masks_and_facts(by_case, tmp_path, 
     for fact, doubled in zip(whole, facts):
         assert fact.get('spacing_mm') is None or np.allclose(2 * np.array(fact['spacing_mm']), doubled['spacing_mm'])
     assert any('spacing_mm' in fact for fact in facts) and not all('spacing_mm' in fact for fact in facts)
+
+
+def test_prepared_data_are_kept_and_a_warning_says_so_when_the_files_have_changed(by_case, tmp_path, caplog, monkeypatch):
+    monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
+    data = {'source': 'tfds', 'name': 'sunnybrook/by_image', 'data_dir': str(tmp_path / 'tfds'), 'download': False,
+            'manual_dir': str(by_case), 'memory_limit_mb': 100}
+
+    def warnings_of_opening():
+        caplog.clear()
+        sources.open_split(data, {'size': (32, 32), 'channels': 1}, 'train')
+        return [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings_of_opening() == [] and warnings_of_opening() == []
+    write_contour(by_case / 'contours', CASES[0], 8, ring(5))
+    warning, = warnings_of_opening()
+    assert 'by_image' in warning and str(by_case) in warning and 'remove the folder' in warning
+
+
+def test_a_folder_named_like_a_patient_of_the_release_above_the_data_changes_nothing(by_case, tmp_path):
+    moved = by_case.rename(tmp_path / 'SCD2009')
+    examples, report = sunnybrook.read_folder(moved)
+    assert len(examples) == 3 * len(CASES) and report['skipped'] == {}

@@ -58,7 +58,7 @@ def test_a_perfect_prediction_costs_nothing_and_gradients_are_finite_at_it(loss,
     assert np.isfinite(gradient).all()
 
 
-def test_train_metrics_are_ratios_of_sums_over_all_images(batch):
+def test_train_metrics_are_means_over_images_as_in_evaluation(batch):
     logits, masks = batch
     segmentation = task()
     prediction = logits.argmax(-1)
@@ -66,8 +66,9 @@ def test_train_metrics_are_ratios_of_sums_over_all_images(batch):
         **segmentation.score(logits[i:i + 2], {'segmentation_mask': masks[i:i + 2]})) for i in (0, 2)]
     first, second = (merge(None, jax.tree.map(np.asarray, metrics)) for metrics in single)
     found = first.merge(second).compute()
-    hits = ((prediction == masks) & (masks > 0)).sum()
-    assert found['dice'] == pytest.approx(2 * hits / ((prediction > 0).sum() + (masks > 0).sum()))
+    cases = [segmentation.cases.measure({'prediction': np.uint8(p)}, {'segmentation_mask': m}, {})
+             for p, m in zip(prediction, masks)]
+    assert found['dice'] == pytest.approx(segmentation.cases.summarize(cases)['dice'])
     assert found['accuracy'] == pytest.approx((prediction == masks).mean())
 
 
@@ -88,17 +89,17 @@ def test_a_prediction_has_the_pictures_own_size(tmp_path):
     mask = prediction.files['mask.png']
     assert mask.shape == (16, 32) and mask.dtype == np.uint8 and set(np.unique(mask)) == {0, 1}
     assert mask[5:11, 9:23].all() and not mask[:3].any() and not mask[:, :6].any()
-    assert prediction.row['heart'] == {'pixels': int(mask.sum()), 'components': 1, 'area_mm2': float(mask.sum())}
-    assert prediction.row['lung'] == {'pixels': 0, 'components': 0, 'area_mm2': 0.0}
+    assert prediction.row['classes']['heart'] == {'pixels': int(mask.sum()), 'components': 1, 'area_mm2': float(mask.sum())}
+    assert prediction.row['classes']['lung'] == {'pixels': 0, 'components': 0, 'area_mm2': 0.0}
     points = prediction.files['heart-contour.txt']
-    assert 'lung-contour.txt' not in prediction.files  # nothing was found
+    assert prediction.files['lung-contour.txt'] is None  # nothing was found
     rows, columns = np.nonzero(mask)
     assert points[:, 0].min() == columns.min() - 0.5 and points[:, 0].max() == columns.max() + 0.5  # x along columns
     assert points[:, 1].min() == rows.min() - 0.5 and points[:, 1].max() == rows.max() + 0.5
     counts_from_one = tasks.build({'name': 'segmentation'}, {'class_names': CLASSES, 'contour_origin': [1.0, 1.0]})
     shifted = counts_from_one.predict(logits, picture, {}, 1)
     np.testing.assert_array_equal(shifted.files['heart-contour.txt'], points + 1)
-    assert 'area_mm2' not in shifted.row['heart']
+    assert 'area_mm2' not in shifted.row['classes']['heart'] and shifted.row['contour_origin'] == [1, 1]
     assert 'heart : ' in task().describe(prediction.row) and 'mm2' in task().describe(prediction.row)
     assert task().flatten(prediction.row)['heart_pixels'] == int(mask.sum())
 
@@ -114,6 +115,8 @@ def test_badness_orders_cases_by_mean_dice():
     ({'loss': 'dise'}, ('config.task.loss', 'did you mean dice?')),
     ({'class_weights': (1, 2)}, ('config.task.class_weights', 'background, heart, lung')),
     ({'class_weights': (1, 2, 0)}, ('config.task.class_weights', 'above 0')),
+    ({'class_weights': (1, 2, 'a')}, ('config.task.class_weights', 'above 0')),
+    ({'class_weights': (1, 2, float('inf'))}, ('config.task.class_weights', 'above 0')),
     ({'label_smoothing': 0.1}, ('config.task.label_smoothing', 'no such field')),
 ])
 def test_a_field_that_does_not_fit_is_named(config, parts):
