@@ -34,6 +34,7 @@ def base() -> ConfigDict:
     config.image.channels = 1
     config.image.mean = (0.0,)  # per channel, of pixels in [0, 1]: input = (pixel - mean) / std
     config.image.std = (1.0,)
+    config.image.local_mean = 0  # pixels: divide by the mean brightness around, against shading in MRI; 0: off
 
     config.augment = ConfigDict()  # inside the train step, on the device; see input_pipeline/augmentation.py
     config.augment.invert = 0.0  # probability of 1 - image

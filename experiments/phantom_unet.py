@@ -16,8 +16,8 @@ def get_config():
     config.batch_size = 8
     config.data.name = 'cardiac_phantom'
     config.image.size = (256, 256)
-    config.image.mean = (0.1,)
-    config.image.std = (0.17,)
+    config.image.local_mean = 32  # as in sunnybrook_unet, which can start from these weights
+    config.image.mean = (1.0,)
     config.model = {'name': 'unet', 'features': (16, 32, 64, 128, 128), 'stem_stride': 2, 'norm': 'batch',
                     'dropout': 0.0}
     config.task = {'name': 'segmentation', 'loss': 'cross_entropy_dice', 'class_weights': ()}

@@ -15,7 +15,8 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
     """Returns `prepare(batch, keys) -> batch`.
 
     Args:
-      image: config.image; the model sees (pixel / 255 - mean) / std.
+      image: config.image; the model sees (pixel / 255 - mean) / std, or with `local_mean` (even_out(pixel / 255) - mean)
+        / std.
       augment: config.augment, for training only.
 
     The batch's 'image', uint8 [batch, height, width, channels], becomes float32; keys are one PRNG key per example and
@@ -34,6 +35,9 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
             raise UserError(f'config.image.{field} has {values.size} numbers for {channels} channel(s)')
     if not (std > 0).all():
         raise UserError('config.image.std must be above 0')
+    block = image['local_mean']
+    if block < 0:
+        raise UserError(f'config.image.local_mean = {block}: it is a number of pixels, or 0')
     change = augmentation.build(augment) if augment is not None else None
 
     def prepare(batch: Mapping[str, jax.Array], keys: jax.Array | None) -> dict[str, jax.Array]:
@@ -45,6 +49,27 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
             pictures, batch['segmentation_mask'] = change(keys, pictures, batch['segmentation_mask'])
         elif change is not None:
             pictures = change(keys, pictures)
+        if block:
+            pictures = even_out(pictures, block)
         return batch | {'image': (pictures - mean) / std}
 
     return prepare
+
+
+def even_out(pictures: jax.Array, block: int) -> jax.Array:
+    """Divides by the brightness around each pixel, so that what lies far from a coil looks like what lies near.
+
+    A multiplicative bias field cancels where it varies slowly (homomorphic filtering, as in Brinkmann et al. 1998,
+    "Optimized homomorphic unsharp masking for MR grayscale inhomogeneity correction").
+
+    Args:
+      pictures: float32 [batch, height, width, channels] in [0, 1].
+      block: side in pixels of the squares whose means are interpolated to the brightness.
+
+    Returns:
+      float32 of the same shape, around 1, in [0, 4].
+    """
+    batch, height, width, channels = pictures.shape
+    coarse = (batch, -(-height // block), -(-width // block), channels)
+    around = jax.image.resize(jax.image.resize(pictures, coarse, 'linear'), pictures.shape, 'linear')
+    return jnp.clip(pictures / (around + 0.02), 0, 4)  # 0.02: the black around a body stays black

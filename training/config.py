@@ -228,10 +228,22 @@ def to_dict(config: ConfigDict) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> ConfigDict:
-    """Returns the locked config that `to_dict` came from, also after a trip through JSON."""
+    """Returns the locked config that `to_dict` came from, also after a trip through JSON.
+
+    Fields that did not exist when a checkpoint was written have their defaults, under which they change nothing.
+    """
     config = ConfigDict(_tuples(values))
+    _fill_in(config, defaults())
     config.lock()
     return config
+
+
+def _fill_in(config: ConfigDict, known: ConfigDict, prefix: str = '') -> None:
+    for key in known:
+        if key not in config:
+            config[key] = known.get(key)
+        elif isinstance(known.get(key), ConfigDict) and prefix + key not in _FREE:
+            _fill_in(config[key], known[key], f'{prefix}{key}.')
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = '') -> list[str]:

@@ -165,3 +165,9 @@ def test_digest_is_stable_and_tells_apart():
 ])
 def test_nearest(name, known, expected):
     assert config_lib.nearest(name, known) == expected
+
+
+def test_a_config_from_before_a_field_existed_has_its_default():
+    values = json.loads(json.dumps(config_lib.to_dict(tiny_config())))
+    del values['image']['local_mean'], values['data']['manual_dir'], values['profile']
+    assert config_lib.from_dict(values) == tiny_config()
