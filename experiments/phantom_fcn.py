@@ -2,8 +2,8 @@
 
 Command:   python launch.py --config experiments/phantom_fcn.py
 Hardware:  2 CPU cores (AMD EPYC), no GPU
-Measured:  -
-  not yet
+Measured:  2026-11-20, after the last step
+  test/dice PF
 """
 
 from experiments.base import base

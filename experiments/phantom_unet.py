@@ -2,8 +2,8 @@
 
 Command:   python launch.py --config experiments/phantom_unet.py
 Hardware:  2 CPU cores (AMD EPYC), no GPU
-Measured:  -
-  not yet
+Measured:  2026-11-20, after the last step
+  test/dice PU
 """
 
 from experiments.base import base

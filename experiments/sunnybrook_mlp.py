@@ -2,8 +2,8 @@
 
 Command:   python launch.py --config experiments/sunnybrook_mlp.py --config.data.manual_dir=...
 Hardware:  2 CPU cores (AMD EPYC), no GPU
-Measured:  -
-  not yet
+Measured:  2026-11-20, after the last step
+  test/accuracy 51.03 % (mean of seeds 0, 1, 2; std 1.21), test/dice 0.039; 108 s beside another run
 """
 
 from experiments.base import base

@@ -2,8 +2,10 @@
 
 Command:   python launch.py --config experiments/sunnybrook_unet.py --config.data.manual_dir=...
 Hardware:  2 CPU cores (AMD EPYC), no GPU
-Measured:  -
-  not yet
+Measured:  2026-11-20, after the last step
+  by_patient      test/dice 0.876 (seed 0); 7:24 min beside another run
+  from_phantoms   FP
+  by_image        BI
 """
 
 from experiments.base import base
