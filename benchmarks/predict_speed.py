@@ -2,8 +2,8 @@
 
     python benchmarks/predict_speed.py WORKDIR PICTURES...
 
-The whole includes reading and resizing the files (decoded DICOM for a slice of MRI) and, for segmentation, writing mask,
-overlay and contour of each. Start-up and compilation are left out. Prints medians as JSON.
+The whole includes reading and resizing the files (decoded DICOM for a slice of MRI) and, for segmentation, writing
+mask, overlay and contour of each. Start-up and compilation are left out. Prints medians as JSON.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Command:   python launch.py --config experiments/phantom_fcn.py
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20, after the last step
-  test/dice PF
+  test/dice 0.841 (mean of seeds 0, 1; std 0.022); 100 s beside another run
 """
 
 from experiments.base import base

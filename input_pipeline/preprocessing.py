@@ -15,8 +15,8 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
     """Returns `prepare(batch, keys) -> batch`.
 
     Args:
-      image: config.image; the model sees (pixel / 255 - mean) / std, or with `local_mean` (even_out(pixel / 255) - mean)
-        / std.
+      image: config.image; the model sees (pixel / 255 - mean) / std, with `local_mean` even_out(pixel / 255) in its
+        place.
       augment: config.augment, for training only.
 
     The batch's 'image', uint8 [batch, height, width, channels], becomes float32; keys are one PRNG key per example and

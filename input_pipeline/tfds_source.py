@@ -193,7 +193,8 @@ def prepare(data_dir: Path, name: str, *, download: bool, manual_dir: str | None
     if not own and not download:
         close = nearest(base, list(datasets.OWN))
         if close.startswith('did you mean'):
-            raise UserError(f'config.data.name = {name!r}: {close} Otherwise point --config.data.data_dir to where it is')
+            raise UserError(f'config.data.name = {name!r}: {close} Otherwise point --config.data.data_dir to where '
+                            'it is')
         raise UserError(f'{where}: point --config.data.data_dir or $TFDS_DATA_DIR to where it is, or add '
                         '--config.data.download=True to fetch it (needs network)')
     if not own and not _network():

@@ -80,7 +80,7 @@ def draw_learning_curves(rows: list[dict[str, Any]], title: str):
                 curves.setdefault(name, {}).setdefault(group, []).append((row['step'], value))
     order = [name for name in ('loss', 'accuracy') if name in curves]
     order += sorted(set(curves) - set(order))
-    groups = sorted({group for panel in curves.values() for group in panel}, key=lambda group: (group != 'train', group))
+    groups = sorted({group for panel in curves.values() for group in panel}, key=lambda name: (name != 'train', name))
     colours = {group: f'C{i}' for i, group in enumerate(groups)}  # the same in every panel
     columns = min(4, max(1, len(order)))
     rows_of_panels = max(1, -(-len(order) // columns))

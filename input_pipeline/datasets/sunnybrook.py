@@ -270,7 +270,8 @@ def _choose_series(series, numbers, folder):
     """
     if not series:
         return {}, None
-    of_release = any(_RELEASE_PATIENT.fullmatch(part) for place, _ in series for part in place.relative_to(folder).parts)
+    places = [place.relative_to(folder) for place, _ in series]
+    of_release = any(_RELEASE_PATIENT.fullmatch(part) for place in places for part in place.parts)
     if len(series) == 1 and not of_release:
         return next(iter(series.values())), None
     short_axis = [images for (place, _), images in series.items() if _is_short_axis(place, images)]

@@ -295,7 +295,7 @@ def test_prepared_slices_are_read_with_their_masks_and_facts(by_case, tmp_path, 
     assert any('spacing_mm' in fact for fact in facts) and not all('spacing_mm' in fact for fact in facts)
 
 
-def test_prepared_data_are_kept_and_a_warning_says_so_when_the_files_have_changed(by_case, tmp_path, caplog, monkeypatch):
+def test_prepared_data_are_kept_and_a_warning_says_so_when_files_have_changed(by_case, tmp_path, caplog, monkeypatch):
     monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
     data = {'source': 'tfds', 'name': 'sunnybrook/by_image', 'data_dir': str(tmp_path / 'tfds'), 'download': False,
             'manual_dir': str(by_case), 'memory_limit_mb': 100}

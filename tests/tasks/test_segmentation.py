@@ -89,8 +89,9 @@ def test_a_prediction_has_the_pictures_own_size(tmp_path):
     mask = prediction.files['mask.png']
     assert mask.shape == (16, 32) and mask.dtype == np.uint8 and set(np.unique(mask)) == {0, 1}
     assert mask[5:11, 9:23].all() and not mask[:3].any() and not mask[:, :6].any()
-    assert prediction.row['classes']['heart'] == {'pixels': int(mask.sum()), 'components': 1, 'area_mm2': float(mask.sum())}
-    assert prediction.row['classes']['lung'] == {'pixels': 0, 'components': 0, 'area_mm2': 0.0}
+    classes = prediction.row['classes']
+    assert classes['heart'] == {'pixels': int(mask.sum()), 'components': 1, 'area_mm2': float(mask.sum())}
+    assert classes['lung'] == {'pixels': 0, 'components': 0, 'area_mm2': 0.0}
     points = prediction.files['heart-contour.txt']
     assert prediction.files['lung-contour.txt'] is None  # nothing was found
     rows, columns = np.nonzero(mask)
