@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.errors import UserError
+from training.errors import file_error
 
 _MAX_BYTES = 10_000_000  # A contour drawn by hand has some hundred points of ten bytes.
 
@@ -30,12 +30,12 @@ def read_contour(path) -> np.ndarray:
     path = Path(path)
     try:
         if not path.is_file():
-            raise _unusable(path, 'no such file')
+            raise file_error(path, 'no such file')
         if path.stat().st_size > _MAX_BYTES:
-            raise _unusable(path, 'is too large for a contour')
+            raise file_error(path, 'is too large for a contour')
         lines = path.read_text(encoding='utf-8-sig').split('\n')
     except (OSError, UnicodeDecodeError) as error:
-        raise _unusable(path, f'cannot be read as text ({getattr(error, "strerror", None) or "not UTF-8"})') from None
+        raise file_error(path, f'cannot be read as text ({getattr(error, "strerror", None) or "not UTF-8"})') from None
     points = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -43,13 +43,13 @@ def read_contour(path) -> np.ndarray:
         try:
             x, y = (float(value) for value in line.split())
         except ValueError:
-            raise _unusable(path, f"line {number} is not two numbers 'x y': {line.strip()[:40]!r}") from None
+            raise file_error(path, f"line {number} is not two numbers 'x y': {line.strip()[:40]!r}") from None
         points.append((x, y))
     contour = np.array(points, np.float64).reshape(-1, 2)
     if not np.all(np.isfinite(contour)):
-        raise _unusable(path, 'has coordinates that are no finite numbers')
+        raise file_error(path, 'has coordinates that are no finite numbers')
     if len(np.unique(contour, axis=0)) < 3:
-        raise _unusable(path, f'has {len(np.unique(contour, axis=0))} different points; a contour needs 3')
+        raise file_error(path, f'has {len(np.unique(contour, axis=0))} different points; a contour needs 3')
     return contour
 
 
@@ -77,7 +77,7 @@ def check_inside(contour: np.ndarray, shape: tuple[int, int], path) -> None:
     height, width = shape
     if contour.min() < -0.5 or contour[:, 0].max() > width - 0.5 or contour[:, 1].max() > height - 0.5:
         (left, top), (right, bottom) = contour.min(0), contour.max(0)
-        raise _unusable(path, f'leaves the picture of {width}x{height} pixels: x from {left:g} to {right:g}, y from '
+        raise file_error(path, f'leaves the picture of {width}x{height} pixels: x from {left:g} to {right:g}, y from '
                               f'{top:g} to {bottom:g}, counted from 0')
 
 
@@ -100,7 +100,3 @@ def rasterize(contour: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     mask = np.zeros(shape, bool)
     mask[polygon(y, x, shape)] = True
     return mask
-
-
-def _unusable(path, reason):
-    return UserError(' '.join(f'{path}: {reason}'.split()))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.errors import UserError
+from training.errors import UserError, file_error
 
 SUFFIXES = ('.dcm', '.dicom')
 
@@ -76,10 +76,10 @@ def read_dicom(path) -> DicomImage:
     # What pydicom's decoders raise on a malformed file (ValueError, RuntimeError, struct.error, AttributeError, ...)
     # changes with its releases, and nothing else runs in this block.
     except Exception as error:
-        raise _unreadable(path, f'the pixel data is damaged or cut short ({_plain(error)})'
+        raise file_error(path, f'the pixel data is damaged or cut short ({_plain(error)})'
                           ) from None
     if not np.all(np.isfinite(values)):
-        raise _unreadable(path, 'has pixels that are no finite numbers')
+        raise file_error(path, 'has pixels that are no finite numbers')
     if dataset.PhotometricInterpretation == 'MONOCHROME1':
         values = -values
     return DicomImage(_to_eight_bits(values), _spacing(dataset), _text(dataset, 'PatientID'),
@@ -102,51 +102,51 @@ def _pydicom():
 def _parse(path):
     """Reads all elements, undecoded."""
     if path.is_dir():
-        raise _unreadable(path, 'is a folder, not a DICOM file')
+        raise file_error(path, 'is a folder, not a DICOM file')
     if not path.is_file():
-        raise _unreadable(path, 'no such file')
+        raise file_error(path, 'no such file')
     pydicom = _pydicom()
     try:
         size = path.stat().st_size
         if size == 0:
-            raise _unreadable(path, 'is empty (0 bytes)')
+            raise file_error(path, 'is empty (0 bytes)')
         if size > _MAX_BYTES:
-            raise _unreadable(path, f'{size / 1e9:.1f} GB is too large for one slice')
+            raise file_error(path, f'{size / 1e9:.1f} GB is too large for one slice')
         meta = pydicom.filereader.read_file_meta_info(path)
         if meta.get('TransferSyntaxUID') == pydicom.uid.DeflatedExplicitVRLittleEndian:
             # pydicom would inflate it without a limit, to a thousand times its size.
-            raise _unreadable(path, 'has transfer syntax Deflated Explicit VR Little Endian, which is not read here; '
+            raise file_error(path, 'has transfer syntax Deflated Explicit VR Little Endian, which is not read here; '
                                     'convert it, such as with dcmconv +te IN OUT')
         return pydicom.dcmread(path)
     except UserError:
         raise
     except PermissionError:
-        raise _unreadable(path, 'may not be read (permission denied)') from None
+        raise file_error(path, 'may not be read (permission denied)') from None
     except pydicom.errors.InvalidDicomError:
-        raise _unreadable(path, "is not a DICOM file (no 'DICM' at byte 128)") from None
+        raise file_error(path, "is not a DICOM file (no 'DICM' at byte 128)") from None
     except Exception as error:  # As for the decoders: whatever a malformed file trips the parser into.
-        raise _unreadable(path, f'is damaged or cut short ({_plain(error)})') from None
+        raise file_error(path, f'is damaged or cut short ({_plain(error)})') from None
 
 
 def _check_header(dataset, path):
     """Refuses what is not one grey frame of a sane size, before anything is decoded."""
     if not any(name in dataset for name in ('PixelData', 'FloatPixelData', 'DoubleFloatPixelData')):
-        raise _unreadable(path, 'has no pixel data')
+        raise file_error(path, 'has no pixel data')
     try:
         rows, columns = int(dataset.Rows), int(dataset.Columns)
         samples, frames = int(dataset.get('SamplesPerPixel') or 1), int(dataset.get('NumberOfFrames') or 1)
         photometric = str(dataset.PhotometricInterpretation)
         syntax = dataset.file_meta.TransferSyntaxUID
     except Exception as error:  # Missing elements, and values that are no numbers, are found only when asked for.
-        raise _unreadable(path, f'its header is damaged or cut short ({_plain(error)})') from None
+        raise file_error(path, f'its header is damaged or cut short ({_plain(error)})') from None
     if samples != 1 or photometric not in ('MONOCHROME1', 'MONOCHROME2'):
-        raise _unreadable(path, f'is in colour ({samples} samples per pixel, {photometric}); only grey DICOM is read')
+        raise file_error(path, f'is in colour ({samples} samples per pixel, {photometric}); only grey DICOM is read')
     if frames != 1:
-        raise _unreadable(path, f'has {frames} frames; save each as a file of its own')
+        raise file_error(path, f'has {frames} frames; save each as a file of its own')
     if not 0 < rows * columns <= _MAX_PIXELS:
-        raise _unreadable(path, f'{columns}x{rows} pixels is not the size of a slice')
+        raise file_error(path, f'{columns}x{rows} pixels is not the size of a slice')
     if not _decodable(syntax):
-        raise _unreadable(path, f'is compressed as {syntax.name}, which cannot be decoded here; decompress it first, '
+        raise file_error(path, f'is compressed as {syntax.name}, which cannot be decoded here; decompress it first, '
                                 'such as with gdcmconv --raw IN OUT or dcmdjpeg IN OUT')
 
 
@@ -194,7 +194,3 @@ def _text(dataset, name):
 def _plain(error):
     """The text of somebody's exception without addresses of objects in memory, such as <_io.BytesIO object at 0x7f>."""
     return re.sub(r' *<[^<>]* at 0x[0-9a-f]+>', '', str(error)) or type(error).__name__
-
-
-def _unreadable(path, reason):
-    return UserError(' '.join(f'{path}: {reason}'.split()))

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from input_pipeline import dicom
-from training.errors import UserError
+from training.errors import UserError, file_error
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp',
                   *dicom.SUFFIXES)
@@ -107,10 +107,10 @@ def find_images(path) -> list[Path]:
     if folder.is_file():
         return [folder]
     if not folder.is_dir():
-        raise _unreadable(path, 'no such file or folder')
+        raise file_error(path, 'no such file or folder')
 
     def refuse(error):
-        raise _unreadable(error.filename, f'cannot be listed: {error.strerror}')
+        raise file_error(error.filename, f'cannot be listed: {error.strerror}')
 
     inside = folder.resolve()
     images = []
@@ -120,22 +120,22 @@ def find_images(path) -> list[Path]:
                    if not name.startswith('.') and name.lower().endswith(IMAGE_SUFFIXES)]
     images = sorted(image for image in images if not image.is_symlink() or image.resolve().is_relative_to(inside))
     if not images:
-        raise _unreadable(path, f'no images in this folder (looked for {" ".join(IMAGE_SUFFIXES)})')
+        raise file_error(path, f'no images in this folder (looked for {" ".join(IMAGE_SUFFIXES)})')
     return images
 
 
 def decode(path):
     """Opens and decodes the file; every way in which that fails becomes a UserError."""
     if path.is_dir():
-        raise _unreadable(path, 'is a folder, not a picture')
+        raise file_error(path, 'is a folder, not a picture')
     if not path.is_file():  # Also a pipe or a device, which would block.
-        raise _unreadable(path, 'no such file')
+        raise file_error(path, 'no such file')
     try:
         if path.stat().st_size == 0:
-            raise _unreadable(path, 'is empty (0 bytes)')
+            raise file_error(path, 'is empty (0 bytes)')
         with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
-                raise _unreadable(path, f'{image.width}x{image.height} pixels is too large; shrink it first')
+                raise file_error(path, f'{image.width}x{image.height} pixels is too large; shrink it first')
             image.load()
             with contextlib.suppress(Exception):  # Damaged EXIF beside sound pixels is common: keep them as stored.
                 ImageOps.exif_transpose(image, in_place=True)
@@ -143,16 +143,16 @@ def decode(path):
     except UserError:
         raise
     except PermissionError:
-        raise _unreadable(path, 'may not be read (permission denied)') from None
+        raise file_error(path, 'may not be read (permission denied)') from None
     except Image.UnidentifiedImageError:
-        raise _unreadable(path, 'is not a BMP, GIF, JPEG, PNG, PPM, TIFF, WebP or DICOM picture, or its beginning is '
+        raise file_error(path, 'is not a BMP, GIF, JPEG, PNG, PPM, TIFF, WebP or DICOM picture, or its beginning is '
                                 'damaged') from None
     except Image.DecompressionBombError:
-        raise _unreadable(path, 'has too many pixels; shrink it first') from None
+        raise file_error(path, 'has too many pixels; shrink it first') from None
     # Pillow's decoders raise whatever a malformed file trips them into (OSError, SyntaxError, struct.error, IndexError,
     # zlib.error, ...); the list changes with its releases, and only Pillow runs in this block.
     except Exception as error:
-        raise _unreadable(path, f'is damaged or cut short ({str(error) or type(error).__name__})') from None
+        raise file_error(path, f'is damaged or cut short ({str(error) or type(error).__name__})') from None
 
 
 def _eight_bit_grey(image, path):
@@ -166,13 +166,9 @@ def _eight_bit_grey(image, path):
     else:
         return image
     if not (values.min() >= low and values.max() <= high):  # This way round it is also true of NaN.
-        raise _unreadable(path, f'grey values from {values.min()} to {values.max()}, but {low} to {high} is what '
+        raise file_error(path, f'grey values from {values.min()} to {values.max()}, but {low} to {high} is what '
                                 f'mode {image.mode} is read as; save it with 8 bits')
     grey = np.round(values / unit)
     if image.mode.startswith('I') and 'transparency' in image.info:  # One grey value of a PNG that means transparent.
         grey[values == image.info['transparency']] = 255
     return Image.fromarray(grey.astype(np.uint8))
-
-
-def _unreadable(path, reason):
-    return UserError(' '.join(f'{path}: {reason}'.split()))

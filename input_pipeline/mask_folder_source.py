@@ -1,7 +1,5 @@
 """Pictures with a mask each: <folder>/images/* and <folder>/masks/*, or <folder>/<split>/images/* and so on."""
 
-import functools
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import numpy as np
 
 from input_pipeline import dicom, folder_source, images, memory
 from training.errors import UserError
+from training.progress import warn_once
 
 # Compression with loss changes the class of pixels along every border.
 _MASK_FORMATS = ('BMP', 'GIF', 'PNG', 'TIFF')
@@ -50,7 +49,7 @@ class MaskFolderSource:
         for kind, names, partners in (('picture', pictures, 'mask'), ('mask', masks, 'picture')):
             if alone := names.keys() - paired:
                 plural = 's' if len(alone) > 1 else ''
-                _log_once(f'{root}: left out {len(alone):,} {kind}{plural} without a {partners}: {_some(alone)}')
+                warn_once(f'{root}: left out {len(alone):,} {kind}{plural} without a {partners}: {_some(alone)}')
         self.name, self._root, self._size, self._channels = str(root), root, tuple(size), channels
         self.meta = {'class_names': list(class_names)}
         self.files = sorted((pictures[name] for name in paired), key=lambda file: folder_source.order(file, root))
@@ -177,9 +176,3 @@ def _stem(file: Path, folder: Path) -> str:
 def _some(names, by_name: bool = True) -> str:
     names = sorted(names) if by_name else list(names)
     return ', '.join(names[:_NAMED]) + (f' and {len(names) - _NAMED:,} more' if len(names) > _NAMED else '')
-
-
-@functools.cache
-def _log_once(text: str) -> None:
-    """Parts of one folder are opened for training, validation and test."""
-    logging.warning('%s', text)

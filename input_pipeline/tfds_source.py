@@ -22,6 +22,7 @@ from PIL import Image
 from input_pipeline import datasets, images, memory
 from training.config import digest, nearest
 from training.errors import UserError
+from training.progress import warn_once
 
 _RANDOM_ACCESS = ('array_record',)
 _MANUAL_FILES = 'manual_files.txt'  # beside the prepared data: a digest of the files they were made from
@@ -240,8 +241,8 @@ def _warn_of_other_files(prepared: Path, manual_dir: Path) -> None:
     """Data that are prepared already are used as they are, whatever has become of the files they were made from."""
     note = prepared / _MANUAL_FILES
     if note.is_file() and note.read_text() != _manual_files(manual_dir):
-        logging.warning('%s was prepared from other files than those in %s, which are not read: remove the folder to '
-                        'prepare it from them', prepared, manual_dir)
+        warn_once(f'{prepared} was prepared from other files than those in {manual_dir}, which are not read: remove '
+                  'the folder to prepare it from them')
 
 
 def _network(timeout_seconds: float = 3.0) -> bool:

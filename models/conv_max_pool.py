@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from models.layers import gradient_to_first_maximum, max_pool
+from models.upsampling import space_to_depth
 from training.errors import UserError
 
 
@@ -65,7 +66,7 @@ def _blocked_conv_max_pool(x, kernel, bias):
 
 
 def _blocked_conv_max_pool_forward(x, kernel, bias):
-    outputs = _conv(_block_pixels(x), _block_kernel(kernel))
+    outputs = _conv(space_to_depth(x, 2), _block_kernel(kernel))
     outputs = outputs.reshape(*outputs.shape[:3], 4, -1)
     pooled = outputs.max(axis=3)
     return pooled + bias, (x, kernel, outputs, pooled)
@@ -74,7 +75,7 @@ def _blocked_conv_max_pool_forward(x, kernel, bias):
 def _blocked_conv_max_pool_backward(residuals, gradient):
     x, kernel, outputs, pooled = residuals
     bias_gradient = gradient.sum(axis=(0, 1, 2))
-    x, unblock_pixels = jax.vjp(_block_pixels, x)
+    x, unblock_pixels = jax.vjp(lambda x: space_to_depth(x, 2), x)
     kernel, unblock_kernel = jax.vjp(_block_kernel, kernel)
     gradient = jnp.stack(gradient_to_first_maximum([outputs[:, :, :, i] for i in range(4)], pooled, gradient), axis=3)
     batch, rows, columns = gradient.shape[:3]
@@ -101,13 +102,6 @@ def _conv_max_pool(x, kernel, bias):
 
 def _conv(x, kernel):
     return lax.conv_general_dilated(x, kernel, (1, 1), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-
-
-def _block_pixels(x):
-    """[batch, height, width, channels] -> [batch, height / 2, width / 2, 4 * channels]."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // 2, 2, width // 2, 2, channels).transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(batch, height // 2, width // 2, 4 * channels)
 
 
 def _block_kernel(kernel):

@@ -15,7 +15,7 @@ import tasks
 from input_pipeline import preprocessing, sources
 from input_pipeline.batches import EvalBatches, TrainBatches
 from training import durations
-from training.config import nearest
+from training.config import nearest, some
 from training.errors import UserError
 from training.optimizer import Optimizer, build_schedule
 from training.parallel import AXIS, Parallel
@@ -187,12 +187,8 @@ def _check_same_classes(name: str, found: dict[str, Any], trained: dict[str, Any
         first = next(i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b)
         raise UserError(f'class {first} of evaluation set {name!r} is {theirs[first]!r}, the model was trained with '
                         f'{ours[first]!r} there')
-    raise UserError(f'evaluation set {name!r} has {len(theirs)} classes ({_some(theirs)}), the model was trained on '
-                    f'{len(ours)} ({_some(ours)})')
-
-
-def _some(names: list[str]) -> str:
-    return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
+    raise UserError(f'evaluation set {name!r} has {len(theirs)} classes ({some(theirs)}), the model was trained on '
+                    f'{len(ours)} ({some(ours)})')
 
 
 def _check(config: ConfigDict) -> None:

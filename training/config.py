@@ -33,6 +33,11 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"there are: {', '.join(known)}" if known else 'there are none'
 
 
+def some(names: Sequence[str]) -> str:
+    """Returns the first five names, for a message."""
+    return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
+
+
 def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Builds the config of an experiment.
 

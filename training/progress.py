@@ -1,6 +1,7 @@
 """What a person sees while a run goes on: one line with speed, share of waiting for data, and time to go."""
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Iterator
@@ -94,6 +95,12 @@ def format_seconds(seconds: float) -> str:
     if minutes < 60:
         return f'{minutes}:{seconds:02d} min'
     return f'{minutes // 60}:{minutes % 60:02d}:{seconds:02d} h'
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Logs a warning the first time: parts of one data set are opened for training, validation and test."""
+    logging.warning('%s', text)
 
 
 class Ticker:

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from input_pipeline import contours, dicom
+from training.config import some
 from training.errors import UserError
 
 _CITATION = """
@@ -252,8 +253,8 @@ def _check_found(series, contours_by_patient, folder):
         raise UserError(f'{folder}: no images here; looked for images/<case>/IM-*.dcm and '
                         f'SCD<number>/<series>/IM-*.dcm, up to {_MAX_DEPTH} folders down')
     if not set(series) & set(contours_by_patient):
-        raise UserError(f'{folder}: images are of {_some(sorted(series))}, contours of '
-                        f'{_some(sorted(contours_by_patient))}; put {_PATIENT_TABLE}, which tells who is who, '
+        raise UserError(f'{folder}: images are of {some(sorted(series))}, contours of '
+                        f'{some(sorted(contours_by_patient))}; put {_PATIENT_TABLE}, which tells who is who, '
                         'into this folder')
 
 
@@ -318,8 +319,4 @@ def _counted_as(reason, path):
 def _warn(skipped, folder):
     for reason, paths in skipped.items():
         logging.warning('%s: %s, %d skipped: %s', folder, reason, len(paths),
-                        _some([path.partition(': ')[0] for path in paths]))
-
-
-def _some(names):
-    return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
+                        some([path.partition(': ')[0] for path in paths]))
