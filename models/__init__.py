@@ -7,22 +7,33 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from models.alexnet import AlexNet
 from models.fcn import FCN
+from models.googlenet import GoogLeNet
 from models.lenet import LeNet
 from models.line import Line
 from models.mlp import MLP
+from models.resnet import CifarResNet, ResNet
 from models.segmentation_mlp import SegmentationMLP
+from models.small_cnn import SmallCNN
 from models.unet import UNet
+from models.vgg import VGG
 from training.config import nearest
 from training.errors import UserError
 
 MODELS: dict[str, type[nn.Module]] = {
+    'alexnet': AlexNet,
     'fcn': FCN,
+    'googlenet': GoogLeNet,
     'lenet': LeNet,
     'line': Line,
     'mlp': MLP,
+    'resnet': ResNet,
+    'resnet_cifar': CifarResNet,
     'segmentation_mlp': SegmentationMLP,
+    'small_cnn': SmallCNN,
     'unet': UNet,
+    'vgg': VGG,
 }
 
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}

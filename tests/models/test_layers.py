@@ -51,6 +51,41 @@ def test_max_pool_is_bit_equal_to_flax(shape, window, stride, high):
     np.testing.assert_array_equal(gradient, expected_gradient)
 
 
+@pytest.mark.parametrize('side, window, stride, padding, ceil_mode, outputs', [
+    # Outputs along a side of 0, 1, 2, ...: the largest value of a window is its last pixel inside.
+    (7, 3, 2, 1, False, [1, 3, 5, 6]),
+    (6, 3, 2, 0, False, [2, 4]),
+    (6, 3, 2, 0, True, [2, 4, 5]),
+    (7, 3, 2, 0, True, [2, 4, 6]),
+    (4, 2, 2, 1, True, [0, 2, 3]),
+    (5, 2, 2, 1, True, [0, 2, 4]),
+    (5, 2, 3, 1, True, [0, 3]),  # A third window would begin in the padding.
+])
+def test_max_pool_pads_and_rounds_as_pytorch(side, window, stride, padding, ceil_mode, outputs):
+    row = jnp.arange(side, dtype=jnp.float32) - 100  # Padding with zeros would win.
+    x = row[:, None, None] + jnp.zeros((1, 1, side, 1))
+    pooled = max_pool(x, window, stride, padding, ceil_mode=ceil_mode)
+    assert pooled.shape == (1, len(outputs), len(outputs), 1)
+    np.testing.assert_array_equal(pooled[0, :, 0, 0] + 100, outputs)
+    np.testing.assert_array_equal(max_pool(x.transpose(0, 2, 1, 3), window, stride, padding, ceil_mode=ceil_mode)
+                                  [0, 0, :, 0] + 100, outputs)
+
+
+@pytest.mark.parametrize('shape, window, stride, padding', [
+    ((2, 8, 9, 3), 3, 2, 1), ((2, 9, 8, 3), 3, 1, 1), ((2, 7, 7, 3), 3, 3, 1), ((2, 9, 11, 3), 5, 2, 2)])
+@pytest.mark.parametrize('high', [1, 3, 1000])
+def test_padded_max_pool_is_bit_equal_to_flax(shape, window, stride, padding, high):
+    x = integers(shape, high) - 5
+    expected = value_and_vjp(lambda x: nn.max_pool(x, (window,) * 2, (stride,) * 2, [(padding,) * 2] * 2), x)
+    actual = value_and_vjp(lambda x: max_pool(x, window, stride, padding), x)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def test_max_pool_refuses_padding_that_fills_a_window():
+    with pytest.raises(UserError, match='padding is 2; it must be at most half of the window, 1'):
+        max_pool(jnp.ones((1, 8, 8, 1)), 3, 2, 2)
+
+
 class _Reference(nn.Module):
     """What ConvMaxPool promises to equal."""
 

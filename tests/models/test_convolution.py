@@ -1,0 +1,55 @@
+"""Conv equals flax's nn.Conv in values and gradients."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models.convolution import Conv
+
+
+def normal(shape, seed=0, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def value_and_gradients(layer, variables, x, weights):
+    value, vjp = jax.vjp(lambda variables, x: layer.apply(variables, x), variables, x)
+    return value, vjp(weights.astype(value.dtype))
+
+
+@pytest.mark.parametrize('backend', ['cpu', 'gpu'])  # Both forms, whatever this machine has.
+@pytest.mark.parametrize('dtype, tolerance', [(jnp.float32, 2e-6), (jnp.bfloat16, 2e-2)])
+@pytest.mark.parametrize('shape, features, size, stride, padding', [
+    ((2, 7, 6, 3), 5, 1, 1, 0),
+    ((2, 7, 6, 5), 3, 1, 2, 0),
+    ((2, 5, 4, 3), 2, 1, 1, 1),
+    ((2, 7, 6, 3), 4, 3, 1, 1),
+    ((2, 7, 6, 3), 4, 3, 2, 1),
+    ((2, 7, 8, 128), 4, 3, 2, 1),
+    ((1, 8, 7, 128), 3, 3, 2, 0),
+    ((1, 6, 5, 512), 3, 3, 1, 1),
+    ((2, 9, 8, 2), 3, 5, 1, 2),
+    ((2, 12, 13, 3), 4, 7, 2, 3),
+    ((1, 23, 22, 3), 4, 11, 4, 2),
+])
+def test_equals_flax(monkeypatch, backend, dtype, tolerance, shape, features, size, stride, padding):
+    monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+    x = normal(shape, 1, dtype)
+    actual = Conv(features, size, stride, padding, dtype=dtype)
+    expected = nn.Conv(features, (size, size), stride, padding, dtype=dtype)
+    variables = {'params': {'kernel': normal((size, size, shape[-1], features), 2) / size, 'bias': normal(features, 3)}}
+    shapes = jax.eval_shape(expected.init, jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(lambda leaf: leaf.shape, shapes)
+    weights = normal(jax.eval_shape(expected.apply, variables, x).shape, 4)
+    results = [jax.jit(lambda *args, layer=layer: value_and_gradients(layer, *args))(variables, x, weights)
+               for layer in (actual, expected)]
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        assert a.dtype == b.dtype
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+
+
+def test_without_bias_the_kernel_is_the_only_parameter():
+    shapes = jax.eval_shape(Conv(4, 3, use_bias=False).init, jax.random.key(0), jnp.ones((1, 5, 5, 2)))
+    assert jax.tree.map(lambda leaf: leaf.shape, shapes) == {'params': {'kernel': (3, 3, 2, 4)}}

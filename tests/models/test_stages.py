@@ -1,0 +1,39 @@
+"""Networks can stop at an endpoint and begin after one."""
+
+import pytest
+
+from models.stages import run_stages
+from training.errors import UserError
+
+
+def stages(calls):
+    """Stages over text that append their name, and note that they ran."""
+    def stage(name):
+        def run(x):
+            calls.append(name)
+            return x + name
+        return name, run
+    return [stage(name) for name in ('a', 'b', 'c')]
+
+
+@pytest.mark.parametrize('begin, features, value', [
+    (None, None, '_abc'), (None, 'b', '_ab'), (None, 'c', '_abc'), ('a', None, '_bc'), ('a', 'b', '_b'),
+    ('b', 'c', '_c'),
+])
+def test_runs_only_what_lies_between_the_endpoints(begin, features, value):
+    calls = []
+    assert run_stages(stages(calls), '_', begin=begin, features=features) == value
+    assert '_' + ''.join(calls) == value
+
+
+@pytest.mark.parametrize('arguments, message', [
+    ({'features': 'convv5_3'}, r"no endpoint 'convv5_3'; did you mean conv5_3"),
+    ({'begin': 'nothing'}, r"no endpoint 'nothing'; .*conv5_2, conv5_3"),
+    ({'begin': 'conv5_3', 'features': 'conv5_2'}, "'conv5_2' does not come after 'conv5_3'; in order: conv5_2, conv5"),
+    ({'begin': 'conv5_3', 'features': 'conv5_3'}, "'conv5_3' does not come after 'conv5_3'"),
+    ({'begin': 'conv5_3'}, "'conv5_3' does not come after 'conv5_3'"),
+])
+def test_mistakes_name_the_endpoints(arguments, message):
+    with pytest.raises(UserError, match=message) as error:
+        run_stages([('conv5_2', len), ('conv5_3', len)], '', **arguments)
+    assert '\n' not in str(error.value)
