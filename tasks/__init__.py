@@ -12,6 +12,8 @@ A task knows losses, metrics, predictions and pictures, and nothing of devices, 
   flatten(row) -> dict, describe(row) -> str              a prediction as columns of a table, as one line
   writes_files                           whether predictions come with files, such as masks
   pictures(metrics, worst) -> dict       name -> matplotlib figure, from an evaluation
+  tables(metrics) -> dict                name -> rows, dicts of equal keys, for a csv file
+  combine_views(outputs) -> outputs      optional: of [views, batch, ...], for test-time augmentation
   cases                                  None, or what looks at every evaluated example on the host:
     outputs(outputs) -> dict             arrays [batch, ...] it needs of the model's outputs, computed on the device
     measure(outputs, example, facts) -> dict   one example's scores, which JSON can hold

@@ -10,25 +10,31 @@ import numpy as np
 import optax
 from clu import metrics as clu_metrics
 
+from tasks.classification_cases import ClassificationCases, draw_worst_cases
+from tasks.classification_metrics import CalibrationError, RocAuc, per_class_table
+from tasks.decisions import Decisions
 from tasks.metrics import ConfusionMatrix, Mean
 from tasks.prediction import Prediction
 from training.errors import UserError
+
+_MOST_RANKED = 100  # classes up to which the probabilities of all examples are kept, for AUC
 
 
 class Classification:
     """Softmax cross-entropy over classes, optionally with label smoothing (Szegedy et al. 2016, section 7).
 
     Args:
-      config: 'label_smoothing' in [0, 1).
+      config: 'label_smoothing' in [0, 1). 'auxiliary_weight': of the losses of auxiliary classifiers, for models that
+        have them (0.3 in Szegedy et al. 2015, section 5). 'cases': whether evaluations list every example and show the
+        worst mistakes. 'decisions': (decision, class names or regexes) pairs, see tasks/decisions.py.
       meta: 'class_names', a sequence of strings.
 
     Raises:
-      UserError: the data have no classes, or smoothing is out of range.
+      UserError: the data have no classes, or a field is out of range.
     """
-    fields = ('label_smoothing',)
+    fields = ('label_smoothing', 'auxiliary_weight', 'cases', 'decisions')
     headline = 'accuracy'
     writes_files = False
-    cases = None
 
     def __init__(self, config: Mapping[str, Any], meta: Mapping[str, Any]):
         self.class_names = tuple(meta.get('class_names') or ())
@@ -37,20 +43,26 @@ class Classification:
         self.label_smoothing = config.get('label_smoothing', 0.0)
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f'config.task.label_smoothing = {self.label_smoothing}: it must be in [0, 1)')
+        self.auxiliary_weight = config.get('auxiliary_weight', 0.3)
+        self.decisions = Decisions(config.get('decisions', ()), self.class_names)
+        self.cases = ClassificationCases(self.class_names) if config.get('cases', False) else None
+        num_classes = len(self.class_names)
 
         @flax.struct.dataclass
         class TrainMetrics(clu_metrics.Collection):
             loss: Mean.from_output('loss')
             accuracy: Mean.from_output('correct')
 
-        @flax.struct.dataclass
-        class EvalMetrics(clu_metrics.Collection):
-            loss: Mean.from_output('loss')
-            accuracy: Mean.from_output('correct')
-            confusion: ConfusionMatrix.of(len(self.class_names))
-
+        evaluated = {'loss': Mean.from_output('loss'), 'accuracy': Mean.from_output('correct'),
+                     'calibration_error': CalibrationError, 'confusion': ConfusionMatrix.of(num_classes)}
+        if num_classes > 5:
+            evaluated['top5_accuracy'] = Mean.from_output('top5_correct')
+        if num_classes <= _MOST_RANKED:
+            evaluated['auc'] = RocAuc.of(num_classes)
+        if self.decisions:
+            evaluated['decision_accuracy'] = Mean.from_output('decision_correct')
         self.train_metrics = TrainMetrics
-        self.eval_metrics = EvalMetrics
+        self.eval_metrics = clu_metrics.Collection.create(**evaluated)
 
     def model_facts(self) -> dict[str, Any]:
         """Returns the number of classes."""
@@ -60,23 +72,43 @@ class Classification:
         """Returns (images,), float [batch, height, width, channels]."""
         return (batch['image'],)
 
-    def score(self, logits: jax.Array, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    def score(self, outputs: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Scores each example.
 
         Args:
-          logits: float32 [batch, classes].
+          outputs: logits, float32 [batch, classes], or {'logits', 'auxiliary': tuple of further logits}.
           batch: 'label', int32 [batch].
 
         Returns:
-          'loss', 'correct', 'label' and 'prediction', each [batch].
+          'loss', 'correct', 'top5_correct', 'label', 'prediction', each [batch], and 'probabilities' [batch, classes].
         """
+        auxiliary = ()
+        if isinstance(outputs, dict):
+            outputs, auxiliary = outputs['logits'], outputs['auxiliary']
         label = batch['label']
         targets = jax.nn.one_hot(label, len(self.class_names))
         if self.label_smoothing:
             targets = optax.smooth_labels(targets, self.label_smoothing)
-        prediction = jnp.argmax(logits, axis=-1)
-        return {'loss': optax.softmax_cross_entropy(logits, targets), 'label': label, 'prediction': prediction,
-                'correct': (prediction == label).astype(jnp.float32)}
+        loss = optax.softmax_cross_entropy(outputs, targets)
+        for logits in auxiliary:
+            loss += self.auxiliary_weight * optax.softmax_cross_entropy(logits, targets)
+        prediction = jnp.argmax(outputs, axis=-1)
+        above = jnp.sum(outputs > jnp.take_along_axis(outputs, label[:, None], axis=-1), axis=-1)
+        scores = {'loss': loss, 'label': label, 'prediction': prediction,
+                  'correct': (prediction == label).astype(jnp.float32),
+                  'top5_correct': (above < 5).astype(jnp.float32),
+                  'probabilities': jax.nn.softmax(outputs)}
+        if self.decisions:
+            scores['decision_correct'] = self.decisions.correct(scores['probabilities'], label)
+        return scores
+
+    def combine_views(self, logits: jax.Array) -> jax.Array:
+        """Returns logits whose softmax is the mean of that over several views of the same pictures.
+
+        Args:
+          logits: float32 [views, batch, classes].
+        """
+        return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(logits.shape[0])
 
     def predict(self, logits: np.ndarray, picture: np.ndarray, facts: Mapping[str, Any], top_k: int) -> Prediction:
         """Returns the `top_k` classes of one picture with their probabilities in percent, the likeliest first.
@@ -90,25 +122,36 @@ class Classification:
         del picture, facts
         probabilities = np.asarray(jax.nn.softmax(logits.astype(np.float32)))
         order = np.argsort(-probabilities, kind='stable')[:top_k]
-        return Prediction({'classes': [self.class_names[c] for c in order],
-                           'percent': [100.0 * float(probabilities[c]) for c in order]})
+        row = {'classes': [self.class_names[c] for c in order],
+               'percent': [100.0 * float(probabilities[c]) for c in order]}
+        if self.decisions:
+            row['decision'] = self.decisions(probabilities)
+        return Prediction(row)
 
     def flatten(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Returns a prediction as columns of a table: class_1, percent_1, class_2, ..."""
         pairs = enumerate(zip(row['classes'], row['percent']), start=1)
-        return {key: value for i, (name, share) in pairs
+        decision = {'decision': row['decision']} if 'decision' in row else {}
+        return decision | {key: value for i, (name, share) in pairs
                 for key, value in ((f'class_{i}', name), (f'percent_{i}', f'{share:.2f}'))}
 
     def describe(self, row: Mapping[str, Any]) -> str:
         """Returns a prediction as one line: '2 : 96.27 %   3 : 2.10 %'."""
-        return '   '.join(f'{name} : {share:.2f} %' for name, share in zip(row['classes'], row['percent']))
+        classes = '   '.join(f'{name} : {share:.2f} %' for name, share in zip(row['classes'], row['percent']))
+        return f"{row['decision']}   ({classes})" if 'decision' in row else classes
 
     def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-        """Returns the confusion matrix as a figure."""
-        del worst
-        if 'confusion' not in metrics:
-            return {}
-        return {'confusion_matrix': draw_confusion_matrix(metrics['confusion'], self.class_names)}
+        """Returns figures: the confusion matrix, and the worst mistakes where `cases` are looked at."""
+        figures = {}
+        if 'confusion' in metrics:
+            figures['confusion_matrix'] = draw_confusion_matrix(metrics['confusion'], self.class_names)
+        if worst:
+            figures['worst_cases'] = draw_worst_cases(worst)
+        return figures
+
+    def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """Returns precision, recall and F1 of every class."""
+        return {'per_class': per_class_table(metrics['confusion'], self.class_names)} if 'confusion' in metrics else {}
 
 
 def draw_confusion_matrix(counts: np.ndarray, class_names: tuple[str, ...]):

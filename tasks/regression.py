@@ -53,6 +53,11 @@ class Regression:
         """Returns a prediction as one line."""
         return f"{row['value']:g}"
 
+    def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """Returns none."""
+        del metrics
+        return {}
+
     def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """There are none."""
         del metrics, worst

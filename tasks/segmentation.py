@@ -160,6 +160,11 @@ class Segmentation:
             return f"{name} : {found['pixels']:,} pixels{area}{parts}"
         return '   '.join(one(*item) for item in row['classes'].items())
 
+    def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """Returns none."""
+        del metrics
+        return {}
+
     def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """Returns the worst cases, image, truth and prediction side by side, as a figure."""
         del metrics

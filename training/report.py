@@ -1,5 +1,6 @@
 """The end of a run: result.json, learning curves, and the table a person reads."""
 
+import csv
 import json
 import logging
 from pathlib import Path
@@ -103,13 +104,18 @@ def draw_learning_curves(rows: list[dict[str, Any]], title: str):
 
 
 def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Evaluation) -> dict[str, np.ndarray]:
-    """Writes <workdir>/<name>_<figure>.png and, where the task looks at single examples, <name>_cases.json.
+    """Writes <workdir>/<name>_<figure>.png, <name>_<table>.csv and, where single examples are looked at, _cases.json.
 
     Returns:
       '<name>/<figure>' -> the picture, uint8 [height, width, 3].
     """
     if found.cases:
         write_json(workdir / f'{name}_cases.json', {'step': step, 'metrics': found.scalars(), 'cases': found.cases})
+    for key, rows in task.tables(found.metrics).items():
+        with (workdir / f'{name}_{key}.csv').open('w', newline='') as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')
+            writer.writeheader()
+            writer.writerows(rows)
     return {f'{name}/{key}': write_picture(workdir / f'{name}_{key}.png', figure)
             for key, figure in task.pictures(found.metrics, found.worst).items()}
 

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from tasks.classification import Classification
+from tasks.classification_metrics import CALIBRATION_BINS
 from tasks.metrics import ConfusionMatrix, Mean
 from training.evaluation import Evaluation, merge
 
@@ -39,7 +41,8 @@ def padded_batches(examples, batch_size, filler):
     for begin in range(0, total, batch_size):
         rows = np.arange(begin, begin + batch_size)
         valid = rows < total
-        yield {name: np.where(valid, values[np.minimum(rows, total - 1)], np.asarray(filler[name], values.dtype))
+        yield {name: np.where(valid.reshape(-1, *[1] * (values.ndim - 1)), values[np.minimum(rows, total - 1)],
+                              np.asarray(filler.get(name, 0.9), values.dtype))
                for name, values in examples.items()}, valid.astype(np.float32)
 
 
@@ -47,13 +50,23 @@ def by_hand(examples):
     confusion = np.zeros((CLASSES, CLASSES), np.int64)
     for label, prediction in zip(examples['label'], examples['prediction']):
         confusion[label, prediction] += 1
+    probabilities, labels = examples['probabilities'], examples['label']
+    error = 0.0  # Guo et al. 2017, equation 3, as written
+    for low in range(CALIBRATION_BINS):
+        confidence = probabilities.max(axis=1)
+        inside = (confidence > low / CALIBRATION_BINS) & (confidence <= (low + 1) / CALIBRATION_BINS)
+        if inside.any():
+            error += inside.mean() * abs(examples['correct'][inside].mean() - confidence[inside].mean())
     return {'loss': np.mean(examples['loss'], dtype=np.float64), 'confusion': confusion,
-            'accuracy': np.mean(examples['label'] == examples['prediction'])}
+            'accuracy': np.mean(labels == examples['prediction']), 'calibration_error': error,
+            'auc': np.mean([roc_auc_score(labels == c, probabilities[:, c]) for c in range(CLASSES)])}
 
 
 def assert_equal(found, expected):
     assert found['loss'] == pytest.approx(expected['loss'], rel=1e-6)
     assert found['accuracy'] == pytest.approx(expected['accuracy'], abs=1e-12)
+    assert found['calibration_error'] == pytest.approx(expected['calibration_error'], abs=1e-6)
+    assert found['auc'] == pytest.approx(expected['auc'], abs=1e-12)
     np.testing.assert_array_equal(found['confusion'], expected['confusion'])
 
 
@@ -81,7 +94,8 @@ def test_a_batch_of_nothing_but_padding_adds_nothing(examples):
 
 def test_rows_of_the_confusion_matrix_are_true_classes():
     scores = {'loss': np.zeros(3, np.float32), 'correct': np.zeros(3, np.float32),
-              'label': np.array([2, 2, 0], np.int32), 'prediction': np.array([1, 1, 3], np.int32)}
+              'label': np.array([2, 2, 0], np.int32), 'prediction': np.array([1, 1, 3], np.int32),
+              'probabilities': np.full((3, CLASSES), 0.25, np.float32)}
     counts = computed([(scores, np.ones(3, np.float32))])['confusion']
     assert counts.shape == (CLASSES, CLASSES) and counts.dtype == np.int64
     assert counts[2, 1] == 2 and counts[0, 3] == 1 and counts.sum() == 3
@@ -90,9 +104,10 @@ def test_rows_of_the_confusion_matrix_are_true_classes():
 def test_devices_add_up_as_one(examples):
     """Eight devices with three rows each, one of them padding."""
     scores, mask = next(padded_batches(examples, 24, {'loss': 5.0, 'correct': 1.0, 'label': 0, 'prediction': 0}))
+    scores = {name: values.reshape(8, 3, *values.shape[1:]) for name, values in scores.items()}
     gather = jax.pmap(lambda s, m: TASK.eval_metrics.gather_from_model_output(axis_name='batch', mask=m, **s),
                       axis_name='batch', out_axes=None)
-    metrics = gather({name: values.reshape(8, 3) for name, values in scores.items()}, mask.reshape(8, 3))
+    metrics = gather(scores, mask.reshape(8, 3))
     assert_equal(merge(None, jax.tree.map(np.asarray, metrics)).compute(), by_hand(examples))
 
 

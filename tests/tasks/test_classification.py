@@ -1,0 +1,141 @@
+"""Classification beyond accuracy: ranking, calibration, single classes, decisions, several views."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
+from tasks.classification import Classification
+from tasks.classification_metrics import RocAuc, per_class_table, roc_auc
+from tasks.decisions import Decisions
+from training.errors import UserError
+from training.evaluation import merge
+
+ANIMALS = ('cat', 'dog', 'Persian cat', 'wolf')
+
+
+def classification(*class_names: str, **config):
+    return Classification(config, {'class_names': class_names})
+
+
+def evaluated(task, logits, labels):
+    """The metrics of one batch."""
+    scores = task.score(jnp.asarray(logits, jnp.float32), {'label': jnp.asarray(labels)})
+    metrics = task.eval_metrics.single_from_model_output(mask=jnp.ones(len(labels)), **scores)
+    return merge(None, jax.tree.map(np.asarray, metrics)).compute()
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_auc_is_that_of_scikit_learn_also_with_ties(seed):
+    generator = np.random.default_rng(seed)
+    scores, positive = generator.integers(0, 6, 40) / 5, generator.integers(0, 2, 40).astype(bool)
+    assert roc_auc(scores, positive) == pytest.approx(roc_auc_score(positive, scores), abs=1e-12)
+
+
+def test_auc_of_one_class_alone_is_nan():
+    assert np.isnan(roc_auc(np.ones(3), np.ones(3, bool)))
+    assert np.isnan(roc_auc(np.ones(3), np.zeros(3, bool)))
+    assert np.isnan(RocAuc.of(2).empty().compute())
+
+
+def test_auc_of_two_classes_is_that_of_the_second():
+    """A perfect ranking by the second class's probability, although three of four are called the first class."""
+    found = evaluated(classification('healthy', 'ill'), [[5, 0], [4, 0], [3, 0], [0, 1]], [0, 0, 1, 1])
+    assert found['auc'] == 1.0 and found['accuracy'] == 0.75
+
+
+def test_classes_without_examples_do_not_count_in_auc():
+    found = evaluated(classification('a', 'b', 'c'), [[3, 1, 0], [1, 3, 0], [2, 1, 0]], [0, 1, 1])
+    by_hand = [roc_auc(np.asarray(jax.nn.softmax(jnp.array([[3., 1, 0], [1, 3, 0], [2, 1, 0]])))[:, c],
+                       np.array([0, 1, 1]) == c) for c in (0, 1)]
+    assert found['auc'] == pytest.approx(np.mean(by_hand))
+
+
+def test_top5():
+    """The sixth of seven logits is outside, the fifth inside; equals are no rank worse."""
+    logits = np.array([[7, 6, 5, 4, 3, 2, 1]] * 3 + [[1] * 7], float)
+    found = evaluated(classification(*'abcdefg'), logits, [5, 4, 0, 6])
+    assert found['top5_accuracy'] == 0.75
+    assert 'top5_accuracy' not in evaluated(classification(*'abcde'), np.zeros((1, 5)), [0])
+
+
+def test_calibration_error_of_overconfidence():
+    """Two examples at 99.99 %, one of them wrong: off by a half."""
+    found = evaluated(classification('a', 'b'), [[10, 0], [10, 0]], [0, 1])
+    assert found['calibration_error'] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_per_class_table_is_that_of_scikit_learn():
+    generator = np.random.default_rng(0)
+    labels, predictions = generator.integers(0, 3, (2, 50))
+    confusion = np.zeros((3, 3), int)
+    np.add.at(confusion, (labels, predictions), 1)
+    rows = per_class_table(confusion, ('a', 'b', 'c'))
+    columns = precision_recall_fscore_support(labels, predictions)
+    for key, column in zip(('precision', 'recall', 'f1', 'examples'), columns):
+        assert [row[key] for row in rows] == pytest.approx(column.tolist())
+
+
+def test_per_class_table_of_a_class_never_seen():
+    rows = per_class_table(np.array([[2, 1], [0, 0]]), ('a', 'b'))
+    assert rows[0]['most_confused_with'] == 'b' and rows[1]['most_confused_with'] is None
+    assert rows[1] == {'class': 'b', 'examples': 0, 'precision': 0.0, 'recall': None, 'f1': 0.0,
+                       'most_confused_with': None}
+
+
+def test_auxiliary_classifiers_add_to_the_loss_and_to_nothing_else():
+    task = classification('a', 'b', auxiliary_weight=0.5)
+    logits, label = jnp.array([[2.0, 0.0]]), {'label': jnp.array([0])}
+    alone = task.score(logits, label)
+    both = task.score({'logits': logits, 'auxiliary': (-logits, logits)}, label)
+    wrong = task.score(-logits, label)
+    np.testing.assert_allclose(both['loss'], 1.5 * alone['loss'] + 0.5 * wrong['loss'], rtol=1e-6)
+    assert both['correct'] == 1
+
+
+def test_views_are_averaged_as_probabilities():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(10, 3, 4)), jnp.float32)
+    combined = classification(*'abcd').combine_views(logits)
+    np.testing.assert_allclose(jax.nn.softmax(combined), jax.nn.softmax(logits).mean(axis=0), rtol=1e-5)
+
+
+def test_decisions_sum_the_probabilities_of_their_classes():
+    """Neither cat is as likely as the dog, both together are likelier."""
+    decisions = Decisions((('stays shut', ('.*cat',)), ('opens', ('.*',))), ANIMALS)
+    assert decisions(np.array([0.3, 0.4, 0.3, 0.0])) == 'stays shut'
+    assert decisions(np.array([0.3, 0.4, 0.0, 0.3])) == 'opens'
+    correct = decisions.correct(jnp.array([[0.3, 0.4, 0.3, 0.0]] * 2), jnp.array([1, 2]))
+    np.testing.assert_array_equal(correct, [0, 1])
+
+
+def test_decision_is_a_metric_and_part_of_a_prediction():
+    task = classification(*ANIMALS, decisions=(('opens', ('dog', 'wolf')), ('stays shut', ('.*',))))
+    found = evaluated(task, np.eye(4) * 5, [0, 3, 1, 1])  # the second and the fourth confuse dog and wolf
+    assert found['decision_accuracy'] == 0.75 and found['accuracy'] == 0.25
+    row = task.predict(np.array([0.0, 3.0, 0.0, 0.0]), None, {}, 2).row
+    assert row['decision'] == 'opens'
+    assert task.describe(row).startswith('opens   (dog : ')
+    assert task.flatten(row)['decision'] == 'opens'
+
+
+@pytest.mark.parametrize('decisions, message', [
+    ((('opens', ('dgo',)),), "'dgo' matches no class; did you mean dog"),
+    ((('opens', ('dog',)),), "says nothing of class 'cat'"),
+    ((('opens', 'dog'),), 'is not a pair'),
+    (('opens',), 'is not a pair'),
+    ((('opens', ('(',)),), 'is no regular expression'),
+])
+def test_decisions_that_do_not_decide(decisions, message):
+    with pytest.raises(UserError, match='config.task.decisions') as error:
+        Decisions(decisions, ANIMALS)
+    assert message in str(error.value)
+
+
+def test_the_worst_cases_are_listed_and_drawn():
+    task = classification('a', 'b', cases=True)
+    example = {'label': np.int32(1), 'image': np.zeros((4, 4, 1), np.uint8)}
+    case = task.cases.measure({'probabilities': np.array([0.9, 0.1])}, example, {})
+    assert case == {'class': 'b', 'predicted': 'a', 'class_probability': 0.1, 'predicted_probability': 0.9}
+    assert task.cases.badness(case) > task.cases.badness(case | {'class_probability': 0.2})
+    assert 'worst_cases' in task.pictures({}, [{'example': example, 'outputs': {}, 'case': case}])
