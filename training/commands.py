@@ -29,6 +29,7 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     checkpoint = checkpoints.read(workdir, step)
     config = config_lib.from_dict(checkpoint.meta['config'])
     config.parallel.devices = 0  # those of this machine, not of the one it was trained on
+    config.cached_features.endpoint = ''  # once through the whole model costs no more
     for override in overrides:
         config_lib.apply_override(config, override)
     parallel = Parallel(config.parallel.mode, config.parallel.devices)

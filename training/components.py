@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 
 import models
 import tasks
-from input_pipeline import preprocessing, sources
+from input_pipeline import augmentation, preprocessing, sources
 from input_pipeline.batches import EvalBatches, TrainBatches
-from training import durations
+from input_pipeline.views import Views
+from training import durations, forward
 from training.config import nearest, some
 from training.errors import UserError
 from training.optimizer import Optimizer, build_schedule
@@ -97,7 +98,8 @@ def build_training(config: ConfigDict) -> Training:
     if config.batch_size % (parallel.count * max(1, accumulate)):
         raise UserError(f'config.batch_size = {config.batch_size} cannot be split into {accumulate} micro-batches '
                         f'on {parallel.count} device(s)')
-    prepare = preprocessing.build(config.image, config.augment)
+    endpoint = config.cached_features.endpoint
+    prepare = forward.select_view if endpoint else preprocessing.build(config.image, config.augment)
     source = sources.open_split(config.data, config.image, config.data.train)
     _check_memory(config.batch_size, source)
     meta = dict(source.meta)
@@ -120,7 +122,8 @@ def build_training(config: ConfigDict) -> Training:
     def count_trace() -> None:
         traces[0] += 1
 
-    train_step = make_train_step(model, task, optimizer, prepare, seed=config.seed, ema_decay=config.ema_decay,
+    apply = build_forward(config, model, task)
+    train_step = make_train_step(apply, task, optimizer, prepare, seed=config.seed, ema_decay=config.ema_decay,
                                  accumulate=accumulate, on_trace=count_trace)
     return Training(
         config=config, parallel=parallel, source=source, batches=batches, meta=meta, task=task, model=model,
@@ -144,6 +147,20 @@ def build_model(config: ConfigDict, task, axis_name: str | None = None):
     return models.build(config.model, precision=config.precision, axis_name=axis_name, **task.model_facts())
 
 
+def build_forward(config: ConfigDict, model, task) -> Callable:
+    """Returns how batches go through the model in this config's training; see training/forward.py."""
+    endpoint = config.cached_features.endpoint
+    if not endpoint:
+        return forward.whole(model, task)
+    forward.check_endpoints(model, 'cached_features.endpoint')
+    if any(config.augment[name] != off for name, off in augmentation.DEFAULTS.items()):
+        raise UserError('config.cached_features: pictures are seen once, so augmentation would change nothing: switch '
+                        'config.augment off (config.cached_features.flip adds mirrored pictures)')
+    if config.data.random_resized_crop:
+        raise UserError('config.cached_features: pictures are seen once: switch config.data.random_resized_crop off')
+    return forward.head(model, endpoint)
+
+
 class Evaluations:
     """The evaluation sets of a config and the compiled step that scores them.
 
@@ -152,30 +169,46 @@ class Evaluations:
       meta: facts about the data the model was trained on; every set must agree on the classes.
       names: which of config.evaluation.sets to open.
 
+    Attributes:
+      sources: set -> its examples.
+      batch_size: examples per step over all devices.
+
     Raises:
       UserError: an unknown set, or one whose classes are not those of the training data.
     """
 
     def __init__(self, config: ConfigDict, parallel: Parallel, task, meta: dict[str, Any], names: tuple[str, ...]):
         self.parallel, self.workers, self.cases = parallel, config.data.workers, task.cases
-        self.batch_size = config.evaluation.batch_size
+        views = Views(config.evaluation.tta, config.image.size)
+        self.batch_size = config.evaluation.batch_size // views.count
         # Padding is masked, so any size can be rounded up to what the devices share evenly.
         self.batch_size = -(-max(1, self.batch_size) // parallel.count) * parallel.count
-        step = make_eval_step(build_model(config, task, axis_name=AXIS), task, preprocessing.build(config.image))
-        self.step = parallel.compile(step, donate=False)
-        self._sources = {}
+        model = build_model(config, task, axis_name=AXIS)
+        if views.count > 1:
+            if config.cached_features.endpoint:
+                raise UserError("config.evaluation.tta: cached features are of one view; evaluate the run afterwards: "
+                                f"launch.py evaluate --tta {views.name}")
+            apply, prepare = forward.in_views(model, task, views), preprocessing.build(config.image)
+        elif config.cached_features.endpoint:
+            apply, prepare = build_forward(config, model, task), forward.unchanged
+        else:
+            apply, prepare = forward.whole(model, task), preprocessing.build(config.image)
+        self.step = parallel.compile(make_eval_step(apply, task, prepare), donate=False)
+        image = config.image.copy_and_resolve_references()
+        image.size = views.read_size
+        self.sources: dict[str, Any] = {}
         for name in names:
             if name not in config.evaluation.sets:
                 raise UserError(f'config.evaluation.sets has no {name!r}; there are: '
                                 f'{", ".join(config.evaluation.sets) or "none"}')
             chosen = config.evaluation.sets[name]
-            source = sources.open_split(config.data, config.image, chosen.split, invert=chosen.invert)
+            source = sources.open_split(config.data, image, chosen.split, invert=chosen.invert)
             _check_same_classes(name, source.meta, meta)
-            self._sources[name] = source
+            self.sources[name] = source
 
     def batches(self, name: str) -> tuple[Any, EvalBatches]:
         """Returns a set's source and its batches."""
-        source = self._sources[name]
+        source = self.sources[name]
         return source, EvalBatches(source, self.batch_size, self.parallel.local_slice(self.batch_size))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from input_pipeline.batches import stream
-from training import components, report
+from training import components, feature_cache, report
 from training import config as config_lib
 from training.checkpoints import NonFiniteError, unflatten
 from training.errors import UserError
@@ -43,8 +43,13 @@ def train(config: ConfigDict, workdir: Path) -> int:
     logging.info('%s: %s steps of %d on %s; %s training examples', config.experiment, f'{training.total:,}',
                  config.batch_size, training.parallel, f'{len(training.source):,}')
     state = training.initial_state()  # before anything is written: it raises whatever in the config does not fit
+    feature_cache.check(training, state)
     with StopRequest() as stop, Outputs(config, training.parallel, workdir) as outputs:
         state, resumed = start(training, state, outputs, workdir)
+        if config.cached_features.endpoint:
+            began = time.monotonic()
+            feature_cache.install(training, evaluations, state)
+            resumed['wall_seconds'] = resumed.get('wall_seconds', 0.0) + time.monotonic() - began
         return run(training, evaluations, state, resumed, stop, outputs, workdir)
 
 

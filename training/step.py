@@ -13,12 +13,13 @@ from training.state import TrainState
 from training.window import MetricLayout
 
 
-def make_train_step(model, task, optimizer, prepare: Callable, *, seed: int, ema_decay: float = 0.0,
+def make_train_step(forward: Callable, task, optimizer, prepare: Callable, *, seed: int, ema_decay: float = 0.0,
                     accumulate: int = 1, on_trace: Callable[[], None] = lambda: None) -> Callable:
     """Returns `train_step(state, batch) -> (state, metrics)`.
 
     Args:
-      model: flax module whose `axis_name` is `AXIS`, if it has one.
+      forward: (variables, batch, **how to apply) -> outputs of the model, see training/forward.py; its `axis_name` is
+        `AXIS`, if the model has one.
       task: see tasks/__init__.py.
       optimizer: `training.optimizer.Optimizer`.
       prepare: (batch, keys) -> batch, augmentation and normalisation; keys: one PRNG key per example.
@@ -34,8 +35,8 @@ def make_train_step(model, task, optimizer, prepare: Callable, *, seed: int, ema
     def gradients(params, batch_stats, batch, dropout_key):
         def loss_fn(params):
             params = optimizer.stop_frozen(params)
-            outputs, updates = model.apply({'params': params, 'batch_stats': batch_stats}, *task.inputs(batch),
-                                           train=True, rngs={'dropout': dropout_key}, mutable=['batch_stats'])
+            outputs, updates = forward({'params': params, 'batch_stats': batch_stats}, batch, train=True,
+                                       rngs={'dropout': dropout_key}, mutable=['batch_stats'])
             scores = task.score(outputs, batch)
             return jnp.mean(scores['loss']), (scores, updates.get('batch_stats', batch_stats))
         grads, (scores, batch_stats) = jax.grad(loss_fn, has_aux=True)(params)
@@ -78,8 +79,12 @@ def make_train_step(model, task, optimizer, prepare: Callable, *, seed: int, ema
     return train_step
 
 
-def make_eval_step(model, task, prepare: Callable) -> Callable:
+def make_eval_step(forward: Callable, task, prepare: Callable) -> Callable:
     """Returns `eval_step(variables, batch) -> (metrics, case_outputs)`, the same on all devices.
+
+    Args:
+      forward: (variables, batch, train=False) -> outputs of the model.
+      task, prepare: as for training.
 
     batch['mask'] is 1 for examples and 0 for the padding of the last batch, float32 [batch]. The metrics are
     `task.eval_metrics` merged over all devices, the others `task.cases.outputs` of the whole global batch, or {}.
@@ -87,7 +92,7 @@ def make_eval_step(model, task, prepare: Callable) -> Callable:
     def eval_step(variables: dict[str, Any], batch: dict[str, jax.Array]):
         mask = batch['mask']
         batch = prepare(batch, None)
-        outputs = model.apply(variables, *task.inputs(batch), train=False)
+        outputs = forward(variables, batch, train=False)
         scores = task.score(outputs, batch)
         metrics = task.eval_metrics.gather_from_model_output(axis_name=AXIS, mask=mask, **scores)
         case_outputs = lax.all_gather(task.cases.outputs(outputs), AXIS, tiled=True) if task.cases else {}

@@ -1,0 +1,50 @@
+"""Test-time augmentation: several views of every picture, whose outputs are combined."""
+
+import jax
+import jax.numpy as jnp
+
+from training.config import nearest
+from training.errors import UserError
+
+VIEWS = ('none', 'flip', 'ten_crop')
+_MARGIN = 256 / 224  # Krizhevsky et al. 2012, section 4.1: crops of 224 from pictures of 256
+
+
+class Views:
+    """How many views of each picture, and which.
+
+      none      the picture itself
+      flip      and its mirror image
+      ten_crop  the four corners and the centre of a picture read 256 / 224 times larger, and their mirror images
+                (Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", section 4.1)
+
+    Args:
+      name: one of the above.
+      size: (height, width) that the model takes.
+
+    Attributes:
+      count: views of each picture.
+      read_size: (height, width) that pictures must be read in.
+
+    Raises:
+      UserError: unknown name.
+    """
+
+    def __init__(self, name: str, size: tuple[int, int]):
+        if name not in VIEWS:
+            raise UserError(f'config.evaluation.tta = {name!r}; {nearest(name, list(VIEWS))}')
+        self.name, self._size = name, tuple(size)
+        self.count = {'none': 1, 'flip': 2, 'ten_crop': 10}[name]
+        self.read_size = tuple(round(side * _MARGIN) for side in size) if name == 'ten_crop' else self._size
+
+    def __call__(self, pictures: jax.Array) -> jax.Array:
+        """Returns [count, batch, *size, channels] of pictures [batch, *read_size, channels]."""
+        views = [pictures]
+        if self.name == 'ten_crop':
+            (height, width), (rows, columns) = self._size, pictures.shape[1:3]
+            down, right = rows - height, columns - width
+            corners = ((0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2))
+            views = [pictures[:, top:top + height, left:left + width] for top, left in corners]
+        if self.name != 'none':
+            views += [view[:, :, ::-1] for view in views]
+        return jnp.stack(views)

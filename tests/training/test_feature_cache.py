@@ -1,0 +1,95 @@
+"""A head trained on cached features is the head trained behind the frozen body."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.tiny import tiny_config
+from training import checkpoints, commands
+from training.errors import UserError
+from training.loop import train
+
+
+
+def config_of(*overrides: str):
+    """tests/tiny.py with a small CNN whose convolutions are frozen, and without augmentation.
+
+    Without BatchNorm and dropout the body does the same in training as in inference.
+    """
+    config = tiny_config('augment.shift=0.0', "optimizer.freeze=('conv.*',)", *overrides)
+    with config.unlocked():
+        config.model = {'name': 'small_cnn', 'features': (4, 6), 'hidden': 16, 'block_dropout': (0.0, 0.0),
+                        'dropout': 0.2, 'batch_norm': False}
+    return config
+
+
+def cached(*overrides: str):
+    return config_of('cached_features.endpoint=flat', *overrides)
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """The workdir of a finished run on cached features."""
+    workdir = tmp_path_factory.mktemp('cached') / 'run'
+    assert train(cached(), workdir) == 0
+    return workdir
+
+
+def arrays(workdir, step='last'):
+    return checkpoints.read(workdir, step).arrays
+
+
+def test_equals_training_behind_the_frozen_body(run, tmp_path):
+    assert train(config_of(), tmp_path / 'whole') == 0
+    ours, theirs = arrays(run), arrays(tmp_path / 'whole')
+    assert set(ours) == set(theirs) and any('conv1' in path for path in ours)
+    for path, values in ours.items():
+        np.testing.assert_allclose(values, theirs[path], rtol=1e-4, atol=1e-5, err_msg=path)
+
+
+def test_the_checkpoint_scores_whole_as_it_did_on_features(run):
+    before = json.loads((run / 'result.json').read_text())['metrics']
+    assert commands.evaluate(run, step='last', names=('test',)) == 0
+    after = json.loads((run / 'evaluation.json').read_text())['metrics']
+    assert after['test/accuracy'] == before['test/accuracy']
+    assert after['test/loss'] == pytest.approx(before['test/loss'], rel=1e-5)
+
+
+def test_resumes_bit_by_bit_with_mirrored_views(tmp_path):
+    flip = 'cached_features.flip=True'
+    assert train(cached(flip), tmp_path / 'straight') == 0
+    assert train(cached(flip, 'total=4 steps'), tmp_path / 'resumed') == 0
+    assert train(cached(flip), tmp_path / 'resumed') == 0
+    for path, values in arrays(tmp_path / 'straight').items():
+        np.testing.assert_array_equal(values, arrays(tmp_path / 'resumed')[path], err_msg=path)
+
+
+def test_mirrored_pictures_are_learned_from(run, tmp_path):
+    assert train(cached('cached_features.flip=True'), tmp_path / 'run') == 0
+    assert not np.array_equal(arrays(run)['params/hidden/kernel'], arrays(tmp_path / 'run')['params/hidden/kernel'])
+
+
+def test_does_not_depend_on_devices_and_batches_of_the_body(run, tmp_path):
+    assert train(cached('parallel.devices=1', 'cached_features.batch_size=7'), tmp_path / 'run') == 0
+    for path, values in arrays(run).items():
+        np.testing.assert_allclose(values, arrays(tmp_path / 'run')[path], rtol=1e-4, atol=1e-5, err_msg=path)
+
+
+@pytest.mark.parametrize('overrides, message', [
+    (('optimizer.freeze=()',), "conv1/bias.* would learn: set config.optimizer.freeze"),
+    (("optimizer.freeze=('conv1.*',)",), 'conv2/bias.* would learn'),
+    (('augment.shift=0.1',), 'augmentation would change nothing'),
+    (('cached_features.endpoint=flatt',), "no endpoint 'flatt'; did you mean flat"),
+    (('evaluation.tta=flip',), 'launch.py evaluate --tta flip'),
+])
+def test_what_cannot_be_cached(overrides, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        train(cached(*overrides), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_model_without_endpoints(tmp_path):
+    config = tiny_config('augment.shift=0.0', 'cached_features.endpoint=pool5')
+    with pytest.raises(UserError, match='MLP has no endpoints'):
+        train(config, tmp_path / 'run')
