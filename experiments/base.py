@@ -27,10 +27,16 @@ def base() -> ConfigDict:
     config.data.train = 'train'  # split to train on, tfds style: 'train', 'train[:10%]', 'train[:-5000]'
     config.data.memory_limit_mb = 2048  # data sets up to this size are kept in memory as uint8, larger ones stream
     config.data.workers = 0  # threads that read ahead when streaming; 0: one per core
+    # Share of the area of each training picture in a 'folder' that is cropped, smallest and largest, such as (0.08, 1.0);
+    # pictures are then read from their files in every epoch. (): whole pictures.
+    config.data.random_resized_crop = ()
+    config.data.max_unreadable = 0.01  # share of a 'folder' that is left out where it cannot be read; more is an error
+    config.data.merge_classes = ()  # (new class, (class names or regexes, ...)) pairs; examples of no class are left out
     config.data.arrays = ConfigDict()  # for source 'arrays': feature name -> tuple of examples
 
     config.image = ConfigDict()  # how a picture becomes the model's input; travels in the checkpoint
     config.image.size = (28, 28)  # height, width: other sizes are resized to it
+    config.image.resize = 'stretch'  # 'cover' keeps proportions and cuts the centre, 'crop' of a picture 8 / 7 larger
     config.image.channels = 1
     config.image.mean = (0.0,)  # per channel, of pixels in [0, 1]: input = (pixel - mean) / std
     config.image.std = (1.0,)
@@ -85,6 +91,7 @@ def base() -> ConfigDict:
     config.evaluation = ConfigDict()
     config.evaluation.every = '1 epochs'  # the periodic sets, also at the end
     config.evaluation.batch_size = 500  # does not change any metric
+    config.evaluation.tta = 'none'  # test-time augmentation: 'none', 'flip' or 'ten_crop'
     config.evaluation.periodic = ('validation',)  # names of sets below
     config.evaluation.final = ('test',)  # evaluated once, at the end
     config.evaluation.sets = ConfigDict()
@@ -103,6 +110,11 @@ def base() -> ConfigDict:
     config.init_from.include = ('.*',)  # regexes over paths such as 'params/conv1/kernel'
     config.init_from.skip = ()  # regexes of what to leave at its initial value
     config.init_from.rename = ()  # (regex, replacement) pairs from their names to ours
+
+    config.cached_features = ConfigDict()  # train what comes after a frozen body on what it says of each picture, once
+    config.cached_features.endpoint = ''  # where the model is cut, such as 'pool5'; '': nothing is cached
+    config.cached_features.flip = False  # mirrored training pictures too
+    config.cached_features.batch_size = 64  # pictures that the body looks at together
 
     config.parallel = ConfigDict()
     config.parallel.mode = 'pmap'  # 'pmap' or 'shard_map'; the same numbers

@@ -12,12 +12,16 @@ from input_pipeline.arrays import ArraySource
 
 Batch = dict[str, np.ndarray]
 
+NUM_DRAWS = 4  # random numbers for each example, where a source takes them
+_DRAWS = 2**32  # above every seed, so that no step's numbers are those that an epoch is permuted with
+
 
 class TrainBatches:
     """The endless stream of training batches: epoch after epoch, each a permutation of all examples.
 
     Batches run on across the end of an epoch, so that every epoch shows every example exactly once whatever the batch
-    size.
+    size. Sources that choose at random, such as which part of a picture to crop, are given random numbers by the row of
+    the global batch, and so their choice depends on nothing but seed, step and row.
 
     Args:
       source: see input_pipeline/sources.py.
@@ -49,9 +53,17 @@ class TrainBatches:
             epoch, offset = epoch + 1, 0
         return np.concatenate(parts)
 
+    def draws(self, step: int) -> np.ndarray:
+        """Returns the random numbers of the global batch of a step, float64 [batch_size, 4], uniform in [0, 1)."""
+        generator = np.random.Generator(np.random.Philox(key=[self._seed + _DRAWS, step]))
+        return generator.random((self._batch_size, NUM_DRAWS))
+
     def __call__(self, step: int) -> Batch:
         """Returns this process's rows of the batch of a step."""
-        return self._source.read(self.indices(step)[self._rows])
+        indices = self.indices(step)[self._rows]
+        if getattr(self._source, 'takes_draws', False):
+            return self._source.read(indices, self.draws(step)[self._rows])
+        return self._source.read(indices)
 
 
 class EvalBatches:

@@ -20,38 +20,86 @@ class FolderSource:
 
     Args:
       root: folder with one folder per class.
-      size: (height, width) that pictures are resized to.
+      size: (height, width) that pictures come in.
       channels: 1 or 3.
+      resize: how they get there, see `images.fit`.
+
+    Attributes:
+      labels: int32 [n].
+      crop_area: smallest and largest share of a picture's area that `read` crops, given random numbers. May be set; ()
+        by default, for whole pictures.
 
     Raises:
-      UserError: there are no classes or no pictures.
+      UserError: there are no pictures, or fewer than two classes.
     """
 
-    def __init__(self, root: Path, size: tuple[int, int], channels: int):
+    def __init__(self, root: Path, size: tuple[int, int], channels: int, resize: str = 'stretch'):
         classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith('.'))
         if not classes:
             raise UserError(f'{root} has no class folders: it should hold <class>/<picture> files')
         self.name, self._root, self._size, self._channels = str(root), root, tuple(size), channels
+        self._resize, self.crop_area = resize, ()
         self.meta = {'class_names': classes}
         labelled = [(file, label) for label, name in enumerate(classes) for file in images.find_images(root / name)]
+        if len(classes) < 2:
+            raise UserError(f'{root}: at least 2 classes are needed, there is 1 folder ({classes[0]}); expected are '
+                            f'{root}/<class>/*.jpg')
         labelled.sort(key=lambda pair: order(pair[0], root))
         self.files = [file for file, _ in labelled]
-        self._labels = np.asarray([label for _, label in labelled], np.int32)
+        self.labels = np.asarray([label for _, label in labelled], np.int32)
+
+    @property
+    def takes_draws(self) -> bool:
+        """Whether `read` wants random numbers."""
+        return bool(self.crop_area)
 
     @property
     def identity(self) -> list:
         """See `memory.load`."""
-        return ['folder', str(Path(self.name).absolute()), self._size, self._channels, self.meta,
-                [str(file) for file in self.files], memory.fingerprint(self.files)]
+        identity = ['folder', str(Path(self.name).absolute()), self._size, self._channels, self.meta,
+                    *self.files_identity]
+        return identity if self._resize == 'stretch' else [*identity, self._resize]
+
+    @property
+    def files_identity(self) -> list:
+        """Returns what changes whenever a file does."""
+        return [[str(file) for file in self.files], _fingerprint(self.files)]
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns 'image' uint8 [n, height, width, channels] and 'label' int32 [n]."""
-        pictures = [images.resize(images.read_image(self.files[i], channels=self._channels), self._size)
-                    for i in indices]
-        return {'image': np.stack(pictures), 'label': self._labels[indices]}
+    def read(self, indices: np.ndarray, draws: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """Returns 'image' uint8 [n, height, width, channels] and 'label' int32 [n].
+
+        Args:
+          indices: int [n].
+          draws: uniform in [0, 1), [n, 4]: read a random part of each picture, see `jpeg.crop_window`. None: all of it.
+
+        Raises:
+          UserError: a picture cannot be read.
+        """
+        examples = self.blank(indices)
+        if draws is None:
+            for out, i in zip(examples['image'], indices):
+                out[...] = images.fit(images.read_image(self.files[i], channels=self._channels), self._size,
+                                      self._resize)
+        else:
+            from input_pipeline import jpeg  # its libraries are no part of other runs' start-up
+            for out, i, numbers in zip(examples['image'], indices, draws):
+                jpeg.read_crop(self.files[i], numbers, self.crop_area, out)
+        return examples
+
+    def blank(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns what `read` does, of black pictures."""
+        return {'image': np.zeros((len(indices), *self._size, self._channels), np.uint8),
+                'label': self.labels[indices]}
+
+    def check(self, index: int, *, pixels: bool) -> None:
+        """Raises UserError if a picture cannot be read; without `pixels` only its header is."""
+        if pixels:
+            images.read_image(self.files[index], channels=self._channels)
+        else:
+            images.check_header(self.files[index])
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """Returns for each 'file', its path below the split."""
@@ -60,7 +108,14 @@ class FolderSource:
 
 def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) -> FolderSource:
     """Opens a split, see `split_folder`."""
-    return FolderSource(split_folder(data, split), image['size'], image['channels'])
+    return FolderSource(split_folder(data, split), image['size'], image['channels'], image.get('resize', 'stretch'))
+
+
+def _fingerprint(files: list[Path]) -> list[list]:
+    try:
+        return memory.fingerprint(files)
+    except OSError:  # a link to nothing: one of the unreadable ones
+        return [memory.fingerprint([file])[0] if file.exists() else [file.name] for file in files]
 
 
 def order(file: Path, root: Path) -> bytes:

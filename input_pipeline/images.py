@@ -10,17 +10,21 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from input_pipeline import dicom
+from training.config import nearest
 from training.errors import UserError, file_error
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp',
                   *dicom.SUFFIXES)
+
+RESIZES = ('stretch', 'crop', 'cover')  # see `fit`
+_CROPPED_SHARE = 0.875
 
 # Decided by content, not by suffix. A closed list, because some of Pillow's formats start other programs (EPS runs
 # Ghostscript) and none of those is a photograph.
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 
 # Above any camera's sensor; decoded, a picture of this size takes 300 MB.
-_MAX_PIXELS = 100_000_000
+MAX_PIXELS = 100_000_000
 
 # Pillow warns about large pictures on two more lines of the terminal; `read_image` refuses them by an error.
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
@@ -80,6 +84,40 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.array(picture).reshape(height, width, channels)
 
 
+def fit(image: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
+    """Brings a picture to the size that a model takes; the same in training, evaluation and prediction.
+
+    Args:
+        image: uint8 [height, width, channels], channels 1 or 3.
+        size: (height, width).
+        how: config.image.resize. 'stretch' changes the proportions, see `resize`. 'crop' keeps them: the picture is
+            scaled until `size` is 0.875 of its shorter side, 224 of 256, and the centre is cut out (He et al. 2016,
+            "Deep residual learning", as the reference implementations of PyTorch evaluate it). 'cover' is the same
+            without a margin: `size` is all of the shorter side.
+
+    Returns:
+        uint8 [size[0], size[1], channels].
+
+    Raises:
+        UserError: `how` is none of them.
+    """
+    if how == 'stretch':
+        return resize(image, size)
+    if how not in RESIZES:
+        raise UserError(f"config.image.resize = {how!r}; {nearest(str(how), RESIZES)}")
+    share = _CROPPED_SHARE if how == 'crop' else 1.0
+    (height, width), (old_height, old_width) = size, image.shape[:2]
+    if height * old_width >= width * old_height:
+        tall = round(height / share)
+        wide = max(width, int(tall * old_width / old_height))
+    else:
+        wide = round(width / share)
+        tall = max(height, int(wide * old_height / old_width))
+    scaled = resize(image, (tall, wide))
+    top, left = round((tall - height) / 2), round((wide - width) / 2)
+    return scaled[top:top + height, left:left + width]
+
+
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resamples uint8 [height, width] classes to (height, width), each pixel taking the nearest one's class."""
     if mask.shape == tuple(size):
@@ -124,8 +162,14 @@ def find_images(path) -> list[Path]:
     return images
 
 
-def decode(path):
-    """Opens and decodes the file; every way in which that fails becomes a UserError."""
+def check_header(path: Path) -> None:
+    """Raises the UserError of `read_image` for what the beginning of a file shows; its pixels are not decoded."""
+    if not dicom.is_dicom(path):
+        decode(path, pixels=False)
+
+
+def decode(path: Path, *, pixels: bool = True) -> Image.Image:
+    """Opens and decodes the file, or its header alone; every way in which that fails becomes a UserError."""
     if path.is_dir():
         raise file_error(path, 'is a folder, not a picture')
     if not path.is_file():  # Also a pipe or a device, which would block.
@@ -134,8 +178,10 @@ def decode(path):
         if path.stat().st_size == 0:
             raise file_error(path, 'is empty (0 bytes)')
         with Image.open(path, formats=_FORMATS) as image:
-            if image.width * image.height > _MAX_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise file_error(path, f'{image.width}x{image.height} pixels is too large; shrink it first')
+            if not pixels:
+                return image
             image.load()
             with contextlib.suppress(Exception):  # Damaged EXIF beside sound pixels is common: keep them as stored.
                 ImageOps.exif_transpose(image, in_place=True)

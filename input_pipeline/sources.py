@@ -5,7 +5,9 @@ A source has
   __len__()          number of examples
   read(indices)      int [n] -> {feature: array [n, ...]}
   describe(indices)  int [n] -> what is known of each example, such as its file: dicts that JSON can hold
-and reads the same for the same index, from any thread. Features are named alike everywhere:
+and reads the same for the same index, from any thread. One that chooses at random, such as which part of a picture it
+crops, has `takes_draws` set; its read(indices, draws) does so by the numbers it is given. Features are named alike
+everywhere:
   image              uint8 [n, height, width, channels]
   label              int32 [n]
   segmentation_mask  uint8 [n, height, width], the class of every pixel
@@ -18,8 +20,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from input_pipeline import folder_source, mask_folder_source, memory, tfds_source
+from input_pipeline import (
+    folder_source,
+    images,
+    mask_folder_source,
+    memory,
+    relabelling,
+    tfds_source,
+    unreadable,
+)
 from input_pipeline.arrays import ArraySource
+from input_pipeline.selection import Inverted, Part, Selected
 from training.config import nearest
 from training.errors import UserError
 
@@ -49,7 +60,8 @@ SOURCES = {
 }
 
 
-def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *, invert: bool = False) -> Source:
+def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *, invert: bool = False,
+               training: bool = False) -> Source:
     """Opens a split of the data set that config.data names.
 
     Args:
@@ -57,61 +69,87 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
       image: config.image; pictures come in its size and number of channels.
       split: 'train', or a part of it: 'train[:10%]', 'train[-5000:]', 'train[10%:90%]'.
       invert: read 255 - picture.
+      training: config.data.random_resized_crop applies, and a picture that turns out to be damaged late may be replaced
+        by another. Otherwise each example is there exactly once, and is known to be sound before the first is read.
 
     Raises:
-      UserError: unknown source, data that are not there, unknown split, an empty or impossible part.
+      UserError: unknown source, data that are not there, unknown split, an empty or impossible part, classes to merge
+        that do not exist, too many pictures that cannot be read.
     """
     if data['source'] not in SOURCES:
         raise UserError(f"config.data.source = {data['source']!r}; {nearest(data['source'], list(SOURCES))}")
+    _check_fields(data)
     name, first, last = _parse(split)
     source = SOURCES[data['source']](data, image, name)
-    if not isinstance(source, ArraySource) and _megabytes(source, image) <= data['memory_limit_mb']:
-        source = memory.load(source)
+    _check_resize(image, source)
     begin, end = _bound(first, len(source), 0), _bound(last, len(source), len(source))
     if begin >= end:
         raise UserError(f'split {split!r} is empty: {name} has {len(source)} examples')
-    if (begin, end) != (0, len(source)):
-        source = source.part(begin, end) if isinstance(source, ArraySource) else Part(source, begin, end)
-    if invert and isinstance(source, ArraySource):
-        return ArraySource(source.arrays | {'image': 255 - source.arrays['image']}, source.meta, source.facts)
-    return Inverted(source) if invert else source
+    area = tuple(data['random_resized_crop']) if training else ()
+    if area:
+        source.crop_area = area
+    if isinstance(source, ArraySource) or not area and _megabytes(source, image) <= data['memory_limit_mb']:
+        opened = _in_memory(source, begin, end, data)
+    else:
+        opened = _streaming(source, begin, end, data, training)
+    if invert and isinstance(opened, ArraySource):
+        return ArraySource(opened.arrays | {'image': 255 - opened.arrays['image']}, opened.meta, opened.facts)
+    return Inverted(opened) if invert else opened
 
 
-class Part:
-    """Examples begin..end-1 of another source."""
-
-    def __init__(self, source: Source, begin: int, end: int):
-        self.meta, self._source, self._begin, self._end = source.meta, source, begin, end
-
-    def __len__(self) -> int:
-        return self._end - self._begin
-
-    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """See `Source`."""
-        return self._source.read(indices + self._begin)
-
-    def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """See `Source`."""
-        return self._source.describe(indices + self._begin)
+def _in_memory(source: Source, begin: int, end: int, data: Mapping[str, Any]) -> ArraySource:
+    may_be_unreadable = hasattr(source, 'blank')
+    loaded = source
+    if not isinstance(source, ArraySource):
+        loaded = memory.load(unreadable.Blanking(source) if may_be_unreadable else source)
+    if (begin, end) != (0, len(loaded)):
+        loaded = loaded.part(begin, end)
+    if may_be_unreadable:
+        loaded = unreadable.leave_out(loaded, source, begin, data['max_unreadable'])
+    if data['merge_classes']:
+        relabelling.check_labels(loaded)
+        loaded = relabelling.merge(loaded, loaded.arrays['label'], data['merge_classes'], source.name)
+    return loaded
 
 
-class Inverted:
-    """Another source with 255 - picture."""
+def _streaming(source: Source, begin: int, end: int, data: Mapping[str, Any], training: bool) -> Source:
+    may_be_unreadable = hasattr(source, 'blank')
+    opened = Part(source, begin, end) if (begin, end) != (0, len(source)) else source
+    kept = np.arange(end - begin)
+    if may_be_unreadable:
+        kept = unreadable.readable(source, begin, end, data['max_unreadable'], pixels=not training,
+                                   workers=data['workers'])
+        if len(kept) < end - begin:
+            opened = Selected(opened, kept)
+    if data['merge_classes']:
+        relabelling.check_labels(source)
+        labels = relabelling.read_labels(source)[begin:end][kept]
+        opened = relabelling.merge(opened, labels, data['merge_classes'], source.name)
+    if may_be_unreadable and training:
+        opened = unreadable.Replacing(opened, source.name, data['max_unreadable'], end - begin - len(kept))
+    return opened
 
-    def __init__(self, source: Source):
-        self.meta, self._source = source.meta, source
 
-    def __len__(self) -> int:
-        return len(self._source)
+def _check_fields(data: Mapping[str, Any]) -> None:
+    if not 0 <= data['max_unreadable'] <= 1:
+        raise UserError(f"config.data.max_unreadable = {data['max_unreadable']}: it is a share, from 0 to 1")
+    area = data['random_resized_crop']
+    if not area:
+        return
+    if len(area) != 2 or not all(isinstance(share, (int, float)) for share in area) or not 0 < area[0] <= area[1] <= 1:
+        raise UserError(f'config.data.random_resized_crop = {area}: it is the smallest and the largest share of a '
+                        "picture's area, such as (0.08, 1.0), or ()")
+    if data['source'] != 'folder':
+        raise UserError(f"config.data.random_resized_crop: it is for config.data.source = 'folder', not "
+                        f"{data['source']!r}; config.augment.zoom and shift crop on the device")
 
-    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """See `Source`."""
-        examples = self._source.read(indices)
-        return examples | {'image': 255 - examples['image']}
 
-    def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """See `Source`."""
-        return self._source.describe(indices)
+def _check_resize(image: Mapping[str, Any], source: Source) -> None:
+    how = image.get('resize', 'stretch')
+    if how not in images.RESIZES:
+        raise UserError(f'config.image.resize = {how!r}; {nearest(str(how), images.RESIZES)}')
+    if how != 'stretch' and getattr(source, 'has_masks', False):
+        raise UserError(f"config.image.resize = {how!r} would cut off a part of every mask: use 'stretch'")
 
 
 def _megabytes(source: Source, image: Mapping[str, Any]) -> float:

@@ -40,12 +40,13 @@ class TfdsSource:
       split: a whole split.
       size: (height, width) that pictures are resized to.
       channels: 1 or 3.
+      resize: how they get there, see `images.fit`.
 
     Raises:
       UserError: no such split, or classes that the data set does not name.
     """
 
-    def __init__(self, folder: Path, split: str, size: tuple[int, int], channels: int):
+    def __init__(self, folder: Path, split: str, size: tuple[int, int], channels: int, resize: str = 'stretch'):
         try:
             info = json.loads((folder / 'dataset_info.json').read_text())
         except ValueError as error:
@@ -56,7 +57,7 @@ class TfdsSource:
             raise UserError(f"{info['name']} has no split {split!r}; {nearest(split, list(splits))}")
         self.name = f"{info['name']}/{split}"
         self._folder, self._split, self._length = folder, split, splits[split]
-        self._size, self._channels = tuple(size), channels
+        self._size, self._channels, self._resize = tuple(size), channels, resize
         self._format = info.get('fileFormat', 'tfrecord')
         self._image_key, self._target_key = _keys(info)
         features = json.loads((folder / 'features.json').read_text()).get('featuresDict', {}).get('features', {})
@@ -71,8 +72,9 @@ class TfdsSource:
     @property
     def identity(self) -> list:
         """See `memory.load`."""
-        return ['tfds', str(self._folder), self._split, self._size, self._channels,
-                memory.fingerprint(sorted(self._folder.iterdir()))]
+        identity = ['tfds', str(self._folder), self._split, self._size, self._channels,
+                    memory.fingerprint(sorted(self._folder.iterdir()))]
+        return identity if self._resize == 'stretch' else [*identity, self._resize]
 
     def __len__(self) -> int:
         return self._length
@@ -115,7 +117,7 @@ class TfdsSource:
             picture = np.asarray(converted).reshape(*picture.shape[:2], self._channels)
         if self.has_masks:
             target = images.resize_mask(target[..., 0], self._size)
-        return {'image': images.resize(picture, self._size), 'target': target, 'facts': facts}
+        return {'image': images.fit(picture, self._size, self._resize), 'target': target, 'facts': facts}
 
 
 class _Listed:
@@ -159,7 +161,7 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) ->
     if folder is None:
         raise UserError(f"config.data.name = {data['name']!r} leaves open which configuration of it is meant; prepared "
                         f"in {data_dir}: {', '.join(_configurations(data_dir, data['name']))}")
-    return TfdsSource(folder, split, image['size'], image['channels'])
+    return TfdsSource(folder, split, image['size'], image['channels'], image.get('resize', 'stretch'))
 
 
 def find_prepared(data_dir: Path, name: str) -> Path | None:

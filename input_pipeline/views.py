@@ -37,6 +37,10 @@ class Views:
         self.count = {'none': 1, 'flip': 2, 'ten_crop': 10}[name]
         self.read_size = tuple(round(side * _MARGIN) for side in size) if name == 'ten_crop' else self._size
 
+    def resize(self, how: str) -> str:
+        """Returns how pictures are brought to read_size, of config.image.resize: ten crops are the only margin."""
+        return 'cover' if self.name == 'ten_crop' and how == 'crop' else how
+
     def __call__(self, pictures: jax.Array) -> jax.Array:
         """Returns [count, batch, *size, channels] of pictures [batch, *read_size, channels]."""
         views = [pictures]

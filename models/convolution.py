@@ -80,7 +80,7 @@ def _cpu_conv_backward(stride, padding, residuals, gradient):
     if by_products or (size == 3 and channels >= 128 and stride > 1):
         kernel_gradient = _kernel_gradient_by_products(x, gradient, size, stride, padding)
     else:
-        kernel_gradient, = jax.vjp(lambda kernel: _lax_conv(x, kernel, stride, padding), kernel)[1](gradient)
+        kernel_gradient = _kernel_gradient_by_convolutions(x, kernel, gradient, stride, padding)
     return x_gradient, kernel_gradient
 
 
@@ -100,6 +100,17 @@ def _x_gradient_by_products(shape, kernel, gradient, stride, padding):
                   for offset, side, outputs in zip(divmod(index, size), shape[1:3], (rows, columns))]
         x_gradient += lax.pad(parts[:, :, :, index], jnp.zeros((), parts.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
     return x_gradient
+
+
+def _kernel_gradient_by_convolutions(x, kernel, gradient, stride, padding):
+    """XLA's own, of parts of the batch: a part's gradient of the outputs stays in the cache for all kernel offsets."""
+    parts = min(8, max(1, gradient.size * gradient.dtype.itemsize // 2 ** 19))
+    while gradient.shape[0] % parts:
+        parts -= 1
+    total = 0
+    for x, gradient in zip(jnp.split(x, parts), jnp.split(gradient, parts)):
+        total += jax.vjp(lambda kernel: _lax_conv(x, kernel, stride, padding), kernel)[1](gradient)[0]
+    return total
 
 
 def _kernel_gradient_by_products(x, gradient, size, stride, padding):

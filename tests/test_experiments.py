@@ -13,7 +13,7 @@ import launch
 from experiments.base import base
 from input_pipeline import augmentation, sources
 from input_pipeline.arrays import ArraySource
-from training import components, evaluation
+from training import components, evaluation, feature_cache
 from training import config as config_lib
 from training.commands import read_header
 
@@ -44,7 +44,7 @@ def fake_pictures(monkeypatch):
             target = generator.integers(0, classes, (count, *image['size']) if masks else count)
             return ArraySource({'image': pictures, **({'segmentation_mask': target.astype(np.uint8)} if masks else
                                                       {'label': target.astype(np.int32)})},
-                               {'class_names': [str(i) for i in range(classes)]})
+                               {'class_names': ['cat', 'dog', *map(str, range(2, classes))]})
         monkeypatch.setattr(sources, 'open_split', open_split)
     return use
 
@@ -62,6 +62,12 @@ def test_builds_takes_a_step_and_evaluates(spec, fake_pictures):
     parallel = training.parallel
     state = training.initial_state()
     before = jax.tree.map(np.asarray, state.params)
+    names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
+    assert names, 'an experiment measures something'
+    evaluations = components.Evaluations(config, parallel, training.task, training.meta, names)
+    if config.cached_features.endpoint:
+        feature_cache.check(training, state)
+        feature_cache.install(training, evaluations, state)
     state, metrics = training.train_step(parallel.replicate(state), parallel.shard(training.batches(0)))
     assert int(state.step) == 1
     metrics = training.layout.unpack(parallel.fetch(metrics))
@@ -71,9 +77,6 @@ def test_builds_takes_a_step_and_evaluates(spec, fake_pictures):
         moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, state.params)
         assert any(jax.tree.leaves(moved))
 
-    names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
-    assert names, 'an experiment measures something'
-    evaluations = components.Evaluations(config, parallel, training.task, training.meta, names)
     variables = parallel.replicate({'params': state.params, 'batch_stats': state.batch_stats})
     for name in names:
         scalars = evaluation.evaluate(evaluations, name, variables).scalars(f'{name}/')

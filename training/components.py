@@ -100,7 +100,7 @@ def build_training(config: ConfigDict) -> Training:
                         f'on {parallel.count} device(s)')
     endpoint = config.cached_features.endpoint
     prepare = forward.select_view if endpoint else preprocessing.build(config.image, config.augment)
-    source = sources.open_split(config.data, config.image, config.data.train)
+    source = sources.open_split(config.data, config.image, config.data.train, training=True)
     _check_memory(config.batch_size, source)
     meta = dict(source.meta)
     task = tasks.build(config.task, meta)
@@ -195,7 +195,7 @@ class Evaluations:
             apply, prepare = forward.whole(model, task), preprocessing.build(config.image)
         self.step = parallel.compile(make_eval_step(apply, task, prepare), donate=False)
         image = config.image.copy_and_resolve_references()
-        image.size = views.read_size
+        image.size, image.resize = views.read_size, views.resize(image.resize)
         self.sources: dict[str, Any] = {}
         for name in names:
             if name not in config.evaluation.sets:

@@ -117,7 +117,7 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         if row:
             metrics.update(row)
             outputs.scalars(step, row, {'wall_seconds': progress.wall_seconds})
-            logging.info('evaluation at step %s: %s', f'{step:,}', report.metric_line(row))
+            logging.info('evaluation at step %s: %s', f'{step:,}', report.metric_line(row, task.headline))
 
     def save(step: int, *, boundary_done: bool) -> None:
         log_pending()
@@ -158,7 +158,7 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         everys = (training.log_every, training.evaluate_every, training.save_every)
         return min([total, *((step // every + 1) * every for every in everys if every)])
 
-    if step >= total and resumed.get('boundary_done') and outputs.is_finished(step):
+    if step >= total and resumed.get('boundary_done') and outputs.is_finished(step, task.headline):
         logging.info('this run is finished at step %s: train on with a longer --config.total, or begin again in '
                      'another --workdir', f'{step:,}')
         return 0
@@ -196,5 +196,6 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
                         f'the last good checkpoint is {outputs.last_saved()}') from error
     finally:
         profiler.close()
-    outputs.finish(metrics, step=step, wall_seconds=progress.wall_seconds, examples_per_second=examples_per_second())
+    outputs.finish(metrics, step=step, wall_seconds=progress.wall_seconds, examples_per_second=examples_per_second(),
+                   headline=task.headline)
     return 0

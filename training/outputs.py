@@ -102,9 +102,9 @@ class Outputs:
         steps = self._checkpoints.steps() if self._checkpoints else []
         return f'step {steps[-1]:,} in {self._workdir}' if steps else 'none: there was not one yet'
 
-    def is_finished(self, step: int) -> bool:
+    def is_finished(self, step: int, headline: str) -> bool:
         """Whether the result of this step is written; then prints it."""
-        if self._checkpoints is None or not report.print_result(self._workdir, step):
+        if self._checkpoints is None or not report.print_result(self._workdir, step, headline):
             return False
         _warn_of_changes(snapshot.changes(self._workdir, self._config))
         return True

@@ -1,21 +1,24 @@
 """Predicting from a checkpoint alone: config, class names and preprocessing travel in it."""
 
 import csv
+import functools
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image
 
 import tasks
 from input_pipeline import contours, dicom, images, preprocessing
+from input_pipeline.views import Views
 from tasks.prediction import Prediction
-from training import checkpoints
+from training import checkpoints, forward
 from training import config as config_lib
 from training.components import build_model
 from training.errors import UserError
@@ -27,44 +30,100 @@ _BATCH_PIXELS = 2**19  # a network's intermediate results may take a thousand by
 _FORMS = {'.csv': 'csv', '.json': 'json', '.txt': 'table'}
 
 
-class Predictor:
+class PictureModel:
+    """A checkpoint's network behind one compiled function, which takes a fixed number of pictures.
+
+    Args:
+      checkpoint: its step is remembered.
+      config: of the run.
+      variables: what `apply` needs of the checkpoint's variables.
+      apply: apply(variables, batch) -> [batch, ...], of what preprocessing makes of a batch.
+      size: (height, width) that pictures are brought to; config.image.size by default.
+      views: how often `apply` looks at each picture.
+
+    Attributes:
+      size, channels: of the pictures it takes.
+      batch_size: how many of them it looks at together.
+    """
+
+    def __init__(self, checkpoint: checkpoints.Checkpoint, config: ConfigDict, variables: Any, apply: Callable, *,
+                 size: tuple[int, int] | None = None, views: int = 1):
+        self.step, self.config = checkpoint.step, config
+        self.variables = jax.device_put(variables)
+        self.size, self.channels = tuple(size or config.image.size), config.image.channels
+        self.batch_size = max(1, min(_LARGEST_BATCH, _BATCH_PIXELS // (views * self.size[0] * self.size[1])))
+        prepare = preprocessing.build(config.image)
+        self._apply = jax.jit(lambda variables, batch: apply(variables, prepare(batch, None)))
+
+    def fit(self, picture: np.ndarray) -> np.ndarray:
+        """Returns a picture of any size, uint8 [height, width, channels], in the size it takes."""
+        return images.fit(picture, self.size, self.config.image.resize)
+
+    def start(self, pictures: np.ndarray) -> jax.Array:
+        """Starts what `outputs` returns, without waiting for it; rows after the first n mean nothing."""
+        n = len(pictures)
+        padded = np.concatenate([pictures, np.zeros((self.batch_size - n, *pictures.shape[1:]), pictures.dtype)])
+        return self._apply(self.variables, {'image': padded})
+
+    def outputs(self, pictures: np.ndarray) -> np.ndarray:
+        """Returns the outputs for at most `batch_size` pictures, uint8 [n, height, width, channels]."""
+        return np.asarray(self.start(pictures))[:len(pictures)]
+
+    def read(self, files: Collection[Path], what: str, unreadable: list[str], *, invert: bool = False
+             ) -> Iterator[tuple[Path, np.ndarray]]:
+        """Yields (file, picture) with progress; what cannot be read is added to `unreadable`.
+
+        Args:
+          what: is being done, for the progress.
+          invert: yield 255 - picture.
+
+        Yields:
+          Pictures in their own size, uint8 [height, width, channels].
+        """
+        tick = Ticker(what, len(files))
+        for number, file in enumerate(files):
+            try:
+                picture = images.read_image(file, channels=self.channels)
+                yield file, 255 - picture if invert else picture
+            except UserError as error:
+                unreadable.append(str(error))
+            tick(number)
+
+
+class Predictor(PictureModel):
     """A trained model with everything it needs to look at pictures.
 
     Args:
       workdir: of a run.
       step: 'best', 'last' or a number. 'best' is the last one where no metric ranks them.
-
-    Attributes:
-      size, channels: of the pictures it takes.
-      batch_size: how many of them it looks at together.
+      tta: test-time augmentation, see input_pipeline/views.py.
+      overrides: changes of config.task, such as 'task.decisions=...'.
 
     Raises:
-      UserError: no such checkpoint, or one whose arrays do not fit its config.
+      UserError: no such checkpoint, one whose arrays do not fit its config, or one without a head.
     """
 
-    def __init__(self, workdir: Path, step: str | int = 'best'):
-        checkpoint = checkpoints.read(workdir, step)
-        self.step = checkpoint.step
-        self.config = config_lib.from_dict(checkpoint.meta['config'])
-        self.task = tasks.build(self.config.task, checkpoint.meta['data'])
-        self.variables = checkpoint.variables
-        self.size, self.channels = tuple(self.config.image.size), self.config.image.channels
-        self.batch_size = max(1, min(_LARGEST_BATCH, _BATCH_PIXELS // (self.size[0] * self.size[1])))
-        model = build_model(self.config, self.task)
-        prepare = preprocessing.build(self.config.image)
-
-        def apply(variables, batch):
-            return model.apply(variables, *self.task.inputs(prepare(batch, None)), train=False)
-        self._apply = jax.jit(apply)
-
-    def outputs(self, pictures: np.ndarray) -> np.ndarray:
-        """Returns the model's outputs for at most `batch_size` pictures, uint8 [n, height, width, channels]."""
-        n = len(pictures)
-        padded = np.concatenate([pictures, np.zeros((self.batch_size - n, *pictures.shape[1:]), pictures.dtype)])
-        return np.asarray(self._apply(self.variables, {'image': padded}))[:n]
+    def __init__(self, workdir: Path, step: str | int = 'best', *, tta: str = 'none', overrides: Sequence[str] = ()):
+        for override in overrides:
+            if not override.startswith('task.') or override.startswith('task.name='):
+                raise UserError(f'--config.{override}: that is for the checkpoint to say; predict takes fields of '
+                                'config.task, such as --config.task.decisions')
+        checkpoint, config = read_checkpoint(workdir, step)
+        for override in overrides:
+            config_lib.apply_override(config, override)
+        if checkpoint.meta['data'].get('class_names') == []:
+            raise UserError(f'{workdir} is a body without a head, it predicts nothing: train a head on it with '
+                            '--config.init_from.workdir, or compare pictures with launch.py embed')
+        self.task = tasks.build(config.task, checkpoint.meta['data'])
+        views = Views(tta, config.image.size)
+        config.image.resize = views.resize(config.image.resize)
+        model = build_model(config, self.task)
+        apply = forward.in_views(model, self.task, views) if views.count > 1 else forward.whole(model, self.task)
+        super().__init__(checkpoint, config, checkpoint.variables, functools.partial(apply, train=False),
+                         size=views.read_size, views=views.count)
 
     def __call__(self, pictures: np.ndarray, top_k: int = 5) -> list[dict[str, Any]]:
-        """Predicts pictures of the model's size.
+        """Predicts pictures of the size it takes.
 
         Args:
           pictures: uint8 [n, height, width, channels].
@@ -75,8 +134,25 @@ class Predictor:
                 for part in parts for output, picture in zip(self.outputs(part), part)]
 
 
+def read_checkpoint(workdir: Path, step: str | int) -> tuple[checkpoints.Checkpoint, ConfigDict]:
+    """Reads the checkpoint of a run that looks at pictures.
+
+    Returns:
+      The checkpoint and its config.
+
+    Raises:
+      UserError: no such checkpoint, or a run on numbers.
+    """
+    checkpoint = checkpoints.read(workdir, step)
+    config = config_lib.from_dict(checkpoint.meta['config'])
+    if config.data.source == 'arrays':
+        raise UserError(f'{config.experiment} in {workdir} was trained on numbers, it cannot look at pictures')
+    return checkpoint, config
+
+
 def predict_files(workdir: Path, inputs: Sequence[str], *, step: str | int = 'best', top_k: int = 3,
-                  invert: bool = False, output: Path | None = None, form: str = 'table') -> int:
+                  invert: bool = False, output: Path | None = None, form: str = 'table', tta: str = 'none',
+                  overrides: Sequence[str] = ()) -> int:
     """Predicts picture files and prints or writes the result.
 
     Args:
@@ -85,16 +161,14 @@ def predict_files(workdir: Path, inputs: Sequence[str], *, step: str | int = 'be
       output: file to write; '.csv' and '.json' choose the form. For a task whose predictions are files, such as
         segmentation, the folder for them; <workdir>/predictions by default.
       form: 'table', 'csv' or 'json' for the console.
+      tta, overrides: see Predictor.
 
     Returns:
       Exit code: 2 if some pictures could not be read (all others are predicted and written all the same), else 0.
     """
     if top_k < 1:
         raise UserError(f'--top_k {top_k}: it must be at least 1')
-    predictor = Predictor(workdir, step)
-    if predictor.config.data.source == 'arrays':
-        raise UserError(f'{predictor.config.experiment} in {workdir} was trained on numbers, it cannot look at '
-                        'pictures')
+    predictor = Predictor(workdir, step, tta=tta, overrides=overrides)
     task = predictor.task
     folder = None
     if task.writes_files:
@@ -109,8 +183,8 @@ def predict_files(workdir: Path, inputs: Sequence[str], *, step: str | int = 'be
     unreadable: list[str] = []
     rows = []
     try:
-        for file, name, prediction in _predictions(predictor, _find(inputs, folder, unreadable), top_k, invert,
-                                                    unreadable):
+        for file, name, prediction in _predictions(predictor, find_pictures(inputs, folder, unreadable), top_k,
+                                                    invert, unreadable):
             rows.append({'file': str(file), **prediction.row})
             if folder is not None:
                 rows[-1]['files'] = _write_files(folder / name, prediction.files)
@@ -146,7 +220,7 @@ def format_predictions(rows: list[dict[str, Any]], form: str, task: Any) -> str:
     return ''.join(f"{row['file']:<{width}}  {task.describe(row)}\n" for row in rows)
 
 
-def _find(inputs: Sequence[str], output: Path | None, unreadable: list[str]) -> dict[Path, str]:
+def find_pictures(inputs: Sequence[str], output: Path | None, unreadable: list[str]) -> dict[Path, str]:
     """Returns picture file -> a name for it, unique, without suffix: its path below the folder it was found in.
 
     The name begins with that folder's own where there are several. Files below the folder `output` are left out: they
@@ -180,25 +254,19 @@ def _find(inputs: Sequence[str], output: Path | None, unreadable: list[str]) -> 
 def _predictions(predictor: Predictor, files: dict[Path, str], top_k: int, invert: bool,
                  unreadable: list[str]) -> Iterator[tuple[Path, str, Prediction]]:
     """Yields (file, name, prediction), batch by batch; what cannot be read is added to `unreadable`."""
-    tick = Ticker('predicting', len(files))
     waiting: list[tuple[Path, np.ndarray]] = []
 
     def predict_waiting():
-        resized = np.stack([images.resize(picture, predictor.size) for _, picture in waiting])
-        for (file, picture), output in zip(waiting, predictor.outputs(resized)):
+        fitted = np.stack([predictor.fit(picture) for _, picture in waiting])
+        for (file, picture), output in zip(waiting, predictor.outputs(fitted)):
             spacing = dicom.pixel_spacing(file) if dicom.is_dicom(file) else None
             yield file, files[file], predictor.task.predict(output, picture, {'spacing_mm': spacing}, top_k)
 
-    for number, file in enumerate(files):
-        try:
-            picture = images.read_image(file, channels=predictor.channels)
-            waiting.append((file, 255 - picture if invert else picture))
-        except UserError as error:
-            unreadable.append(str(error))
+    for pair in predictor.read(files, 'predicting', unreadable, invert=invert):
+        waiting.append(pair)
         if len(waiting) == predictor.batch_size:
             yield from predict_waiting()
             waiting = []
-        tick(number)
     if waiting:
         yield from predict_waiting()
 

@@ -18,7 +18,7 @@ RESULT_FILE = 'result.json'
 
 
 def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *, step: int, wall_seconds: float,
-                 examples_per_second: float, best: dict[str, Any] | None) -> None:
+                 examples_per_second: float, best: dict[str, Any] | None, headline: str) -> None:
     """Writes result.json and learning_curves.png and prints the result table.
 
     Args:
@@ -29,6 +29,7 @@ def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *
       wall_seconds: from the first start to the end, over all processes that worked on the run.
       examples_per_second: training speed, see `Progress`.
       best: {'step', 'metric'} of the best checkpoint, or None.
+      headline: the task's, which comes first in the table.
     """
     result = {'experiment': config.experiment, 'seed': config.seed, 'step': step,
               'wall_seconds': round(wall_seconds, 2), 'examples_per_second': round(examples_per_second, 1),
@@ -36,11 +37,11 @@ def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *
     rows = read_rows(workdir)
     write_picture(workdir / 'learning_curves.png', draw_learning_curves(rows, config.experiment))
     write_json(workdir / RESULT_FILE, result)  # last: it says that nothing is left to do
-    logging.info('%s', result_table(result))
+    logging.info('%s', result_table(result, headline))
     logging.info('everything about this run is in %s', workdir)
 
 
-def print_result(workdir: Path, step: int) -> bool:
+def print_result(workdir: Path, step: int, headline: str) -> bool:
     """Prints the result table of a run that ended at this step; returns whether it has one."""
     try:
         result = json.loads((workdir / RESULT_FILE).read_text())
@@ -48,13 +49,16 @@ def print_result(workdir: Path, step: int) -> bool:
         return False
     if result['step'] != step:
         return False
-    logging.info('%s', result_table(result))
+    logging.info('%s', result_table(result, headline))
     return True
 
 
-def result_table(result: dict[str, Any]) -> str:
-    """Returns the final metrics as a small table."""
-    lines = [(name, format_metric(name, value)) for name, value in sorted(result['metrics'].items())]
+def result_table(result: dict[str, Any], headline: str) -> str:
+    """Returns the final metrics as a small table, of each set the headline first, then the loss."""
+    def place(item: tuple[str, float]):
+        group, _, name = item[0].rpartition('/')
+        return group, name != headline, name != 'loss', name
+    lines = [(name, format_metric(name, value)) for name, value in sorted(result['metrics'].items(), key=place)]
     lines += [('steps', f"{result['step']:,}"), ('wall time', format_seconds(result['wall_seconds'])),
               ('examples/s', f"{result['examples_per_second']:,.0f}")]
     if result['best']:
@@ -65,9 +69,10 @@ def result_table(result: dict[str, Any]) -> str:
     return '\n'.join(['', title, rule, *(f'{a:<{left}}  {b:>{right}}' for a, b in lines), rule])
 
 
-def metric_line(metrics: dict[str, float]) -> str:
-    """Returns metrics on one line."""
-    return '  '.join(f'{name} {format_metric(name, value)}' for name, value in metrics.items())
+def metric_line(metrics: dict[str, float], headline: str) -> str:
+    """Returns each set's headline and loss on one line."""
+    shown = [name for name in metrics if name.rpartition('/')[2] in (headline, 'loss')]
+    return '  '.join(f'{name} {format_metric(name, metrics[name])}' for name in shown)
 
 
 def draw_learning_curves(rows: list[dict[str, Any]], title: str):

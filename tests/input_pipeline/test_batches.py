@@ -94,6 +94,37 @@ def test_a_batch_may_be_changed_without_harm_to_the_data():
     np.testing.assert_array_equal(batches(0)['index'], before)
 
 
+class Drawing:
+    """A source that returns the numbers it is given."""
+    takes_draws = True
+
+    def __len__(self):
+        return 23
+
+    def read(self, indices, draws=None):
+        return {'index': indices, 'draws': draws}
+
+
+@pytest.mark.parametrize('hosts', [1, 2, 4])
+def test_random_numbers_belong_to_the_rows_of_the_global_batch(hosts):
+    share = 8 // hosts
+    whole = [TrainBatches(Drawing(), 8, seed=1)(step)['draws'] for step in range(5)]
+    parts = [TrainBatches(Drawing(), 8, seed=1, rows=slice(i * share, (i + 1) * share)) for i in range(hosts)]
+    np.testing.assert_array_equal([np.concatenate([part(step)['draws'] for part in parts]) for step in range(5)], whole)
+    assert len(np.unique(whole)) == 5 * 8 * 4 and np.min(whole) >= 0 and np.max(whole) < 1
+    assert not np.isin(TrainBatches(Drawing(), 8, seed=2)(0)['draws'], whole).any()
+
+
+def test_evaluation_draws_nothing():
+    assert EvalBatches(Drawing(), 8)(0)['draws'] is None
+
+
+def test_random_numbers_stay_what_they_are():
+    """A resumed run would otherwise see other pictures than the one that was interrupted."""
+    np.testing.assert_allclose(TrainBatches(Drawing(), 2, seed=0).draws(3), [
+        [0.048691, 0.573004, 0.943306, 0.415253], [0.035261, 0.12768, 0.246442, 0.691185]], atol=1e-6)
+
+
 # --- evaluation ---
 
 @pytest.mark.parametrize('total', [1, 7, 8, 9, 23])

@@ -258,3 +258,46 @@ def test_find_images_says_when_there_is_nothing(tmp_path):
         images.find_images(tmp_path)
     with pytest.raises(UserError, match='missing: no such file or folder'):
         images.find_images(tmp_path / 'missing')
+
+
+# --- to the size of a model ---
+
+@pytest.mark.parametrize('old, size, scaled', [
+    ((300, 400), (224, 224), (256, 341)), ((400, 300), (224, 224), (341, 256)), ((500, 500), (224, 224), (256, 256)),
+    ((20, 90), (28, 14), (32, 144)), ((90, 20), (28, 14), (72, 16)), ((100, 200), (28, 56), (32, 64))])
+def test_the_middle_is_cut_out_of_a_picture_scaled_in_proportion(old, size, scaled):
+    picture = np.random.default_rng(0).integers(0, 256, (*old, 3), np.uint8)
+    whole = images.resize(picture, scaled)
+    top, left = round((scaled[0] - size[0]) / 2), round((scaled[1] - size[1]) / 2)
+    np.testing.assert_array_equal(images.fit(picture, size, 'crop'),
+                                  whole[top:top + size[0], left:left + size[1]])
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('old', [(1, 1), (3, 700), (700, 3), (7, 7), (8, 8), (9, 8)])
+def test_pictures_of_any_shape_fit(old, channels):
+    picture = np.full((*old, channels), 9, np.uint8)
+    for how in images.RESIZES:
+        fitted = images.fit(picture, (7, 8), how)
+        assert fitted.shape == (7, 8, channels) and (fitted == 9).all()
+
+
+def test_stretching_is_resizing():
+    picture = np.random.default_rng(0).integers(0, 256, (9, 30, 1), np.uint8)
+    np.testing.assert_array_equal(images.fit(picture, (12, 12), 'stretch'), images.resize(picture, (12, 12)))
+    with pytest.raises(UserError, match="config.image.resize = 'strech'; did you mean stretch"):
+        images.fit(picture, (12, 12), 'strech')
+
+
+def test_a_header_is_checked_without_its_pixels(tmp_path):
+    file = tmp_path / 'a.png'
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8)).save(file)
+    data = file.read_bytes()
+    file.write_bytes(data[:len(data) // 2])
+    images.check_header(file)
+    for content, reason in ((b'', 'is empty'), (data[:10], 'is not a'), (b'hello', 'is not a')):
+        file.write_bytes(content)
+        with pytest.raises(UserError, match=f'a.png: {reason}'):
+            images.check_header(file)
+    with pytest.raises(UserError, match='no such file'):
+        images.check_header(tmp_path / 'b.png')

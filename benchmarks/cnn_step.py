@@ -1,0 +1,191 @@
+"""A train step of convolutional networks: ours, the same network of flax's own layers, and PyTorch.
+
+    python benchmarks/cnn_step.py --baseline_python PYTHON --models resnet50 resnet20
+
+PYTHON is an interpreter of an environment with benchmarks/requirements.txt and torchvision; without it PyTorch is left
+out. All steps are forward, backward and SGD in float32 on random pictures; rounds alternate, and the processes that
+wait are idle. There is no second copy of the networks: for 'plain flax' the layers that models/ has of its own are
+replaced by nn.Conv, nn.BatchNorm and nn.max_pool while a model is traced. 'engine' is the step that training compiles
+from a config, with the gradient's mean over devices, metrics and SGD by optax. Prints JSON lines: medians in
+milliseconds of wall time and ratios to ours, also as medians of the ratios within a round, which other processes on
+the machine disturb less.
+"""
+
+import argparse
+import contextlib
+import functools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from training import process  # noqa: E402
+
+process.prepare()
+
+import flax.linen as nn  # noqa: E402
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+
+import models  # noqa: E402
+import tasks  # noqa: E402
+from experiments import base  # noqa: E402
+from models import layers  # noqa: E402
+from training import forward  # noqa: E402
+from training.optimizer import Optimizer  # noqa: E402
+from training.parallel import AXIS, Parallel  # noqa: E402
+from training.state import init_state  # noqa: E402
+from training.step import make_train_step  # noqa: E402
+
+CASES = {  # config.model, batch, side, channels, classes, name for PyTorch
+    'alexnet': ({'name': 'alexnet'}, 16, 224, 3, 1000, 'alexnet'),
+    'vgg16': ({'name': 'vgg', 'depth': 16}, 4, 224, 3, 1000, 'vgg16'),
+    'googlenet': ({'name': 'googlenet'}, 8, 224, 3, 1000, 'googlenet'),
+    'resnet18': ({'name': 'resnet', 'depth': 18}, 8, 224, 3, 1000, 'resnet18'),
+    'resnet50': ({'name': 'resnet', 'depth': 50}, 8, 224, 3, 1000, 'resnet50'),
+    'resnet20': ({'name': 'resnet_cifar', 'depth': 20}, 128, 32, 3, 10, 'resnet20'),
+    'small_cnn': ({'name': 'small_cnn'}, 128, 28, 1, 24, None),
+}
+
+
+@contextlib.contextmanager
+def plain_layers():
+    """Replaces the layers of models/ by flax's own."""
+    def conv(features, kernel_size=3, stride=1, padding=0, **fields):
+        return nn.Conv(features, (kernel_size,) * 2, stride, padding,
+                       **{'kernel_init': nn.initializers.he_normal(), **fields})
+
+    def batch_norm(use_running_average=False, momentum=0.9, epsilon=1e-5, dtype=jnp.float32, axis_name=None, **fields):
+        return nn.BatchNorm(use_running_average, momentum=momentum, epsilon=epsilon, dtype=dtype, axis_name=axis_name,
+                            **fields)
+
+    def max_pool(x, window=2, stride=2, padding=0, *, ceil_mode=False):
+        pads = layers.max_pool_pads(x.shape, window, stride, padding, ceil_mode)
+        return nn.max_pool(x, (window,) * 2, (stride,) * 2, pads)
+    replacements = {'Conv': conv, 'BatchNorm': batch_norm, 'max_pool': max_pool}
+    modules = [module for name, module in sys.modules.items() if name.startswith('models.') and module is not layers]
+    with contextlib.ExitStack() as stack:
+        for module in modules:
+            for name, replacement in replacements.items():
+                if hasattr(module, name) and module.__name__ not in ('models.convolution', 'models.normalization'):
+                    stack.enter_context(mock.patch.object(module, name, replacement))
+        yield
+
+
+def jax_step(case: str, context: Callable) -> tuple[Callable[[int], float], int]:
+    """Returns run(steps) -> milliseconds per step, and the number of parameters."""
+    config, batch, side, channels, classes, _ = CASES[case]
+    model = models.build(config, num_classes=classes)
+    images = jax.random.uniform(jax.random.key(0), (batch, side, side, channels))
+    labels = jax.nn.one_hot(jnp.arange(batch) % classes, classes)
+    rngs = {'dropout': jax.random.key(1)}
+
+    def loss_fn(params, rest, images):
+        logits, rest = model.apply({'params': params, **rest}, images, train=True, mutable=list(rest), rngs=rngs)
+        return -(labels * jax.nn.log_softmax(logits)).sum(axis=-1).mean(), rest
+
+    def step(params, rest, images):
+        gradients, rest = jax.grad(loss_fn, has_aux=True)(params, rest, images)
+        return jax.tree.map(lambda value, gradient: value - 0.01 * gradient, params, gradients), rest
+
+    with context():
+        rest = dict(jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), images[:1]))
+        state = rest.pop('params'), rest
+        compiled = jax.jit(step, donate_argnums=(0, 1)).lower(*state, images).compile()
+
+    def run(steps):
+        nonlocal state
+        begin = time.perf_counter()
+        for _ in range(steps):
+            state = compiled(*state, images)
+        jax.block_until_ready(state)
+        return 1e3 * (time.perf_counter() - begin) / steps
+    return run, sum(leaf.size for leaf in jax.tree.leaves(state[0]))
+
+
+def torch_step(python: str, case: str) -> tuple[Callable[[int], float], int]:
+    """As jax_step, in a process of its own."""
+    _, batch, side, _, classes, name = CASES[case]
+    child = subprocess.Popen(
+        [python, ROOT / 'benchmarks' / 'baselines' / 'cnn_torch.py', '--model', name, '--batch', str(batch),
+         '--size', str(side), '--num_classes', str(classes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def answer(steps):
+        child.stdin.write(f'{steps}\n')
+        child.stdin.flush()
+        return json.loads(child.stdout.readline())
+    return lambda steps: answer(steps)['ms'], answer(1)['parameters']
+
+
+def engine_step(case: str) -> tuple[Callable[[int], float], int]:
+    """As jax_step, of the step that training compiles, on a batch that lies ready on the device."""
+    config_data, batch, side, channels, classes, _ = CASES[case]
+    config = base.base()
+    with config.unlocked():
+        config.optimizer.update({'name': 'sgd', 'momentum': 0.0, 'learning_rate': 0.01})
+    parallel = Parallel(config.parallel.mode, config.parallel.devices)
+    task = tasks.build({'name': 'classification'}, {'class_names': [str(number) for number in range(classes)]})
+    model = models.build(config_data, num_classes=classes, axis_name=AXIS)
+    optimizer = Optimizer(config.optimizer, optax.constant_schedule(config.optimizer.learning_rate))
+    images = np.random.default_rng(0).random((batch, side, side, channels), np.float32)
+    train_step = make_train_step(forward.whole(model, task), task, optimizer, lambda batch, keys: batch, seed=0)
+    compiled = parallel.compile(train_step, donate=True)
+    state = parallel.replicate(init_state(model, (images[:1],), optimizer, seed=0, ema=False))
+    on_device = parallel.replicate(parallel.shard({'image': images, 'label': np.arange(batch) % classes}))
+
+    def run(steps):
+        nonlocal state
+        begin = time.perf_counter()
+        for _ in range(steps):
+            state, metrics = compiled(state, on_device)
+        jax.block_until_ready((state, metrics))
+        return 1e3 * (time.perf_counter() - begin) / steps
+    return run, sum(leaf.size for leaf in jax.tree.leaves(state.params))
+
+
+def measure(runs: dict[str, Callable[[int], float]], rounds: int, steps: int) -> dict[str, list[float]]:
+    times = {name: [] for name in runs}
+    for run in runs.values():
+        run(1)  # warms up
+    for number in range(rounds):
+        for name in (runs if number % 2 else reversed(runs)):
+            times[name].append(runs[name](steps))
+    return times
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--baseline_python')
+    parser.add_argument('--models', nargs='+', choices=list(CASES), default=list(CASES))
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--steps', type=int, default=2)
+    args = parser.parse_args()
+    for case in args.models:
+        built = {'ours': jax_step(case, contextlib.nullcontext), 'plain flax': jax_step(case, plain_layers),
+                 'engine': engine_step(case)}
+        if args.baseline_python and CASES[case][-1]:
+            built['PyTorch'] = torch_step(args.baseline_python, case)
+        counts = {name: parameters for name, (_, parameters) in built.items()}
+        if len(set(counts.values())) > 1:
+            raise AssertionError(f'not the same network: {counts} parameters')
+        times = measure({name: run for name, (run, _) in built.items()}, args.rounds, args.steps)
+        row = {'what': f'{case}, batch {CASES[case][1]}'}
+        for name, values in times.items():
+            row[f'{name} ms'] = round(statistics.median(values), 1)
+        for name, values in times.items():
+            if name != 'ours':
+                row[f'ours / {name}'] = round(statistics.median(a / b for a, b in zip(times['ours'], values)), 3)
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == '__main__':
+    main()

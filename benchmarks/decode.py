@@ -1,0 +1,162 @@
+"""Reading JPEGs with a random-resized-crop: ours, other ways to do it in Python, and tf.data.
+
+    python benchmarks/decode.py
+
+500 JPEGs of 400x300 with smooth noise like a photo's (quality 90, about 34 kB) become 224x224 uint8, all ways with the
+same crops, from files to batches of 50 on all cores. tf.data decodes the crop alone (tf.image.decode_and_crop_jpeg) and
+resizes bilinear, once to float32 and once to uint8. Rounds alternate. Prints JSON lines: medians in pictures/s of wall
+time, the same per core of processor time (which other work on the machine hardly changes), and the median of each
+round's ratio to the faster tf.data.
+"""
+
+import argparse
+import io
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from training import process  # noqa: E402
+
+process.prepare()
+tf = process.import_tensorflow()
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import simplejpeg  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from input_pipeline import jpeg  # noqa: E402
+
+PICTURES = 500
+BATCH = 50
+HEIGHT, WIDTH, SIDE = 300, 400, 224
+AREA = (0.08, 1.0)
+SIZE = (SIDE, SIDE)
+
+
+def photo(generator: np.random.Generator) -> bytes:
+    """Returns a JPEG of noise that is smooth at four scales, as photographs are."""
+    picture = np.full((HEIGHT, WIDTH, 3), 128.0)
+    for columns, strength in ((4, 60), (16, 40), (60, 20), (200, 8)):
+        noise = generator.normal(size=(columns * HEIGHT // WIDTH, columns, 3)).astype(np.float32)
+        picture += strength * cv2.resize(noise, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    file = io.BytesIO()
+    Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(file, 'JPEG', quality=90)
+    return file.getvalue()
+
+
+def pillow(path: Path, window: tuple[int, ...]) -> np.ndarray:
+    """Pillow alone: resize(box=...)."""
+    top, left, height, width = window
+    with Image.open(path) as image:
+        return np.asarray(image.resize(SIZE[::-1], Image.Resampling.BILINEAR, box=(left, top, left + width,
+                                                                                   top + height)))
+
+
+def pillow_cv2(path: Path, window: tuple[int, ...]) -> np.ndarray:
+    """Pillow decodes, OpenCV resizes."""
+    top, left, height, width = window
+    with Image.open(path) as image:
+        return cv2.resize(np.asarray(image)[top:top + height, left:left + width], SIZE[::-1])
+
+
+def simplejpeg_pillow(path: Path, window: tuple[int, ...]) -> np.ndarray:
+    """simplejpeg decodes, Pillow resizes."""
+    top, left, height, width = window
+    part = simplejpeg.decode_jpeg(path.read_bytes())[top:top + height, left:left + width]
+    return np.asarray(Image.fromarray(part).resize(SIZE[::-1], Image.Resampling.BILINEAR))
+
+
+def tensorflow_eager(path: Path, window: tuple[int, ...]) -> np.ndarray:
+    """TensorFlow's fused decoding, called picture by picture."""
+    part = tf.raw_ops.DecodeAndCropJpeg(contents=path.read_bytes(), crop_window=window, channels=3)
+    resized = tf.raw_ops.ResizeBilinear(images=part[None], size=SIZE, half_pixel_centers=True)
+    return tf.cast(tf.round(resized[0]), tf.uint8).numpy()
+
+
+def fused(path: tf.Tensor, window: tf.Tensor, to_uint8: bool) -> tf.Tensor:
+    """TensorFlow's fused decoding inside a graph."""
+    resized = tf.image.resize(tf.image.decode_and_crop_jpeg(tf.io.read_file(path), window, channels=3), SIZE)
+    return tf.cast(tf.round(resized), tf.uint8) if to_uint8 else resized
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string), tf.TensorSpec([None, 4], tf.int32)])
+def tensorflow_batch(paths: tf.Tensor, windows: tf.Tensor) -> tf.Tensor:
+    """A whole batch in one tf.function."""
+    return tf.map_fn(lambda pair: fused(*pair, True), (paths, windows), parallel_iterations=4,
+                     fn_output_signature=tf.TensorSpec((*SIZE, 3), tf.uint8))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--rounds', type=int, default=11)
+    rounds = parser.parse_args().rounds
+    generator = np.random.default_rng(0)
+    draws = generator.random((PICTURES, 4))
+    windows = np.array([jpeg.crop_window(HEIGHT, WIDTH, numbers, AREA) for numbers in draws], np.int32)
+    workers = len(os.sched_getaffinity(0))
+    batches = [slice(i, i + BATCH) for i in range(0, PICTURES, BATCH)]
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
+        files = [Path(folder) / f'{i}.jpg' for i in range(PICTURES)]
+        for file in files:
+            file.write_bytes(photo(generator))
+        paths = [str(file) for file in files]
+
+        def ours(rows: slice) -> np.ndarray:
+            out = np.empty((BATCH, *SIZE, 3), np.uint8)
+            for row, i in enumerate(range(PICTURES)[rows]):
+                jpeg.read_crop(files[i], draws[i], AREA, out[row])
+            return out
+
+        def one_by_one(way: Callable) -> Callable:
+            return lambda rows: np.stack([way(files[i], tuple(windows[i])) for i in range(PICTURES)[rows]])
+
+        in_threads = {'ours': ours, 'tf_function_of_a_batch': lambda rows: tensorflow_batch(
+            tf.constant(paths[rows]), windows[rows]).numpy()}
+        in_threads |= {way.__name__: one_by_one(way) for way in (pillow, pillow_cv2, simplejpeg_pillow,
+                                                                 tensorflow_eager)}
+        ways = {name: lambda way=way: list(pool.map(way, batches)) for name, way in in_threads.items()}
+        for name, to_uint8 in (('tf_data_float32', False), ('tf_data_uint8', True)):
+            pipeline = tf.data.Dataset.from_tensor_slices((paths, windows)).map(
+                lambda path, window, to_uint8=to_uint8: fused(path, window, to_uint8),
+                num_parallel_calls=workers).batch(BATCH).prefetch(2)
+            ways[name] = lambda pipeline=pipeline: list(pipeline)
+
+        wall: dict[str, list[float]] = {name: [] for name in ways}
+        processor: dict[str, list[float]] = {name: [] for name in ways}
+        results = {name: run() for name, run in ways.items()}  # the first time is not counted
+        for _ in range(rounds):
+            for name, run in ways.items():
+                began, began_processor = time.perf_counter(), time.process_time()
+                run()
+                wall[name].append(PICTURES / (time.perf_counter() - began))
+                processor[name].append(PICTURES / (time.process_time() - began_processor))
+
+    reference = np.concatenate([np.asarray(batch, np.float32) for batch in results['tf_data_float32']])
+    for name in ways:
+        pictures = np.concatenate([np.asarray(batch, np.float32) for batch in results[name]])
+        print(json.dumps({
+            'way': name, 'cores': workers, 'pictures_per_second': round(statistics.median(wall[name])),
+            'per_core_of_processor_time': round(statistics.median(processor[name])),
+            'wall_ratio_to_tf_data': ratio(wall, name), 'processor_ratio_to_tf_data': ratio(processor, name),
+            'mean_grey_levels_from_tf_data': round(float(np.abs(pictures - reference).mean()), 2)}))
+
+
+def ratio(rates: dict[str, list[float]], name: str) -> float:
+    """Returns the median over rounds of a way's rate divided by that of the faster tf.data."""
+    best = map(max, rates['tf_data_float32'], rates['tf_data_uint8'])
+    return round(statistics.median(rate / other for rate, other in zip(rates[name], best)), 2)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,50 @@
+"""Residual networks on CIFAR-10.
+
+Command:   python launch.py --config experiments/cifar10_resnet.py:short --config.data.data_dir=...
+Hardware:  2 CPU cores (AMD EPYC), no GPU
+Measured:  FILL
+"""
+
+from experiments.base import base
+
+
+def get_config():
+    """ResNet-20 as in section 4.2 of He et al. 2016, but 200 epochs of cosine decay: for a GPU."""
+    config = base()
+    config.total = '200 epochs'
+    config.batch_size = 128
+    config.data.name = 'cifar10'
+    config.data.train = 'train[:-5000]'
+    config.image.size = (32, 32)
+    config.image.channels = 3
+    config.image.mean = (0.4914, 0.4822, 0.4465)
+    config.image.std = (0.2470, 0.2435, 0.2616)
+    config.augment.flip_horizontal = 0.5
+    config.augment.random_crop = 4
+    config.model = {'name': 'resnet_cifar', 'depth': 20}
+    config.optimizer.name = 'sgd'
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.nesterov = True
+    config.optimizer.weight_decay = 5e-4
+    config.schedule.name = 'cosine'
+    config.schedule.warmup = '2 epochs'
+    config.evaluation.every = '5 epochs'
+    config.evaluation.sets.validation.split = 'train[-5000:]'
+    return config
+
+
+def short():
+    """20 epochs with a larger learning rate: what two cores can do within the hour."""
+    config = get_config()
+    config.total = '20 epochs'
+    config.optimizer.learning_rate = 0.2
+    config.evaluation.every = '2 epochs'
+    return config
+
+
+def resnet18():
+    """ResNet-18 without the downsampling of its first layers, for a GPU."""
+    config = get_config()
+    config.total = '100 epochs'
+    config.model = {'name': 'resnet', 'depth': 18, 'stem': 'cifar'}
+    return config

@@ -1,0 +1,119 @@
+"""Fewer classes out of many: five grades of a disease become 'healthy' and 'ill'."""
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from input_pipeline.arrays import ArraySource
+from input_pipeline.remembered import remember
+from input_pipeline.selection import Selected
+from training.config import nearest
+from training.errors import UserError
+
+_FIELD = 'config.data.merge_classes'
+_CHUNK = 1024  # examples read per task
+
+
+class Merging:
+    """Which of the old classes become which new one.
+
+    Args:
+      pairs: config.data.merge_classes, (new class, (old classes or regexes that match their whole name, ...)) pairs.
+        A class belongs to the first that matches; one that matches none is left out.
+      class_names: the old ones.
+
+    Attributes:
+      class_names: the new ones, in the order of `pairs`.
+
+    Raises:
+      UserError: not such pairs, or a pattern that matches no class.
+    """
+
+    def __init__(self, pairs: Sequence, class_names: Sequence[str]):
+        self.class_names: list[str] = []
+        self._new = np.full(len(class_names), -1, np.int32)
+        for pair in pairs:
+            if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str)):
+                raise UserError(f"{_FIELD}: {pair!r} is no pair such as ('ill', ('mild', 'severe'))")
+            name, patterns = pair
+            if name in self.class_names:
+                raise UserError(f'{_FIELD} has {name!r} twice: give all its old classes at once')
+            for pattern in [patterns] if isinstance(patterns, str) else patterns:
+                matched = _matches(str(pattern), class_names)
+                self._new[matched & (self._new < 0)] = len(self.class_names)
+            self.class_names.append(name)
+
+    def __call__(self, labels: np.ndarray) -> np.ndarray:
+        """Returns new labels, int32 [n], of old ones; -1 for examples that are left out."""
+        return self._new[labels]
+
+
+def _matches(pattern: str, class_names: Sequence[str]) -> np.ndarray:
+    if pattern in class_names:  # as it stands, whatever it would mean as a regex: 'c++'
+        return np.array([name == pattern for name in class_names])
+    try:
+        matched = np.array([re.fullmatch(pattern, name) is not None for name in class_names])
+    except re.error as error:
+        raise UserError(f'{_FIELD}: {pattern!r} is no regular expression ({error})') from error
+    if not matched.any():
+        raise UserError(f'{_FIELD}: {pattern!r} matches no class; {nearest(pattern, class_names)}')
+    return matched
+
+
+def merge(source, labels: np.ndarray, pairs: Sequence, name: str):
+    """Returns a source with merged classes, of the same kind: in memory or streaming.
+
+    Args:
+      source: with 'class_names' in its facts.
+      labels: int32 [n] of its examples.
+      pairs: see `Merging`.
+      name: for messages.
+
+    Raises:
+      UserError: see `Merging`; no example is left.
+    """
+    merging = Merging(pairs, source.meta['class_names'])
+    new = merging(labels)
+    kept = np.flatnonzero(new >= 0)
+    if not len(kept):
+        raise UserError(f'{_FIELD} leaves no example of {name}')
+    if len(kept) < len(new):
+        logging.info('%s of %s examples of %s are of no merged class and left out', f'{len(new) - len(kept):,}',
+                     f'{len(new):,}', name)
+    if not isinstance(source, ArraySource):
+        return Selected(source, kept, new[kept], merging.class_names)
+    meta = source.meta | {'class_names': merging.class_names}
+    if len(kept) == len(new):
+        merged = ArraySource(source.arrays | {'label': new}, meta, source.facts)
+        merged._whole = source  # as long as this is in use, other parts of its split can share its arrays
+        return merged
+    arrays = {feature: values[kept] for feature, values in source.arrays.items()}
+    return ArraySource(arrays | {'label': new[kept]}, meta, source.facts and [source.facts[i] for i in kept])
+
+
+def check_labels(source) -> None:
+    """Raises UserError if a source has no classes to merge."""
+    if getattr(source, 'has_masks', False) or not source.meta.get('class_names'):
+        raise UserError(f'{_FIELD}: these examples have no labels with class names')
+
+
+def read_labels(source) -> np.ndarray:
+    """Returns the labels of a source that streams, int32 [n]: its `labels`, or by reading it once, kept in the cache.
+
+    Args:
+      source: with `identity` and `name`, see `memory.load`.
+    """
+    if hasattr(source, 'labels'):
+        return source.labels
+
+    def read_all() -> list[int]:
+        logging.info('reading the labels of %s: %s examples, once', source.name, f'{len(source):,}')
+        chunks = [np.arange(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return [int(label) for part in pool.map(source.read, chunks) for label in part['label']]
+
+    return np.asarray(remember('labels', source.identity, read_all), np.int32)

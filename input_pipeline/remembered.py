@@ -1,0 +1,36 @@
+"""What took long to find out about files and stays true while they stay the same: kept as JSON in the cache folder."""
+
+import json
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+
+from training.config import digest
+from training.process import cache_folder
+
+_VERSION = 1  # of the files; those of another one are computed again
+
+
+def remember(what: str, identity: Any, compute: Callable[[], Any]) -> Any:
+    """Returns compute(), or what it returned last time.
+
+    Args:
+      what: its folder in the cache, such as 'labels'.
+      identity: what JSON can hold and what changes whenever the result could.
+      compute: returns what JSON can hold.
+    """
+    file = cache_folder() / what / f'{digest([_VERSION, identity])}.json'
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        pass  # not there or broken
+    value = compute()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f'.{file.name}.{os.getpid()}')
+        temporary.write_text(json.dumps(value))
+        os.replace(temporary, file)  # so that a file is whole or absent
+    except OSError as error:
+        logging.info('%s are not cached: %s', what, error)
+    return value
