@@ -27,11 +27,11 @@ def base() -> ConfigDict:
     config.data.train = 'train'  # split to train on, tfds style: 'train', 'train[:10%]', 'train[:-5000]'
     config.data.memory_limit_mb = 2048  # data sets up to this size are kept in memory as uint8, larger ones stream
     config.data.workers = 0  # threads that read ahead when streaming; 0: one per core
-    # Share of the area of each training picture in a 'folder' that is cropped, smallest and largest, such as (0.08, 1.0);
+    # Smallest and largest share of the area that is cropped from a training picture in a 'folder', such as (0.08, 1.0);
     # pictures are then read from their files in every epoch. (): whole pictures.
     config.data.random_resized_crop = ()
     config.data.max_unreadable = 0.01  # share of a 'folder' that is left out where it cannot be read; more is an error
-    config.data.merge_classes = ()  # (new class, (class names or regexes, ...)) pairs; examples of no class are left out
+    config.data.merge_classes = ()  # (new class, (old names or regexes, ...)) pairs; examples of none are left out
     config.data.arrays = ConfigDict()  # for source 'arrays': feature name -> tuple of examples
 
     config.image = ConfigDict()  # how a picture becomes the model's input; travels in the checkpoint

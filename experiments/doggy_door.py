@@ -5,7 +5,8 @@ Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  FILL
 
 Predict with any classifier whose classes have names, ImageNet's thousand for one:
-  python launch.py predict --workdir weights/vgg16 --config.task.decisions="(('opens', ('.*terrier', ...)), ...)" dog.jpg
+  python launch.py predict --workdir weights/vgg16 dog.jpg \\
+      --config.task.decisions="(('opens', ('.*terrier', '.*hound')), ('stays shut', ('.*',)))"
 """
 
 from experiments.base import base

@@ -7,7 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from models.convolution import Conv
 from models.layers import Dropout, max_pool
+from models.normalization import BatchNorm
 from models.upsampling import TransposedConv, space_to_depth
 from training.errors import UserError
 
@@ -83,15 +85,15 @@ class UNet(nn.Module):
         """Returns block(name, features, x): two 3x3 convolutions, each normalised and rectified."""
         def normalise(name, x):
             if self.norm == 'batch':
-                return nn.BatchNorm(not train, momentum=0.9, axis_name=self.axis_name, dtype=self.dtype, name=name)(x)
+                return BatchNorm(not train, axis_name=self.axis_name, dtype=self.dtype, name=name)(x)
             if self.norm == 'group':
                 return nn.GroupNorm(math.gcd(8, x.shape[-1]), dtype=self.dtype, name=name)(x)
             return x
 
         def block(name, features, x):
             for number in (1, 2):
-                x = nn.Conv(features, (3, 3), use_bias=self.norm == 'none', dtype=self.dtype,
-                            kernel_init=nn.initializers.he_normal(), name=f'{name}_conv{number}')(x)
+                x = Conv(features, 3, padding=1, use_bias=self.norm == 'none', dtype=self.dtype,
+                         name=f'{name}_conv{number}')(x)
                 x = nn.relu(normalise(f'{name}_norm{number}', x))
             return x
         return block

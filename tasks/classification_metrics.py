@@ -82,7 +82,7 @@ class RocAuc(clu_metrics.Metric):
 
 @flax.struct.dataclass
 class CalibrationError(clu_metrics.Metric):
-    """Expected calibration error (Guo et al. 2017, equation 3): |accuracy - confidence|, averaged over examples in bins.
+    """Expected calibration error (Guo et al. 2017, equation 3): |accuracy - confidence| of bins, averaged.
 
     Attributes:
       counts, correct, confidence: float [CALIBRATION_BINS], sums over the examples whose confidence, the largest

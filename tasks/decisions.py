@@ -32,7 +32,7 @@ class Decisions:
         for pair in pairs:
             if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)
                     and isinstance(pair[1], tuple)):
-                raise UserError(f"config.task.decisions: {pair!r} is not a pair such as ('opens', ('dog', '.*terrier'))")
+                raise UserError(f"config.task.decisions: {pair!r} is not a pair such as ('opens', ('dog', 'wolf'))")
             decision, patterns = pair
             if decision not in self.names:
                 self.names.append(decision)

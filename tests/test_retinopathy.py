@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from training import config as config_lib
+from training.loop import train
+
 
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
@@ -35,12 +38,14 @@ def data_dir(tmp_path_factory):
     return folder
 
 
-def test_two_classes_and_their_auc(data_dir, call_launch, tmp_path):
-    result = call_launch('--config', 'experiments/retinopathy.py:scratch', '--workdir', tmp_path / 'run',
-                         f'--config.data.data_dir={data_dir}', '--config.total=2 steps', '--config.batch_size=8',
-                         '--config.image.size=(32, 32)', '--config.parallel.devices=1', '--config.tensorboard=False',
-                         '--config.evaluation.every=2 steps', '--config.evaluation.batch_size=24')
-    assert result.code == 0, result.err
+def test_two_classes_and_their_auc(data_dir, tmp_path):
+    """With a small network in GoogLeNet's place, which tests/test_experiments.py builds and trains."""
+    config = config_lib.load('retinopathy:scratch', [
+        f'data.data_dir={data_dir}', 'total=2 steps', 'batch_size=8', 'image.size=(24, 24)', 'tensorboard=False',
+        'evaluation.every=2 steps', 'evaluation.batch_size=24'])
+    with config.unlocked():
+        config.model = {'name': 'small_cnn', 'features': (4,), 'block_dropout': (0.0,), 'hidden': 8}
+    assert train(config, tmp_path / 'run') == 0
     found = json.loads((tmp_path / 'run' / 'result.json').read_text())
     assert 0 <= found['metrics']['test/auc'] <= 1
     assert found['best']['metric'] == 'validation/auc'

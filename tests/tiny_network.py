@@ -1,4 +1,4 @@
-"""A network of four layers with weights in torch's names and layouts; stands for the large ones in tests of `import`."""
+"""A network of four layers with weights in torch's names and layouts, for tests of `import`."""
 
 import flax.linen as nn
 import jax

@@ -10,6 +10,8 @@ from typing import Any
 from training import config as config_lib
 from training.errors import UserError
 
+_SHOWN_ROWS = 40  # tables up to this length are printed, all are written
+
 
 def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), overrides: Sequence[str] = ()) -> int:
     """Scores a run's checkpoint on evaluation sets, prints the metrics and writes <workdir>/evaluation*.
@@ -55,6 +57,10 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
         logging.info('%s, step %s', config.experiment, f'{checkpoint.step:,}')
         for name, value in metrics.items():
             logging.info('  %-28s %s', name, report.format_metric(name, value))
+        for name, found in results.items():
+            for key, rows in task.tables(found.metrics).items():
+                if len(rows) <= _SHOWN_ROWS:
+                    logging.info('\n%s %s\n%s', name, key.replace('_', ' '), report.format_table(rows))
         try:
             for name, found in results.items():
                 report.write_evaluation(workdir, f'evaluation_{name}', checkpoint.step, task, found)

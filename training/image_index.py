@@ -127,7 +127,7 @@ def precision(features: np.ndarray, labels: Sequence[str], digests: Sequence[str
       k: how many neighbours to look at; of fewer others all.
 
     Returns:
-      'precision@k': the mean share of the k nearest with the same class; 'recall@1': the share of pictures whose nearest
+      'precision@k': the mean share of the k nearest of the same class; 'recall@1': the share of pictures whose nearest
       has it; 'chance': what either would be for features without meaning. {} if all pictures are the same.
     """
     if len(set(digests)) < 2:

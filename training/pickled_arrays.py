@@ -2,8 +2,8 @@
 
 A pickle is a program for a stack machine, and its opcodes GLOBAL and REDUCE import and call whatever it names. Here
 `pickletools.genops` reads the opcodes and `_Machine` interprets the few that files of weights consist of. The names
-they may use are those in `_GLOBALS`, each of which stands for something below; every other name is refused. The `pickle`
-module itself is not used.
+they may use are those in `_GLOBALS`, each of which stands for something below; every other name is refused. The
+`pickle` module itself is not used.
 """
 
 import dataclasses

@@ -75,6 +75,14 @@ def metric_line(metrics: dict[str, float], headline: str) -> str:
     return '  '.join(f'{name} {format_metric(name, metrics[name])}' for name in shown)
 
 
+def format_table(rows: list[dict[str, Any]]) -> str:
+    """Returns rows of equal keys as aligned columns; shares have three digits, None is '-'."""
+    cells = [list(rows[0])] + [['-' if value is None else f'{value:.3f}' if isinstance(value, float) else str(value)
+                                for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    return '\n'.join('  '.join(f'{cell:<{width}}' for cell, width in zip(line, widths)).rstrip() for line in cells)
+
+
 def draw_learning_curves(rows: list[dict[str, Any]], title: str):
     """Draws one panel per metric over steps, training and evaluation sets together."""
     from matplotlib.figure import Figure

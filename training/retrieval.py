@@ -347,7 +347,7 @@ def _needed(variables: Mapping[str, Any], shapes: Mapping[str, Any], what: str) 
 def _check_memory(count: int, dimension: int) -> None:
     memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     if 4 * count * dimension > memory / 2:
-        raise UserError(f'{count:,} pictures of {dimension:,} features take {4 * count * dimension / 2**30:,.0f} GiB of '
+        raise UserError(f'{count:,} pictures of {dimension:,} features: {4 * count * dimension / 2**30:,.0f} GiB of '
                         f'the {memory / 2**30:,.0f} this machine has: use --pool mean, or a later endpoint')
 
 

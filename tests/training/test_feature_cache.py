@@ -11,7 +11,6 @@ from training.errors import UserError
 from training.loop import train
 
 
-
 def config_of(*overrides: str):
     """tests/tiny.py with a small CNN whose convolutions are frozen, and without augmentation.
 
