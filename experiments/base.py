@@ -90,7 +90,7 @@ def base() -> ConfigDict:
 
     config.evaluation = ConfigDict()
     config.evaluation.every = '1 epochs'  # the periodic sets, also at the end
-    config.evaluation.batch_size = 500  # does not change any metric
+    config.evaluation.batch_size = 500  # at most, fewer large pictures; does not change any metric
     config.evaluation.tta = 'none'  # test-time augmentation: 'none', 'flip' or 'ten_crop'
     config.evaluation.periodic = ('validation',)  # names of sets below
     config.evaluation.final = ('test',)  # evaluated once, at the end

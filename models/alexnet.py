@@ -114,7 +114,7 @@ class AlexNet(nn.Module):
 
     def _pool(self, x: jax.Array) -> jax.Array:
         if min(x.shape[1:3]) < 3:
-            raise UserError('alexnet makes a pixel of 63x63: give it pictures of that size or larger')
+            raise UserError('alexnet needs pictures of at least 63x63 pixels: config.image.size')
         return max_pool(x, 3, 2)
 
     def _hidden_layer(self, index: int, name: str, train: bool, x: jax.Array) -> jax.Array:

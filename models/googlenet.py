@@ -201,5 +201,5 @@ class AuxiliaryHead(nn.Module):
 def _halve(x: jax.Array, window: int = 3) -> jax.Array:
     """Max pooling with stride 2 that keeps the last rows and columns, in windows that end beyond the edge."""
     if min(x.shape[1:3]) < window - 1:
-        raise UserError('googlenet makes a pixel of 15x15: give it pictures of that size or larger')
+        raise UserError('googlenet needs pictures of at least 15x15 pixels: config.image.size')
     return max_pool(x, window, 2, ceil_mode=True)

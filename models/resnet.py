@@ -34,6 +34,7 @@ class ResNet(nn.Module):
       depth: 18 or 34 (blocks of two 3x3 convolutions), 50, 101 or 152 (bottlenecks).
       stem: 'imagenet' (7x7 convolution and max pooling, down to a quarter of the resolution) or 'cifar' (3x3
         convolution at full resolution, for pictures of about 32 pixels).
+      width: channels of the stem and, before the factor 4 of bottlenecks, of layer1; doubled from layer to layer.
       zero_init: whether every block begins as its shortcut, the scale of its last BatchNorm being zero (Goyal et al.
         2017, section 5.1).
       frozen_norm: whether BatchNorm uses its running averages in training too, for fine-tuning.
@@ -44,6 +45,7 @@ class ResNet(nn.Module):
     num_classes: int
     depth: int = 50
     stem: str = 'imagenet'
+    width: int = 64
     zero_init: bool = False
     frozen_norm: bool = False
     dtype: jnp.dtype = jnp.float32
@@ -73,7 +75,7 @@ class ResNet(nn.Module):
         cifar = self.stem == 'cifar'
 
         def stem(x):
-            x = conv(64, *((3, 1, 1) if cifar else (7, 2, 3)), name='conv1')(x.astype(self.dtype))
+            x = conv(self.width, *((3, 1, 1) if cifar else (7, 2, 3)), name='conv1')(x.astype(self.dtype))
             x = nn.relu(norm(name='bn1')(x))
             return x if cifar else max_pool(x, 3, 2, 1)
 
@@ -83,7 +85,7 @@ class ResNet(nn.Module):
             for number in range(blocks):
                 name = f'layer{layer + 1}_block{number}'
                 stride = 2 if layer > 0 and number == 0 else 1
-                stages.append((name, block(64 * 2 ** layer, stride, conv, norm, self.zero_init, name=name)))
+                stages.append((name, block(self.width * 2 ** layer, stride, conv, norm, self.zero_init, name=name)))
             stages.append((f'layer{layer + 1}', _identity))
         return run_stages(stages + _head(self.num_classes), images, begin=begin, features=features)
 

@@ -126,7 +126,7 @@ class VGG(nn.Module):
 
     def _pool(self, x: jax.Array) -> jax.Array:
         if min(x.shape[1:3]) < 2:
-            raise UserError('vgg halves the sides of a picture five times: give it 32x32 pixels or more')
+            raise UserError('vgg needs pictures of at least 32x32 pixels: config.image.size')
         return max_pool(x, 2, 2)
 
     def _dense_layer(self, index: int, name: str, train: bool, x: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import optax
 from clu import metrics as clu_metrics
 
 from tasks.classification_cases import ClassificationCases, draw_worst_cases
-from tasks.classification_metrics import CalibrationError, RocAuc, per_class_table
+from tasks.classification_metrics import CalibrationError, RocAuc, log_odds, per_class_table
 from tasks.decisions import Decisions
 from tasks.metrics import ConfusionMatrix, Mean
 from tasks.prediction import Prediction
@@ -80,12 +80,16 @@ class Classification:
           batch: 'label', int32 [batch].
 
         Returns:
-          'loss', 'correct', 'top5_correct', 'label', 'prediction', each [batch], and 'probabilities' [batch, classes].
+          'loss', 'correct', 'top5_correct', 'label', 'prediction', each [batch], 'probabilities' and 'log_odds'
+          [batch, classes].
         """
         auxiliary = ()
         if isinstance(outputs, dict):
             outputs, auxiliary = outputs['logits'], outputs['auxiliary']
         label = batch['label']
+        if outputs.shape != (len(label), len(self.class_names)):
+            raise UserError(f'config.task.name: classification takes logits [batch, {len(self.class_names)}], this '
+                            f'model gives {list(outputs.shape)}: another config.model or config.task')
         targets = jax.nn.one_hot(label, len(self.class_names))
         if self.label_smoothing:
             targets = optax.smooth_labels(targets, self.label_smoothing)
@@ -98,6 +102,8 @@ class Classification:
                   'correct': (prediction == label).astype(jnp.float32),
                   'top5_correct': (above < 5).astype(jnp.float32),
                   'probabilities': jax.nn.softmax(outputs)}
+        if len(self.class_names) <= _MOST_RANKED:
+            scores['log_odds'] = log_odds(outputs)
         if self.decisions:
             scores['decision_correct'] = self.decisions.correct(scores['probabilities'], label)
         return scores

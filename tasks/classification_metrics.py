@@ -30,25 +30,33 @@ def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
     return float((ranks - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def log_odds(logits: jax.Array) -> jax.Array:
+    """Returns log(p / (1 - p)) of every class's probability, float32 [batch, classes], exact where p is nearly 0 or 1."""
+    own = jnp.eye(logits.shape[-1], dtype=bool)
+    return logits - jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits[:, None, :]), axis=-1)
+
+
 @flax.struct.dataclass
 class RocAuc(clu_metrics.Metric):
-    """Exact area under the ROC curve, from the probabilities of all examples.
+    """Exact area under the ROC curve, from the log-odds of all examples.
 
     Of two classes it is that of the second one, the positive by convention; of more the mean over the classes, each
     against the rest, that have positives and negatives.
 
+    Examples are ranked by log-odds, since probabilities are rounded to 1, and so tie, where a network is sure.
+
     Attributes:
-      probabilities: float [examples, classes].
+      log_odds: float [examples, classes], see `log_odds`.
       labels: int [examples].
       mask: [examples], 0 for padding.
     """
-    probabilities: jax.Array
+    log_odds: jax.Array
     labels: jax.Array
     mask: jax.Array
 
     @classmethod
     def of(cls, num_classes: int) -> type['RocAuc']:
-        """Returns the metric for so many classes; it reads 'probabilities' [batch, classes], 'label' and 'mask'."""
+        """Returns the metric for so many classes; it reads 'log_odds' [batch, classes], 'label' and 'mask'."""
         @flax.struct.dataclass
         class Sized(cls):
             """For a fixed number of classes."""
@@ -58,8 +66,8 @@ class RocAuc(clu_metrics.Metric):
                 return cls(jnp.zeros((0, num_classes)), jnp.zeros(0, jnp.int32), jnp.zeros(0))
 
             @classmethod
-            def from_model_output(cls, probabilities, label, mask=None, **_):
-                return cls(probabilities, label, jnp.ones(label.shape) if mask is None else mask)
+            def from_model_output(cls, log_odds, label, mask=None, **_):
+                return cls(log_odds, label, jnp.ones(label.shape) if mask is None else mask)
         return Sized
 
     def reduce(self):
@@ -73,9 +81,9 @@ class RocAuc(clu_metrics.Metric):
     def compute(self) -> float:
         """Returns the area, in [0, 1]."""
         kept = np.asarray(self.mask) > 0
-        probabilities, labels = np.asarray(self.probabilities)[kept], np.asarray(self.labels)[kept]
-        classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
-        areas = [roc_auc(probabilities[:, c], labels == c) for c in classes]
+        scores, labels = np.asarray(self.log_odds)[kept], np.asarray(self.labels)[kept]
+        classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
+        areas = [roc_auc(scores[:, c], labels == c) for c in classes]
         areas = [area for area in areas if not np.isnan(area)]
         return float(np.mean(areas)) if areas else float('nan')
 

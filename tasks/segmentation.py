@@ -91,6 +91,10 @@ class Segmentation:
           of the classes but the background that are in either mask, and their number.
         """
         mask = batch['segmentation_mask']
+        if logits.shape != (*mask.shape, len(self.class_names)):
+            raise UserError(f'config.task.name: segmentation takes logits [batch, height, width, '
+                            f'{len(self.class_names)}], this model gives {list(logits.shape)}: another config.model or '
+                            'config.task')
         prediction = jnp.argmax(logits, axis=-1)
         pixels = (-3, -2)
         truth, found = (array[..., None] == jnp.arange(1, len(self.class_names)) for array in (mask, prediction))

@@ -44,7 +44,7 @@ def test_a_wrong_word_is_one_line(changes, parts, call_import, tmp_path):
 
 
 @pytest.mark.parametrize('options, parts', [
-    (('--std', 0.5, 0, 0.5), ('--std is positive',)),
+    (('--std', 0.5, 0, 0.5), ('--mean and --std are of pixels in [0, 1]',)),
     (('--mean', 'nan', 0, 0), ('--mean and --std',)),
     (('--mean', 0.5, 0.5), ('--mean', 'expected 3')),
     (('--size', 0, 224), ('--size 0 224', 'height and width')),

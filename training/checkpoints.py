@@ -149,7 +149,7 @@ class Checkpoints:
         if writable:
             self._lock = _take_lock(self.workdir)
         elif not self.folder.is_dir():
-            raise UserError(f'no checkpoints in {workdir}: train there first, or name another --workdir')
+            raise UserError(f'no checkpoints in {workdir}: train there first, or name another')
         try:
             if writable:
                 _make_folder(self.folder)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,9 @@ from training.parallel import AXIS, Parallel
 from training.state import TrainState, init_state
 from training.step import make_eval_step, make_train_step
 from training.window import MetricLayout
+
+
+_EVALUATION_PIXELS = 2 ** 22  # of all pictures that a device evaluates together: 83 of 224x224
 
 
 @dataclasses.dataclass
@@ -63,17 +67,28 @@ class Training:
 
     def example(self) -> tuple:
         """Returns the model's inputs for one example."""
+        return self._example()[0]
+
+    def _example(self) -> tuple[tuple, dict[str, Any]]:
+        """Returns the model's inputs for one example, and the prepared batch that they come from."""
         batch = preprocessing.build(self.config.image)(self.source.read(np.zeros(1, np.int64)), None)
         try:
-            return self.task.inputs(batch)
+            return self.task.inputs(batch), batch
         except KeyError as error:
             raise UserError(f'config.task.name = {self.config.task.name!r} needs {error} in the examples; '
                             f'they have: {", ".join(batch)}') from error
 
     def initial_state(self) -> TrainState:
-        """Returns the state of step 0, on the default device."""
-        return init_state(self.model, self.example(), self.optimizer, seed=self.config.seed,
-                          ema=bool(self.config.ema_decay))
+        """Returns the state of step 0, on the default device.
+
+        Raises:
+          UserError: the model does not fit the pictures, or the task the model.
+        """
+        inputs, batch = self._example()
+        state = init_state(self.model, inputs, self.optimizer, seed=self.config.seed, ema=bool(self.config.ema_decay))
+        variables = {'params': state.params, 'batch_stats': state.batch_stats}
+        jax.eval_shape(lambda: self.task.score(self.model.apply(variables, *inputs, train=False), batch))
+        return state
 
     def parameter_table(self, state: TrainState) -> str:
         """Returns a table of parameters with their counts, and the forward FLOPs of one example as XLA counts them."""
@@ -180,9 +195,6 @@ class Evaluations:
     def __init__(self, config: ConfigDict, parallel: Parallel, task, meta: dict[str, Any], names: tuple[str, ...]):
         self.parallel, self.workers, self.cases = parallel, config.data.workers, task.cases
         views = Views(config.evaluation.tta, config.image.size)
-        self.batch_size = config.evaluation.batch_size // views.count
-        # Padding is masked, so any size can be rounded up to what the devices share evenly.
-        self.batch_size = -(-max(1, self.batch_size) // parallel.count) * parallel.count
         model = build_model(config, task, axis_name=AXIS)
         if views.count > 1:
             if config.cached_features.endpoint:
@@ -205,6 +217,12 @@ class Evaluations:
             source = sources.open_split(config.data, image, chosen.split, invert=chosen.invert)
             _check_same_classes(name, source.meta, meta)
             self.sources[name] = source
+        # Pictures larger than those of small data sets come in smaller batches, and none is larger than its set.
+        fitting = max(1, _EVALUATION_PIXELS // (views.count * math.prod(image.size))) * parallel.count
+        longest = max(map(len, self.sources.values()), default=1)
+        self.batch_size = min(config.evaluation.batch_size // views.count, fitting, longest)
+        # Padding is masked, so any size can be rounded up to what the devices share evenly.
+        self.batch_size = -(-max(1, self.batch_size) // parallel.count) * parallel.count
 
     def batches(self, name: str) -> tuple[Any, EvalBatches]:
         """Returns a set's source and its batches."""
@@ -231,6 +249,8 @@ def _check(config: ConfigDict) -> None:
         raise UserError(f'config.ema_decay = {config.ema_decay}: it must be in [0, 1)')
     if config.checkpoint.best_mode not in ('max', 'min'):
         raise UserError(f"config.checkpoint.best_mode = {config.checkpoint.best_mode!r}: it is 'max' or 'min'")
+    if config.image.channels not in (1, 3):
+        raise UserError(f'config.image.channels = {config.image.channels}: it must be 1 (grey) or 3 (colour)')
     size = tuple(config.image.size)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise UserError(f'config.image.size = {size}: it is (height, width) in pixels')
@@ -242,7 +262,8 @@ def _check(config: ConfigDict) -> None:
         if set(chosen) != {'split', 'invert'}:
             raise UserError(f"config.evaluation.sets.{name} has the fields {', '.join(chosen)}; it needs 'split' and "
                             "'invert'")
-    for field, low in (('evaluation.batch_size', 1), ('checkpoint.keep', 1), ('data.workers', 0)):
+    for field, low in (('evaluation.batch_size', 1), ('cached_features.batch_size', 1), ('checkpoint.keep', 1),
+                       ('data.workers', 0)):
         section, name = field.split('.')
         if config[section][name] < low:
             raise UserError(f'config.{field} = {config[section][name]}: it must be at least {low}')

@@ -9,6 +9,7 @@ import logging
 import os
 import tempfile
 import time
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,10 +108,11 @@ class _Extractor:
             raise UserError(f'config.cached_features: the {name} pictures must be in memory: raise '
                             'config.data.memory_limit_mb')
         pictures = hashlib.blake2b(source.arrays['image']).hexdigest()
-        file = cache_folder() / 'features' / f'{digest([*self._identity, pictures, mirrored])}.npy'
+        file = cache_folder() / 'features' / f'{digest([*self._identity, pictures, mirrored])}.npz'
         try:
-            return np.load(file, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            with np.load(file, allow_pickle=False) as archive:  # which compares a checksum
+                return archive[forward.FEATURES]
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
             pass  # not there or broken: compute it
         batches = EvalBatches(source, self._batch_size, self._parallel.local_slice(self._batch_size))
         tick = Ticker(f"features of {name}{', mirrored' if mirrored else ''}", len(batches))
@@ -144,7 +146,7 @@ def _save(file, features: np.ndarray) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=file.parent, suffix='.writing', delete=False) as writing:
-            np.save(writing, features, allow_pickle=False)
+            np.savez(writing, **{forward.FEATURES: features})
         os.replace(writing.name, file)
     except OSError as error:
         logging.info('the features are not cached: %s', error)

@@ -71,8 +71,7 @@ class Index:
         # What numpy and zipfile raise for damaged bytes; TypeError: an array in a `with`, which a lone .npy is.
         except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, MemoryError, zipfile.BadZipFile,
                 zlib.error) as error:
-            raise file_error(path, 'is damaged or not an index; make one with launch.py embed '
-                                   f'({str(error) or type(error).__name__})') from error
+            raise file_error(path, 'is damaged or not an index; make one with launch.py embed') from error
         index._check(path)
         for name in _TEXTS:
             setattr(index, name, str(getattr(index, name)))

@@ -285,8 +285,9 @@ def _image_config(arch: str, mean: Sequence[float] | None, std: Sequence[float] 
     image = {'size': tuple(size or SIZE), 'channels': 3, 'mean': tuple(mean or usual[0]), 'std': tuple(std or usual[1])}
     if min(image['size']) < 1:
         raise UserError(f'--size {" ".join(map(str, image["size"]))}: height and width in pixels')
-    if not (np.all(np.isfinite(image['mean'])) and np.all(np.isfinite(image['std'])) and min(image['std']) > 0):
-        raise UserError('--mean and --std are numbers for each channel, of pixels in [0, 1], and --std is positive')
+    if not (all(0 <= mean <= 1 for mean in image['mean']) and all(0 < std <= 1 for std in image['std'])):
+        raise UserError('--mean and --std are of pixels in [0, 1], a number for each channel: divide those of pixels '
+                        'in 0..255 by 255')
     return image
 
 

@@ -70,7 +70,7 @@ class Tensor:
             return np.zeros(0, numbers.dtype)  # of any shape: no parameter here is empty
         last = self.offset + sum((side - 1) * stride for side, stride in zip(self.shape, self.strides))
         if last >= len(numbers) or math.prod(self.shape) > len(numbers):
-            raise ValueError('it reaches outside its storage')
+            raise ValueError('it is larger than its storage: cut off, or a view that repeats numbers')
         strides = [stride * numbers.itemsize for stride in self.strides]
         return np.lib.stride_tricks.as_strided(numbers[self.offset:], self.shape, strides, writeable=False)
 

@@ -150,6 +150,9 @@ def embed(workdir: Path, folder: Path, *, step: str | int = 'best', endpoint: st
     if folder.is_file():
         raise file_error(folder, 'embed takes a folder; neighbors takes pictures')
     files = images.find_images(folder)
+    if any(path.is_dir() for path in folder.glob('train/*')):
+        splits = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.'))
+        raise file_error(folder, f'it is divided into {", ".join(splits)}, which are no classes: embed one of them')
     extractor = FeatureExtractor(workdir, step, endpoint=endpoint, pool=pool)
     _make_folder(output)
     began = time.monotonic()

@@ -48,7 +48,10 @@ def init_from(config: ConfigDict, variables: dict[str, Any]) -> dict[str, Any]:
     Raises:
       UserError: no such checkpoint, a pattern that matches nothing, a wrong shape, or nothing loaded.
     """
-    checkpoint = read(config.workdir, config.step)
+    try:
+        checkpoint = read(config.workdir, config.step)
+    except UserError as error:
+        raise UserError(f'config.init_from: {error}') from error
     theirs = flatten(checkpoint.variables)
     parts = {key: variables[key] for key in ('params', 'batch_stats')}
     ours = flax.traverse_util.flatten_dict(parts, sep='/')

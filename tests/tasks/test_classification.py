@@ -45,6 +45,12 @@ def test_auc_of_two_classes_is_that_of_the_second():
     assert found['auc'] == 1.0 and found['accuracy'] == 0.75
 
 
+def test_auc_of_a_network_that_is_sure():
+    """Probabilities are 1 to float32 for both examples of the second class; one is surer all the same."""
+    found = evaluated(classification('a', 'b'), [[0, 60], [0, 50], [0, 40]], [1, 1, 0])
+    assert found['auc'] == 1.0
+
+
 def test_classes_without_examples_do_not_count_in_auc():
     found = evaluated(classification('a', 'b', 'c'), [[3, 1, 0], [1, 3, 0], [2, 1, 0]], [0, 1, 1])
     by_hand = [roc_auc(np.asarray(jax.nn.softmax(jnp.array([[3., 1, 0], [1, 3, 0], [2, 1, 0]])))[:, c],

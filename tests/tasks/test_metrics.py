@@ -95,7 +95,8 @@ def test_a_batch_of_nothing_but_padding_adds_nothing(examples):
 def test_rows_of_the_confusion_matrix_are_true_classes():
     scores = {'loss': np.zeros(3, np.float32), 'correct': np.zeros(3, np.float32),
               'label': np.array([2, 2, 0], np.int32), 'prediction': np.array([1, 1, 3], np.int32),
-              'probabilities': np.full((3, CLASSES), 0.25, np.float32)}
+              'probabilities': np.full((3, CLASSES), 0.25, np.float32),
+              'log_odds': np.zeros((3, CLASSES), np.float32)}
     counts = computed([(scores, np.ones(3, np.float32))])['confusion']
     assert counts.shape == (CLASSES, CLASSES) and counts.dtype == np.int64
     assert counts[2, 1] == 2 and counts[0, 3] == 1 and counts.sum() == 3
