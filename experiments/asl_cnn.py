@@ -2,7 +2,9 @@
 
 Command:   python launch.py --config experiments/asl_cnn.py:augmented --config.data.name=FOLDER
 Hardware:  2 CPU cores (AMD EPYC), no GPU
-Measured:  FILL
+Measured:  2026-11-20, beside other runs
+  get_config    ASLCNN
+  augmented     ASLAUG
 """
 
 from experiments.base import base

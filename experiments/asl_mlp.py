@@ -2,7 +2,8 @@
 
 Command:   python launch.py --config experiments/asl_mlp.py --config.data.name=FOLDER
 Hardware:  2 CPU cores (AMD EPYC), no GPU
-Measured:  FILL
+Measured:  2026-11-20, beside other runs
+  get_config    test/accuracy 30.4 % (seed 0), 74.5 % of the training pictures; 4:39 min
 """
 
 from experiments.base import base

@@ -2,7 +2,9 @@
 
 Command:   python launch.py --config experiments/cifar10_resnet.py:short --config.data.data_dir=...
 Hardware:  2 CPU cores (AMD EPYC), no GPU
-Measured:  FILL
+Measured:  2026-11-20, beside other runs
+  short           CIFARSHORT
+  short_resnet20  test/accuracy 85.53 % (seed 0), 86.42 % with --tta flip; 47:56 min
 """
 
 from experiments.base import base

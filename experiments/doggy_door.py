@@ -2,7 +2,8 @@
 
 Command:   python launch.py --config experiments/doggy_door.py --config.data.name=FOLDER
 Hardware:  2 CPU cores (AMD EPYC), no GPU
-Measured:  FILL
+Measured:  2026-11-20, beside other runs
+  DOGGY
 
 Predict with any classifier whose classes have names, ImageNet's thousand for one:
   python launch.py predict --workdir weights/vgg16 dog.jpg \\

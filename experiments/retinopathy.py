@@ -2,7 +2,8 @@
 
 Command:   python launch.py --config experiments/retinopathy.py --config.data.manual_dir=FOLDER
 Hardware:  one GPU is meant; none was at hand
-Measured:  nothing: the photographs need an account at Kaggle; tests run it on tfds mock data
+Measured:
+  nothing: the photographs need an account at Kaggle; tests run it on made-up ones
 
 FOLDER holds Kaggle's archives of "Diabetic Retinopathy Detection" as tfds asks for them. The body is GoogLeNet's,
 imported from torchvision into weights/googlenet; see docs/how-to/import-weights.md.

@@ -36,7 +36,8 @@ def fake_pictures(monkeypatch):
         masks = task == 'segmentation'
         count, classes = (4, 2) if masks else (16, 10)
 
-        def open_split(data, image, split, *, invert=False):
+        def open_split(data, image, split, *, invert=False, training=False):
+            del training
             if data['source'] == 'arrays':
                 return real(data, image, split, invert=invert)
             generator = np.random.default_rng(len(split) + invert)

@@ -23,7 +23,7 @@ from input_pipeline.arrays import ArraySource
 from input_pipeline.batches import EvalBatches, TrainBatches
 from training import forward
 from training.components import Evaluations, Training
-from training.config import digest, some, to_dict
+from training.config import digest, some
 from training.errors import UserError
 from training.optimizer import matches
 from training.parallel import AXIS
@@ -99,8 +99,10 @@ class _Extractor:
         weights = hashlib.blake2b()
         for leaf in jax.tree.leaves(self._parallel.fetch(variables)):
             weights.update(np.ascontiguousarray(leaf))
-        self._identity = [_VERSION, to_dict(config.model), config.precision, to_dict(config.image),
-                          config.cached_features.endpoint, weights.hexdigest()]
+        # The program itself rather than the config: fields of the head, such as its dropout, change nothing here.
+        example = {'image': np.zeros((1, *config.image.size, config.image.channels), np.uint8)}
+        program = jax.jit(lambda variables, batch: body(variables, prepare(batch, None))).lower(variables, example)
+        self._identity = [_VERSION, hashlib.blake2b(program.as_text().encode()).hexdigest(), weights.hexdigest()]
 
     def __call__(self, source: ArraySource, name: str, *, mirrored: bool = False) -> np.ndarray:
         """Returns features of every example, float32 [examples, ...]."""

@@ -110,5 +110,5 @@ def test_lpips_names():
 def test_mistakes():
     with pytest.raises(UserError, match='config.model.depth = 12; vgg has depths 11, 13, 16, 19'):
         networks.shapes_of(VGG(3, depth=12), SHAPE)
-    with pytest.raises(UserError, match='give it 32x32 pixels or more'):
+    with pytest.raises(UserError, match='at least 32x32 pixels'):
         networks.shapes_of(SMALL, (1, 31, 64, 3))

@@ -75,6 +75,26 @@ def test_does_not_depend_on_devices_and_batches_of_the_body(run, tmp_path):
         np.testing.assert_allclose(values, arrays(tmp_path / 'run')[path], rtol=1e-4, atol=1e-5, err_msg=path)
 
 
+def test_features_are_computed_once_and_damage_to_them_is_noticed(tmp_path, monkeypatch):
+    """Another head finds them again, another picture size does not, and a flipped bit is no feature."""
+    cache = tmp_path / 'cache'
+    monkeypatch.setenv('PRACTICUM_CACHE', str(cache))
+
+    def files(name, *overrides):
+        assert train(cached('total=1 steps', *overrides), tmp_path / name) == 0
+        return {path.name: path.stat().st_ino for path in (cache / 'features').iterdir()}
+    first = files('first')
+    assert len(first) == 3  # training, validation, test
+    assert files('head', 'model.dropout=0.5', 'batch_size=8') == first
+    assert len(files('size', 'image.size=(12, 12)')) == 6
+
+    damaged = cache / 'features' / next(iter(first))
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    assert files('again')[damaged.name] != first[damaged.name]
+
+
 @pytest.mark.parametrize('overrides, message', [
     (('optimizer.freeze=()',), "conv1/bias.* would learn: set config.optimizer.freeze"),
     (("optimizer.freeze=('conv1.*',)",), 'conv2/bias.* would learn'),
