@@ -3,8 +3,8 @@
 Command:   python launch.py --config experiments/asl_cnn.py:augmented --config.data.name=FOLDER
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20, beside other runs
-  get_config    ASLCNN
-  augmented     ASLAUG
+  get_config    test/accuracy 56.8 % (seed 0), 99.65 % of the training pictures; 3:46 min
+  augmented     test/accuracy 75.1 % (seed 0), 99.97 % of the training pictures; 32 min beside two other runs
 """
 
 from experiments.base import base
@@ -27,12 +27,23 @@ def get_config():
 
 
 def augmented():
-    """Turned, shifted, zoomed and mirrored hands: left hands sign too."""
+    """A larger network on larger pictures without shading, turned, shifted, zoomed, slanted, in other light."""
     config = get_config()
     config.total = '30 epochs'
-    config.augment.rotation = 10.0
-    config.augment.zoom = 0.1
-    config.augment.shift = 0.1
-    config.augment.flip_horizontal = 0.5
+    config.batch_size = 64
+    config.image.size = (40, 40)
+    config.image.local_mean = 10
+    config.image.mean = (1.0,)
+    config.image.std = (0.5,)
+    config.augment.shift = 0.15
+    config.augment.rotation = 15.0
+    config.augment.zoom = 0.25
+    config.augment.shear = 10.0
+    config.augment.brightness = 0.2
+    config.augment.contrast = 0.5
+    config.augment.gamma = 0.7
+    config.model.features = (32, 64, 96)
+    config.optimizer.learning_rate = 2e-3
     config.schedule.name = 'cosine'
+    config.evaluation.every = '5 epochs'
     return config

@@ -3,7 +3,7 @@
 Command:   python launch.py --config experiments/cifar10_resnet.py:short --config.data.data_dir=...
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20, beside other runs
-  short           CIFARSHORT
+  short           test/accuracy 85.83 % (seed 0), 86.54 % with --tta flip; 52:51 min
   short_resnet20  test/accuracy 85.53 % (seed 0), 86.42 % with --tta flip; 47:56 min
 """
 

@@ -3,7 +3,7 @@
 Command:   python launch.py --config experiments/doggy_door.py --config.data.name=FOLDER
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20, beside other runs
-  DOGGY
+  get_config    validation/accuracy 94.38 %, validation/decision_accuracy 94.38 % (seed 0); 51 s
 
 Predict with any classifier whose classes have names, ImageNet's thousand for one:
   python launch.py predict --workdir weights/vgg16 dog.jpg \\
