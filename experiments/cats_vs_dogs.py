@@ -6,6 +6,7 @@ Measured:  2026-11-20, beside other runs
   get_config               validation/accuracy 98.08 % (mean of seeds 0, 1, 2; std 0.19); 42 min, later heads 75 s
   alexnet                  validation/accuracy 95.04 % (mean of seeds 0, 1, 2; std 0.19); 95 s
   alexnet_fine_tuned       validation/accuracy 94.88 % (seed 0); 23 min, most of it features
+  alexnet_all_fine_tuned   validation/accuracy 94.62 % (seed 0); 3:36 min
 
 Weights of the bodies, once: docs/how-to/import-weights.md
 """
