@@ -16,7 +16,6 @@ import contextlib
 import functools
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -38,6 +37,7 @@ import optax  # noqa: E402
 
 import models  # noqa: E402
 import tasks  # noqa: E402
+from benchmarks import step_process  # noqa: E402
 from experiments import base  # noqa: E402
 from models import layers  # noqa: E402
 from training import forward  # noqa: E402
@@ -115,15 +115,8 @@ def jax_step(case: str, context: Callable) -> tuple[Callable[[int], float], int]
 def torch_step(python: str, case: str) -> tuple[Callable[[int], float], int]:
     """As jax_step, in a process of its own."""
     _, batch, side, _, classes, name = CASES[case]
-    child = subprocess.Popen(
-        [python, ROOT / 'benchmarks' / 'baselines' / 'cnn_torch.py', '--model', name, '--batch', str(batch),
-         '--size', str(side), '--num_classes', str(classes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def answer(steps):
-        child.stdin.write(f'{steps}\n')
-        child.stdin.flush()
-        return json.loads(child.stdout.readline())
-    return lambda steps: answer(steps)['ms'], answer(1)['parameters']
+    return step_process.start([python, ROOT / 'benchmarks' / 'baselines' / 'cnn_torch.py', '--model', name,
+                               '--batch', batch, '--size', side, '--num_classes', classes])
 
 
 def engine_step(case: str) -> tuple[Callable[[int], float], int]:

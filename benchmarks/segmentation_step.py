@@ -11,7 +11,6 @@ in milliseconds and ratios to ours.
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ import jax.numpy as jnp  # noqa: E402
 from jax import lax  # noqa: E402
 
 import models  # noqa: E402
+from benchmarks import step_process  # noqa: E402
 from models.upsampling import space_to_depth, transposed_conv  # noqa: E402
 
 SIZE = 256
@@ -101,16 +101,9 @@ def jax_step(model: nn.Module, batch: int) -> tuple[Callable[[int], float], int]
 
 def torch_step(python: str, model: str, batch: int, stem_stride: int) -> tuple[Callable[[int], float], int]:
     """As jax_step, in a process of its own."""
-    child = subprocess.Popen(
-        [python, ROOT / 'benchmarks' / 'baselines' / 'fcn_unet_torch.py', '--model', model, '--batch', str(batch),
-         '--size', str(SIZE), '--stem_stride', str(stem_stride), '--features', *map(str, FEATURES)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def answer(steps):
-        child.stdin.write(f'{steps}\n')
-        child.stdin.flush()
-        return json.loads(child.stdout.readline())
-    return lambda steps: answer(steps)['ms'], answer(1)['parameters']
+    return step_process.start([python, ROOT / 'benchmarks' / 'baselines' / 'fcn_unet_torch.py', '--model', model,
+                               '--batch', batch, '--size', SIZE, '--stem_stride', stem_stride,
+                               '--features', *FEATURES])
 
 
 def upsampling_step(upsample: Callable, batch: int) -> Callable[[int], float]:

@@ -1,13 +1,11 @@
 """What took long to find out about files and stays true while they stay the same: kept as JSON in the cache folder."""
 
 import json
-import logging
-import os
 from collections.abc import Callable
 from typing import Any
 
 from training.config import digest
-from training.process import cache_folder
+from training.process import cache_folder, write_cached
 
 _VERSION = 1  # of the files; those of another one are computed again
 
@@ -26,11 +24,5 @@ def remember(what: str, identity: Any, compute: Callable[[], Any]) -> Any:
     except (OSError, ValueError):
         pass  # not there or broken
     value = compute()
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f'.{file.name}.{os.getpid()}')
-        temporary.write_text(json.dumps(value))
-        os.replace(temporary, file)  # so that a file is whole or absent
-    except OSError as error:
-        logging.info('%s are not cached: %s', what, error)
+    write_cached(file, lambda opened: opened.write(json.dumps(value).encode()), what)
     return value

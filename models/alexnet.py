@@ -9,8 +9,7 @@ import jax.numpy as jnp
 
 from models.convolution import Conv
 from models.layers import Dropout, max_pool
-from models.normalization import BatchNorm
-from models.pooling import adaptive_average_pool, global_pool
+from models.pooling import adaptive_average_pool, flattens, global_pool_stages
 from models.stages import run_stages
 from training.errors import UserError
 
@@ -76,10 +75,7 @@ class AlexNet(nn.Module):
             stages.append((f'conv{number}', functools.partial(self._convolve, f'conv{number}', *shape)))
             if pooled:
                 stages.append((f'pool{number}', self._pool))
-        if not self._flattens():
-            stages.append(('pool', functools.partial(global_pool, how=self.global_pool or 'average')))
-            if self.pool_norm:
-                stages.append(('norm', BatchNorm(not train, dtype=self.dtype, axis_name=self.axis_name, name='norm')))
+        stages += global_pool_stages(self, train)
         for index, name in enumerate(self._hidden_names()):
             stages.append((name, functools.partial(self._hidden_layer, index, name, train)))
         stages.append(('logits', self._logits))
@@ -88,7 +84,7 @@ class AlexNet(nn.Module):
     def torchvision_names(self) -> tuple[tuple[str, str], ...]:
         """Returns (regex of a module of torchvision's alexnet, module path here) pairs."""
         modules = {f'features.{index}': f'conv{number}' for number, index in enumerate((0, 3, 6, 8, 10), start=1)}
-        if self._flattens():  # No layer of torchvision's follows global average pooling.
+        if flattens(self):  # No layer of torchvision's follows global average pooling.
             modules |= {f'classifier.{3 * index + 1}': name for index, name in enumerate(self._hidden_names())}
             modules[f'classifier.{3 * len(self.hidden)}'] = 'logits'
         return tuple((re.escape(theirs), ours) for theirs, ours in modules.items())
@@ -99,11 +95,7 @@ class AlexNet(nn.Module):
 
     def flattened_inputs(self) -> dict[str, tuple[int, int, int]]:
         """Returns module path -> (channels, height, width) of the feature map that the dense layer takes flattened."""
-        return {'fc6': (CONVOLUTIONS[-1][0], 6, 6)} if self._flattens() else {}
-
-    def _flattens(self) -> bool:
-        """Whether the dense layers see where something is."""
-        return bool(self.hidden) and not self.global_pool
+        return {'fc6': (CONVOLUTIONS[-1][0], 6, 6)} if flattens(self) else {}
 
     def _hidden_names(self) -> list[str]:
         return [f'fc{6 + index}' for index in range(len(self.hidden))]
@@ -118,7 +110,7 @@ class AlexNet(nn.Module):
         return max_pool(x, 3, 2)
 
     def _hidden_layer(self, index: int, name: str, train: bool, x: jax.Array) -> jax.Array:
-        if index == 0 and self._flattens():
+        if index == 0 and flattens(self):
             x = adaptive_average_pool(x, 6).reshape(len(x), -1)
         x = Dropout(self.dropout, self.axis_name, name=f'{name}_dropout')(x, train=train)
         return nn.relu(nn.Dense(self.hidden[index], dtype=self.dtype, kernel_init=nn.initializers.he_normal(),

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 
 from models.convolution import Conv
 from models.layers import Dropout, max_pool
-from models.normalization import BatchNorm
-from models.pooling import adaptive_average_pool, global_pool
+from models.pooling import adaptive_average_pool, flattens, global_pool_stages
 from models.stages import run_stages
 from training.errors import UserError
 
@@ -77,10 +76,7 @@ class VGG(nn.Module):
             stages.append((name, functools.partial(self._convolve, name, CHANNELS[block - 1])))
             if name == f'conv{block}_{BLOCKS[self.depth][block - 1]}':
                 stages.append((f'pool{block}', self._pool))
-        if not self._flattens():
-            stages.append(('pool', functools.partial(global_pool, how=self.global_pool or 'average')))
-            if self.pool_norm:
-                stages.append(('norm', BatchNorm(not train, dtype=self.dtype, axis_name=self.axis_name, name='norm')))
+        stages += global_pool_stages(self, train)
         for index, name in enumerate(self._dense()):
             stages.append((name, functools.partial(self._dense_layer, index, name, train)))
         return run_stages(stages, images, begin=begin, features=features)
@@ -93,7 +89,7 @@ class VGG(nn.Module):
             index += block - previous  # torchvision counts ReLUs and poolings as well.
             names.append((re.escape(f'features.{index}'), name))
             index, previous = index + 2, block
-        dense = self._dense() if self._flattens() else []  # No layer of torchvision's follows global average pooling.
+        dense = self._dense() if flattens(self) else []  # No layer of torchvision's follows global average pooling.
         return (*names, *((re.escape(f'classifier.{3 * i}'), name) for i, name in enumerate(dense)))
 
     def lpips_names(self) -> tuple[tuple[str, str], ...]:
@@ -104,11 +100,7 @@ class VGG(nn.Module):
 
     def flattened_inputs(self) -> dict[str, tuple[int, int, int]]:
         """Returns module path -> (channels, height, width) of the feature map that the dense layer takes flattened."""
-        return {'fc6': (CHANNELS[-1], 7, 7)} if self._flattens() else {}
-
-    def _flattens(self) -> bool:
-        """Whether the dense layers see where something is."""
-        return bool(self.hidden) and not self.global_pool
+        return {'fc6': (CHANNELS[-1], 7, 7)} if flattens(self) else {}
 
     def _convolutions(self) -> list[tuple[str, int]]:
         """Returns the name and the block, from 1, of every convolution in order."""
@@ -132,7 +124,7 @@ class VGG(nn.Module):
     def _dense_layer(self, index: int, name: str, train: bool, x: jax.Array) -> jax.Array:
         if index:
             x = Dropout(self.dropout, self.axis_name, name=f'{name}_dropout')(x, train=train)
-        elif self._flattens():
+        elif flattens(self):
             x = adaptive_average_pool(x, 7).reshape(len(x), -1)
         if name == 'logits':
             return nn.Dense(self.num_classes, dtype=self.dtype, name=name)(x).astype(jnp.float32)

@@ -6,8 +6,6 @@ checkpoint predicts, and another run can unfreeze the body, as if nothing had be
 
 import hashlib
 import logging
-import os
-import tempfile
 import time
 import zipfile
 from collections.abc import Mapping
@@ -27,7 +25,7 @@ from training.config import digest, some
 from training.errors import UserError
 from training.optimizer import matches
 from training.parallel import AXIS
-from training.process import cache_folder
+from training.process import cache_folder, write_cached
 from training.progress import Ticker, format_seconds
 from training.state import TrainState
 
@@ -128,7 +126,7 @@ class _Extractor:
             tick(number)
         features = np.concatenate([np.asarray(part) for part in parts])[:len(source)]
         if self._parallel.is_writer:
-            _save(file, features)
+            write_cached(file, lambda opened: np.savez(opened, **{forward.FEATURES: features}), 'the features')
         return features
 
 
@@ -141,14 +139,3 @@ def _with_features(source: ArraySource, features: np.ndarray, *, keep_images: bo
 def _part(tree: Any, shapes: Any) -> Any:
     """Returns the leaves of a pytree of dicts that another one has."""
     return {key: _part(tree[key], inner) if isinstance(inner, Mapping) else tree[key] for key, inner in shapes.items()}
-
-
-def _save(file, features: np.ndarray) -> None:
-    """Writes beside and renames; a full or read-only disk is no error."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix='.writing', delete=False) as writing:
-            np.savez(writing, **{forward.FEATURES: features})
-        os.replace(writing.name, file)
-    except OSError as error:
-        logging.info('the features are not cached: %s', error)

@@ -6,8 +6,11 @@ import logging
 import os
 import socket
 import subprocess
+import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from training.errors import UserError
 
@@ -23,6 +26,27 @@ def cache_folder() -> Path:
     if chosen:
         return Path(chosen)
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'practicum'
+
+
+def write_cached(file: Path, write: Callable[[BinaryIO], Any], what: str) -> None:
+    """Writes a file of the cache beside and renames it, so that it is whole or absent; a full disk is no error.
+
+    Args:
+      file: below `cache_folder()`.
+      write: writes the content to an open file.
+      what: is written, for the line that says it could not be.
+    """
+    temporary = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, prefix='.writing-', delete=False) as writing:
+            temporary = Path(writing.name)
+            write(writing)
+        os.replace(temporary, file)
+    except OSError as error:
+        logging.info('%s are not cached: %s', what, error)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int = 0, process_id: int = -1) -> None:

@@ -8,11 +8,9 @@ channels_last memory. The networks are torchvision's, but for the ResNet-20 of C
 """
 
 import argparse
-import json
-import sys
-import time
 
 import torch
+import torch_steps
 from torch import nn
 from torch.nn import functional
 
@@ -58,19 +56,9 @@ def main():
     args = parser.parse_args()
     torch.manual_seed(0)
     model = build(args.model, args.num_classes).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     images = torch.rand(args.batch, 3, args.size, args.size).contiguous(memory_format=torch.channels_last)
     labels = torch.arange(args.batch) % args.num_classes
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    for line in sys.stdin:
-        steps = int(line)
-        begin = time.perf_counter()
-        for _ in range(steps):
-            optimizer.zero_grad(set_to_none=True)
-            functional.cross_entropy(model(images), labels).backward()
-            optimizer.step()
-        milliseconds = 1e3 * (time.perf_counter() - begin) / steps
-        print(json.dumps({'ms': milliseconds, 'parameters': parameters}), flush=True)
+    torch_steps.answer(model, images, labels)
 
 
 if __name__ == '__main__':

@@ -8,11 +8,9 @@ channels_last memory. The layers are those of models/fcn.py and models/unet.py.
 """
 
 import argparse
-import json
-import sys
-import time
 
 import torch
+import torch_steps
 from torch import nn
 from torch.nn import functional
 
@@ -80,19 +78,9 @@ def main():
     torch.manual_seed(0)
     model = FCN(2) if args.model == 'fcn' else UNet(2, tuple(args.features), args.stem_stride)
     model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     images = torch.rand(args.batch, 1, args.size, args.size).contiguous(memory_format=torch.channels_last)
     labels = (images[:, 0] > 0.5).long()
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    for line in sys.stdin:
-        steps = int(line)
-        begin = time.perf_counter()
-        for _ in range(steps):
-            optimizer.zero_grad(set_to_none=True)
-            functional.cross_entropy(model(images), labels).backward()
-            optimizer.step()
-        milliseconds = 1e3 * (time.perf_counter() - begin) / steps
-        print(json.dumps({'ms': milliseconds, 'parameters': parameters}), flush=True)
+    torch_steps.answer(model, images, labels)
 
 
 if __name__ == '__main__':
