@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0].startswith('-') and argv[0] not in ('-h', '--help'):
         argv.insert(0, 'train')
-    stream = sys.stderr if argv[0] in ('predict', 'neighbors') else sys.stdout  # what they print is data, for a pipe
+    stream = sys.stderr if argv[0] in ('predict', 'neighbors', 'generate') else sys.stdout  # what they print is data, for a pipe
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=stream, force=True)
     for name in ('absl', 'jax', 'orbax', 'tensorflow', 'matplotlib', 'etils'):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails in them reaches us as an exception
@@ -64,6 +64,17 @@ def run(argv: list[str]) -> int:
         from training.importing import import_weights
         return import_weights(args.source, args.arch, args.weights, args.output, class_names=args.class_names,
                               mean=args.mean, std=args.std, size=args.size)
+    if args.command == 'report':
+        os.environ['JAX_PLATFORMS'] = 'cpu'  # a training may have the GPU
+        from training.gallery import write_gallery
+        print(write_gallery(args.workdir, args.output))
+        return 0
+    if args.command == 'generate':
+        process.prepare()
+        from training.generation import generate
+        return generate(args.workdir, args.prompt, step=args.step, length=args.length, samples=args.samples,
+                        temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, beam_size=args.beam_size,
+                        seed=args.seed, form=args.format)
     if args.command in ('embed', 'neighbors'):
         process.prepare()
         from training import retrieval

@@ -19,7 +19,9 @@ def base() -> ConfigDict:
     config.tensorboard = True  # write TensorBoard events beside metrics.jsonl
 
     config.data = ConfigDict()
-    config.data.source = 'tfds'  # 'tfds', 'folder' (class/image), 'mask_folder' (images and masks) or 'arrays'
+    # 'tfds', 'folder' (class/image), 'mask_folder' (images and masks), 'caption_folder' (images and captions), 'text'
+    # (files), 'tfds_text' or 'arrays'
+    config.data.source = 'tfds'
     config.data.name = ''  # tfds name, or path of the folder
     config.data.data_dir = config_dict.placeholder(str)  # tfds data_dir; None: $TFDS_DATA_DIR or ~/tensorflow_datasets
     config.data.manual_dir = config_dict.placeholder(str)  # files tfds may not fetch; None: <data_dir>/downloads/manual
@@ -30,7 +32,7 @@ def base() -> ConfigDict:
     # Smallest and largest share of the area that is cropped from a training picture in a 'folder', such as (0.08, 1.0);
     # pictures are then read from their files in every epoch. (): whole pictures.
     config.data.random_resized_crop = ()
-    config.data.max_unreadable = 0.01  # share of a 'folder' that is left out where it cannot be read; more is an error
+    config.data.max_unreadable = 0.01  # share of a folder that is left out where it cannot be read; more is an error
     config.data.merge_classes = ()  # (new class, (old names or regexes, ...)) pairs; examples of none are left out
     config.data.arrays = ConfigDict()  # for source 'arrays': feature name -> tuple of examples
 
@@ -59,6 +61,16 @@ def base() -> ConfigDict:
     config.augment.random_crop = 0  # pixels of zero padding on each side before a crop of the original size
     config.augment.cutout = 0  # side in pixels of a square that is blanked
     config.augment.fill = 'edge'  # value outside the picture for geometric changes: 'edge' or a grey value, '0' to '1'
+
+    config.text = ConfigDict()  # how texts become tokens; the vocabulary travels in the checkpoint
+    config.text.tokens = 'words'  # 'words' (lower case, no punctuation), 'whitespace' (what blanks part) or 'characters'
+    config.text.lowercase = False  # before they are split; 'words' always are
+    config.text.min_count = 1  # rarer tokens of the training texts are read as <unk>
+    config.text.max_size = 0  # most tokens of the vocabulary; 0: all
+    config.text.vocabulary_from = ''  # workdir of a run whose vocabulary to use instead
+    config.text.max_length = 20  # words of a caption that are learned
+    config.text.num_steps = 20  # tokens of a window of running text, over which gradients go back
+    config.text.streams = 20  # contiguous parts of an evaluation text that are read side by side
 
     config.model = ConfigDict({'name': ''})  # name in models/__init__.py and the fields of that module
     config.task = ConfigDict({'name': 'classification', 'label_smoothing': 0.0})

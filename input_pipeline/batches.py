@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from input_pipeline.arrays import ArraySource
+from input_pipeline.text_source import StreamBatches, StreamEvalBatches, TokenStream
 
 Batch = dict[str, np.ndarray]
 
@@ -28,10 +29,14 @@ class TrainBatches:
       batch_size: examples per step over all processes.
       seed: of the permutations.
       rows: which rows of a global batch this process reads.
+
+    Attributes:
+      examples: of an epoch.
     """
 
     def __init__(self, source, batch_size: int, seed: int, rows: slice = slice(None)):
         self._source, self._batch_size, self._seed, self._rows = source, batch_size, seed, rows
+        self.examples = len(source)
         self._permutation = functools.lru_cache(maxsize=4)(self._permute)
 
     def _permute(self, epoch: int) -> np.ndarray:
@@ -89,16 +94,28 @@ class EvalBatches:
         return batch | {'mask': valid.astype(np.float32)}
 
 
+def train_batches(source, batch_size: int, seed: int, rows: slice = slice(None)) -> TrainBatches | StreamBatches:
+    """Returns the training batches of a source: windows of streams for texts, else permutations of its examples."""
+    if isinstance(source, TokenStream):
+        return StreamBatches(source, batch_size, rows)
+    return TrainBatches(source, batch_size, seed, rows)
+
+
+def eval_batches(source, batch_size: int, rows: slice = slice(None)) -> EvalBatches | StreamEvalBatches:
+    """Returns the evaluation batches of a source; see `train_batches`."""
+    return (StreamEvalBatches if isinstance(source, TokenStream) else EvalBatches)(source, batch_size, rows)
+
+
 def stream(make: Callable[[int], Batch], numbers: range, *, source, workers: int = 0) -> Iterator[Batch]:
     """Yields make(n) for the numbers in order; reads ahead in threads unless the source is in memory.
 
     Args:
-      make: `TrainBatches` or `EvalBatches`.
+      make: what `train_batches` or `eval_batches` returned.
       numbers: steps or batch numbers.
       source: what `make` reads.
       workers: reading threads; 0 for one per core.
     """
-    if isinstance(source, ArraySource):
+    if isinstance(source, (ArraySource, TokenStream)):
         yield from map(make, numbers)
         return
     workers = workers or os.cpu_count() or 1

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,37 @@ def read_image(path, *, channels: int) -> np.ndarray:
         raise UserError(f'channels is {channels!r}; pictures are read with 1 channel (grey) or 3 (RGB)')
     if dicom.is_dicom(path):
         return np.repeat(dicom.read_dicom(path).pixels[..., None], channels, axis=2)
-    image = decode(Path(path))
+    return _to_channels(decode(Path(path)), path, channels)
+
+
+def read_video(path, *, frames: int, channels: int) -> np.ndarray:
+    """Reads some frames of an animated GIF, PNG or WebP, evenly spread from the first to the last.
+
+    Args:
+        path: the file; of one with fewer frames some are repeated.
+        frames: how many to read.
+        channels: 1 (grey) or 3 (RGB), as for `read_image`.
+
+    Returns:
+        uint8 [frames, height, width, channels].
+
+    Raises:
+        UserError: as `read_image`, and for a picture that does not move.
+    """
+    path = Path(path)
+    with _decoding(path) as image:
+        total = getattr(image, 'n_frames', 1)
+        if total < 2:
+            raise file_error(path, 'is one picture; a video is an animated GIF, PNG or WebP')
+        pictures = []
+        for number in np.linspace(0, total - 1, frames).round().astype(int).tolist():
+            image.seek(number)
+            pictures.append(image.copy())
+    return np.stack([_to_channels(picture, path, channels) for picture in pictures])
+
+
+def _to_channels(image: Image.Image, path, channels: int) -> np.ndarray:
+    """Returns a decoded picture as uint8 [height, width, channels]."""
     image = _eight_bit_grey(image, path)
     if image.has_transparency_data:
         page = Image.new('RGBA', image.size, 'white')
@@ -170,6 +200,17 @@ def check_header(path: Path) -> None:
 
 def decode(path: Path, *, pixels: bool = True) -> Image.Image:
     """Opens and decodes the file, or its header alone; every way in which that fails becomes a UserError."""
+    with _decoding(path) as image:
+        if pixels:
+            image.load()
+            with contextlib.suppress(Exception):  # Damaged EXIF beside sound pixels is common: keep them as stored.
+                ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+@contextlib.contextmanager
+def _decoding(path: Path) -> Iterator[Image.Image]:
+    """Opens a picture; every way in which that or the decoding within fails becomes a UserError."""
     if path.is_dir():
         raise file_error(path, 'is a folder, not a picture')
     if not path.is_file():  # Also a pipe or a device, which would block.
@@ -180,12 +221,7 @@ def decode(path: Path, *, pixels: bool = True) -> Image.Image:
         with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise file_error(path, f'{image.width}x{image.height} pixels is too large; shrink it first')
-            if not pixels:
-                return image
-            image.load()
-            with contextlib.suppress(Exception):  # Damaged EXIF beside sound pixels is common: keep them as stored.
-                ImageOps.exif_transpose(image, in_place=True)
-            return image
+            yield image
     except UserError:
         raise
     except PermissionError:

@@ -11,6 +11,8 @@ everywhere:
   image              uint8 [n, height, width, channels]
   label              int32 [n]
   segmentation_mask  uint8 [n, height, width], the class of every pixel
+  captions           int32 [n, captions, length], token ids; see input_pipeline/captions.py
+Texts come as streams of tokens instead, see input_pipeline/text_source.py.
 Add one: a file here and a line in SOURCES.
 """
 
@@ -21,16 +23,21 @@ from typing import Any, Protocol
 import numpy as np
 
 from input_pipeline import (
+    caption_source,
+    captions,
     folder_source,
     images,
     mask_folder_source,
     memory,
     relabelling,
+    text_source,
     tfds_source,
     unreadable,
 )
 from input_pipeline.arrays import ArraySource
 from input_pipeline.selection import Inverted, Part, Selected
+from input_pipeline.text_source import TokenStream
+from tasks.text.vocabulary import Vocabulary
 from training.config import nearest
 from training.errors import UserError
 
@@ -54,6 +61,7 @@ def _open_arrays(data: Mapping[str, Any], image: Mapping[str, Any], split: str) 
 
 SOURCES = {
     'arrays': _open_arrays,
+    'caption_folder': caption_source.open_split,
     'folder': folder_source.open_split,
     'mask_folder': mask_folder_source.open_split,
     'tfds': tfds_source.open_split,
@@ -61,7 +69,8 @@ SOURCES = {
 
 
 def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *, invert: bool = False,
-               training: bool = False) -> Source:
+               training: bool = False, text: Mapping[str, Any] | None = None, vocabulary: Vocabulary | None = None
+               ) -> Source | TokenStream:
     """Opens a split of the data set that config.data names.
 
     Args:
@@ -71,20 +80,25 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
       invert: read 255 - picture.
       training: config.data.random_resized_crop applies, and a picture that turns out to be damaged late may be replaced
         by another. Otherwise each example is there exactly once, and is known to be sound before the first is read.
+      text: config.text, for data with texts; None leaves captions out.
+      vocabulary: that texts are read in; None to build it from this split.
 
     Raises:
       UserError: unknown source, data that are not there, unknown split, an empty or impossible part, classes to merge
         that do not exist, too many pictures that cannot be read.
     """
-    if data['source'] not in SOURCES:
-        raise UserError(f"config.data.source = {data['source']!r}; {nearest(data['source'], list(SOURCES))}")
+    known = (*SOURCES, *text_source.READERS)
+    if data['source'] not in known:
+        raise UserError(f"config.data.source = {data['source']!r}; {nearest(data['source'], known)}")
     _check_fields(data)
     name, first, last = _parse(split)
+    if data['source'] in text_source.READERS:
+        lines = text_source.read_lines(data, name)
+        begin, end = _bounds(split, name, first, last, len(lines))
+        return text_source.open_stream(lines[begin:end], text or {}, vocabulary)
     source = SOURCES[data['source']](data, image, name)
     _check_resize(image, source)
-    begin, end = _bound(first, len(source), 0), _bound(last, len(source), len(source))
-    if begin >= end:
-        raise UserError(f'split {split!r} is empty: {name} has {len(source)} examples')
+    begin, end = _bounds(split, name, first, last, len(source))
     area = tuple(data['random_resized_crop']) if training else ()
     if area:
         source.crop_area = area
@@ -92,6 +106,8 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
         opened = _in_memory(source, begin, end, data)
     else:
         opened = _streaming(source, begin, end, data, training)
+    if text is not None and getattr(source, 'has_captions', False):
+        opened = captions.tokenize(opened, text, vocabulary)
     if invert and isinstance(opened, ArraySource):
         return ArraySource(opened.arrays | {'image': 255 - opened.arrays['image']}, opened.meta, opened.facts)
     return Inverted(opened) if invert else opened
@@ -154,7 +170,8 @@ def _check_resize(image: Mapping[str, Any], source: Source) -> None:
 
 def _megabytes(source: Source, image: Mapping[str, Any]) -> float:
     height, width = image['size']
-    return len(source) * height * width * (image['channels'] + getattr(source, 'has_masks', False)) / 2**20
+    frames = getattr(source, 'frames', 1) or 1
+    return len(source) * frames * height * width * (image['channels'] + getattr(source, 'has_masks', False)) / 2**20
 
 
 _SPLIT = re.compile(r'(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?')
@@ -165,6 +182,13 @@ def _parse(split: str) -> tuple[str, str | None, str | None]:
     if not match:
         raise UserError(f"split {split!r} is not understood: write 'train', 'train[:10%]' or 'train[-5000:]'")
     return match.groups()
+
+
+def _bounds(split: str, name: str, first: str | None, last: str | None, total: int) -> tuple[int, int]:
+    begin, end = _bound(first, total, 0), _bound(last, total, total)
+    if begin >= end:
+        raise UserError(f'split {split!r} is empty: {name} has {total} examples')
+    return begin, end
 
 
 def _bound(text: str | None, total: int, default: int) -> int:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from input_pipeline import datasets, images, memory
+from input_pipeline.remembered import remember
 from training.config import digest, nearest
 from training.errors import UserError
 from training.progress import warn_once
@@ -29,11 +30,12 @@ _MANUAL_FILES = 'manual_files.txt'  # beside the prepared data: a digest of the 
 
 
 class TfdsSource:
-    """One split of a prepared data set of pictures with a label or a segmentation mask each.
+    """One split of a prepared data set of pictures, or videos, with a label, a segmentation mask or captions each.
 
-    Which of the two is decided by the second of the data set's supervised keys. Other features that are numbers or
-    texts, such as a patient's name, are facts about the examples. A feature `spacing_mm`, the height and width of a
-    pixel, is that of the resized picture, and is left out where it is 0, unknown.
+    Which of them is decided by the second of the data set's supervised keys; without those it is 'label', or else
+    'captions'. Captions are texts, or {'text': texts} as in coco_captions, and are facts about the examples. So are
+    other features that are numbers or texts, such as a patient's name. A feature `spacing_mm`, the height and width of
+    a pixel, is that of the resized picture, and is left out where it is 0, unknown. A text `scene` is JSON.
 
     Args:
       folder: the prepared version, <data_dir>/<name>/<version>.
@@ -59,14 +61,15 @@ class TfdsSource:
         self._folder, self._split, self._length = folder, split, splits[split]
         self._size, self._channels, self._resize = tuple(size), channels, resize
         self._format = info.get('fileFormat', 'tfrecord')
-        self._image_key, self._target_key = _keys(info)
-        features = json.loads((folder / 'features.json').read_text()).get('featuresDict', {}).get('features', {})
+        features = _features(folder)
+        self._image_key, self._target_key = _keys(info, features)
         self.has_masks = 'image' in features.get(self._target_key, {})
+        self.has_captions = bool({'text', 'sequence'} & features.get(self._target_key, {}).keys())
+        self.frames = _frames(features.get(self._image_key, {}))
         self._fact_keys = [key for key, feature in features.items()
                            if key not in (self._image_key, self._target_key) and {'text', 'tensor'} & feature.keys()]
-        self.meta = {'class_names': _class_names(folder, self._target_key, features)}
-        if (folder / 'metadata.json').is_file():
-            self.meta |= json.loads((folder / 'metadata.json').read_text())
+        self.meta = {} if self.has_captions else {'class_names': _class_names(folder, self._target_key, features)}
+        self.meta |= _metadata(folder) | ({'frames': self.frames} if (self.frames or 1) > 1 else {})
         self._data, self._opening = None, threading.Lock()
 
     @property
@@ -80,17 +83,31 @@ class TfdsSource:
         return self._length
 
     def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns 'image' uint8 [n, height, width, channels], and 'label' int32 [n] or 'segmentation_mask'."""
+        """Returns 'image' uint8 [n, height, width, channels], and 'label' int32 [n], 'segmentation_mask' or neither.
+
+        The image of a video is uint8 [n, frames, height, width, channels].
+
+        Raises:
+          UserError: videos of different lengths.
+        """
         examples = self._fetch(indices)
+        lengths = sorted({len(example['image']) for example in examples}) if self.frames != 1 else [1]
+        if len(lengths) > 1:
+            raise UserError(f'{self.name} has videos of {lengths[0]} to {lengths[-1]} frames; they must all be of one '
+                            'length')
         pictures = np.stack([example['image'] for example in examples])
+        if self.has_captions:
+            return {'image': pictures}
         targets = [example['target'] for example in examples]
         if self.has_masks:
             return {'image': pictures, 'segmentation_mask': np.stack(targets)}
         return {'image': pictures, 'label': np.asarray(targets, np.int32)}
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """Returns the features that are neither picture nor target, by name."""
-        return [example['facts'] for example in self._fetch(indices)] if self._fact_keys else [{} for _ in indices]
+        """Returns by name the features that are neither picture nor target, and 'captions', a list of str."""
+        if self._fact_keys or self.has_captions:
+            return [example['facts'] for example in self._fetch(indices)]
+        return [{} for _ in indices]
 
     def _fetch(self, indices: np.ndarray) -> list[dict[str, Any]]:
         with self._opening:  # several threads read
@@ -108,16 +125,25 @@ class TfdsSource:
         """Returns picture and target in the model's size, and the facts."""
         picture, target = example[self._image_key], example[self._target_key]
         facts = {key: _plain(example[key]) for key in self._fact_keys}
+        if 'scene' in facts:
+            facts['scene'] = json.loads(facts['scene'])
+        if self.has_captions:
+            facts['captions'] = _texts(target)
         if 'spacing_mm' in facts:
             spacing = images.resized_spacing(facts.pop('spacing_mm'), picture.shape[:2], self._size)
             facts |= {'spacing_mm': spacing} if spacing else {}
+        if self.has_masks:
+            target = images.resize_mask(target[..., 0], self._size)
+        fitted = self._fit_picture(picture) if self.frames == 1 else np.stack([self._fit_picture(p) for p in picture])
+        return {'image': fitted, 'target': target, 'facts': facts}
+
+    def _fit_picture(self, picture: np.ndarray) -> np.ndarray:
+        """uint8 [height, width, channels], as many channels as there are -> the model's."""
         if picture.shape[-1] != self._channels:
             mode = 'L' if self._channels == 1 else 'RGB'
             converted = Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).convert(mode)
             picture = np.asarray(converted).reshape(*picture.shape[:2], self._channels)
-        if self.has_masks:
-            target = images.resize_mask(target[..., 0], self._size)
-        return {'image': images.fit(picture, self._size, self._resize), 'target': target, 'facts': facts}
+        return images.fit(picture, self._size, self._resize)
 
 
 class _Listed:
@@ -129,10 +155,16 @@ class _Listed:
         import tensorflow_datasets as tfds
         config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
         examples = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=config))
-        self._examples = [fit(example) for example in examples]
+        self.examples = [fit(example) for example in examples]
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
-        return [self._examples[i] for i in indices]
+        return [self.examples[i] for i in indices]
+
+
+def _texts(value: Any) -> list[str]:
+    """The captions of an example: texts, one text, or {'text': texts}."""
+    value = value['text'] if isinstance(value, Mapping) else value
+    return [_plain(text) for text in ([value] if isinstance(value, bytes) else value)]
 
 
 def _plain(value: Any) -> Any:
@@ -148,6 +180,44 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) ->
     Raises:
       UserError: it is not prepared, with where it was looked for and how to get it.
     """
+    return TfdsSource(_prepared_folder(data), split, image['size'], image['channels'], image.get('resize', 'stretch'))
+
+
+def read_texts(data: Mapping[str, Any], split: str) -> list[str]:
+    """Returns the feature 'text' of every example of a split, in order, preparing the data set as `open_split` does.
+
+    Raises:
+      UserError: the data set is not there, or has no such split or feature.
+    """
+    folder = _prepared_folder(data)
+    info = json.loads((folder / 'dataset_info.json').read_text())
+    splits = [s['name'] for s in info['splits']]
+    if split not in splits:
+        raise UserError(f"{info['name']} has no split {split!r}; {nearest(split, splits)}")
+    features = _features(folder)
+    if 'text' not in features.get('text', {}):
+        raise UserError(f"config.data.name: {info['name']} is no data set of texts: it has no feature 'text', "
+                        f"but {', '.join(features)}")
+
+    def read() -> list[str]:
+        import tensorflow_datasets as tfds
+        builder = tfds.builder_from_directory(str(folder))
+        if info.get('fileFormat', 'tfrecord') in _RANDOM_ACCESS:
+            opened = builder.as_data_source(split)
+            examples = opened.__getitems__(list(range(len(opened))))
+        else:
+            examples = _Listed(builder, split, dict).examples
+        return [_plain(example['text']) for example in examples]
+    return remember('texts', [str(folder), split, memory.fingerprint(sorted(folder.iterdir()))], read)
+
+
+def read_metadata(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what the builder of a data set noted about it, {} if nothing, preparing it as `open_split` does."""
+    return _metadata(_prepared_folder(data))
+
+
+def _prepared_folder(data: Mapping[str, Any]) -> Path:
+    """Returns <data_dir>/<name>/<version>, with the data set prepared there."""
     if not data['name']:
         raise UserError("config.data.name is empty: give the tfds name of a data set, such as 'mnist'")
     data_dir = Path(data['data_dir'] or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
@@ -161,7 +231,7 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) ->
     if folder is None:
         raise UserError(f"config.data.name = {data['name']!r} leaves open which configuration of it is meant; prepared "
                         f"in {data_dir}: {', '.join(_configurations(data_dir, data['name']))}")
-    return TfdsSource(folder, split, image['size'], image['channels'], image.get('resize', 'stretch'))
+    return folder
 
 
 def find_prepared(data_dir: Path, name: str) -> Path | None:
@@ -258,11 +328,34 @@ def _network(timeout_seconds: float = 3.0) -> bool:
         return False
 
 
-def _keys(info: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns the names of picture and label, from the data set's supervised keys."""
+def _features(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / 'features.json').read_text()).get('featuresDict', {}).get('features', {})
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    file = folder / 'metadata.json'
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _keys(info: Mapping[str, Any], features: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns the names of picture and target, from the data set's supervised keys if it has them."""
     items = info.get('supervisedKeys', {}).get('tuple', {}).get('items', ())
     keys = [item.get('featureKey') for item in items]
-    return (keys[0], keys[1]) if len(keys) == 2 and all(keys) else ('image', 'label')
+    if len(keys) == 2 and all(keys):
+        return keys[0], keys[1]
+    image = 'video' if 'video' in features and 'image' not in features else 'image'
+    return image, 'captions' if 'captions' in features and 'label' not in features else 'label'
+
+
+def _frames(feature: Mapping[str, Any]) -> int | None:
+    """Returns how many pictures an example has; None: videos of any length."""
+    if 'video' in feature:
+        count = int(feature['video']['shape']['dimensions'][0])
+    elif 'sequence' in feature:
+        count = int(feature['sequence']['length'])
+    else:
+        return 1
+    return count if count > 0 else None
 
 
 def _class_names(folder: Path, key: str, features: Mapping[str, Any]) -> list[str]:

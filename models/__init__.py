@@ -8,25 +8,30 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from models.alexnet import AlexNet
+from models.captioner import Captioner
 from models.fcn import FCN
 from models.googlenet import GoogLeNet
 from models.lenet import LeNet
 from models.line import Line
+from models.lstm import LSTM
 from models.mlp import MLP
 from models.resnet import CifarResNet, ResNet
 from models.segmentation_mlp import SegmentationMLP
 from models.small_cnn import SmallCNN
 from models.unet import UNet
 from models.vgg import VGG
+from models.video_captioner import VideoCaptioner
 from training.config import nearest
 from training.errors import UserError
 
 MODELS: dict[str, type[nn.Module]] = {
     'alexnet': AlexNet,
+    'captioner': Captioner,
     'fcn': FCN,
     'googlenet': GoogLeNet,
     'lenet': LeNet,
     'line': Line,
+    'lstm': LSTM,
     'mlp': MLP,
     'resnet': ResNet,
     'resnet_cifar': CifarResNet,
@@ -34,6 +39,7 @@ MODELS: dict[str, type[nn.Module]] = {
     'small_cnn': SmallCNN,
     'unet': UNet,
     'vgg': VGG,
+    'video_captioner': VideoCaptioner,
 }
 
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -43,7 +49,8 @@ def build(config: Any, *, precision: str = 'float32', axis_name: str | None = No
     """Builds the module that config.model names.
 
     Args:
-      config: mapping with 'name' and fields of that module.
+      config: mapping with 'name' and fields of that module; where a field is a module itself, such as a captioner's
+        body, its value is such a mapping.
       precision: compute type, 'float32' or 'bfloat16'.
       axis_name: the device axis over which BatchNorm and Dropout act as one batch; None outside a compiled step.
       **facts: what the data set or task decides, such as num_classes; taken by modules that have such a field.
@@ -51,32 +58,41 @@ def build(config: Any, *, precision: str = 'float32', axis_name: str | None = No
     Raises:
       UserError: unknown model, field or precision, a value that does not fit, or a field that is not the config's.
     """
-    name = config['name']
-    if name not in MODELS:
-        raise UserError(f'config.model.name = {name!r}; {nearest(name, list(MODELS))}')
     if precision not in _PRECISIONS:
         raise UserError(f'config.precision = {precision!r}; {nearest(precision, list(_PRECISIONS))}')
+    return _build(config, 'config.model', dict(facts, dtype=_PRECISIONS[precision], axis_name=axis_name))
+
+
+def _build(config: Any, where: str, decided: dict[str, Any]) -> nn.Module:
+    """Builds a module and those that its fields name; where: the mapping's path, for errors."""
+    name = config['name']
+    if name not in MODELS:
+        raise UserError(f'{where}.name = {name!r}; {nearest(name, list(MODELS))}')
     module = MODELS[name]
     known = {field.name: field for field in dataclasses.fields(module) if field.name not in ('parent', 'name')}
     given = {key: value for key, value in dict(config).items() if key != 'name'}
-    decided = dict(facts, dtype=_PRECISIONS[precision], axis_name=axis_name)
     free = [key for key in known if key not in decided]
     for key, value in given.items():
         if key in decided:
-            raise UserError(f'config.model.{key} follows from the task, the data, config.precision and the devices: '
+            raise UserError(f'{where}.{key} follows from the task, the data, config.precision and the devices: '
                             'leave it out')
         if key not in free:
-            raise UserError(f'config.model.{key}: {name} has no such field; {nearest(key, free)}')
+            raise UserError(f'{where}.{key}: {name} has no such field; {nearest(key, free)}')
         kind = known[key].type
-        if not _fits(value, kind):
+        if kind is nn.Module:
+            if not hasattr(value, 'keys') or 'name' not in value:
+                raise UserError(f"{where}.{key}: {name} takes a model there, such as {{'name': 'vgg', 'depth': 16}}")
+            # Part of a model, it is cut before its classes: their number is that of a head that is not run.
+            given[key] = _build(value, f'{where}.{key}', {'num_classes': 1} | decided)
+        elif not _fits(value, kind):
             wanted = str(kind) if typing.get_args(kind) else kind.__name__
             positive = ', at least 1' if 'int' in wanted else ''
-            raise UserError(f'config.model.{key} = {value!r}: {name} takes {wanted}{positive}')
+            raise UserError(f'{where}.{key} = {value!r}: {name} takes {wanted}{positive}')
     lacking = [key for key, field in known.items()
                if field.default is dataclasses.MISSING and key not in given and key not in decided]
     if lacking:
-        raise UserError(f'config.model.name = {name!r} needs {", ".join(lacking)}, which this task and its data do not '
-                        'decide: set it in config.model, or choose another task')
+        raise UserError(f'{where}.name = {name!r} needs {", ".join(lacking)}, which this task and its data do not '
+                        f'decide: set it in {where}, or choose another task')
     return module(**{key: value for key, value in decided.items() if key in known}, **given)
 
 

@@ -11,8 +11,14 @@ A task knows losses, metrics, predictions and pictures, and nothing of devices, 
   predict(outputs, picture, facts, top_k) -> Prediction   of one example, for `launch.py predict`
   flatten(row) -> dict, describe(row) -> str              a prediction as columns of a table, as one line
   writes_files                           whether predictions come with files, such as masks
-  pictures(metrics, worst) -> dict       name -> matplotlib figure, from an evaluation
+  pictures(metrics, worst, first=()) -> dict   name -> matplotlib figure, from an evaluation; `worst` and, where a task
+                                         takes it, `first` (of the set): lists of {'example', 'outputs', 'case'}
   tables(metrics) -> dict                name -> rows, dicts of equal keys, for a csv file
+  carried(outputs) -> pytree             optional: [batch, ...], what the next batch's rows find as batch['carry']
+  generate(model, variables, batch, begin=None) -> dict   optional: arrays [batch, ...] that evaluations add to the
+                                         model's outputs, and predictions use as them, such as a text
+  samples(model, variables, first) -> list   optional: texts written now, dicts with 'text', to compare over time;
+                                         first: the first examples of an evaluation with their cases
   combine_views(outputs) -> outputs      optional: of [views, batch, ...], for test-time augmentation
   cases                                  None, or what looks at every evaluated example on the host:
     outputs(outputs) -> dict             arrays [batch, ...] it needs of the model's outputs, computed on the device
@@ -24,14 +30,18 @@ A task knows losses, metrics, predictions and pictures, and nothing of devices, 
 from collections.abc import Mapping
 from typing import Any
 
+from tasks.captioning import Captioning
 from tasks.classification import Classification
+from tasks.language_model import LanguageModel
 from tasks.regression import Regression
 from tasks.segmentation import Segmentation
 from training.config import nearest
 from training.errors import UserError
 
 TASKS = {
+    'captioning': Captioning,
     'classification': Classification,
+    'language_model': LanguageModel,
     'regression': Regression,
     'segmentation': Segmentation,
 }

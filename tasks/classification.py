@@ -146,8 +146,10 @@ class Classification:
         classes = '   '.join(f'{name} : {share:.2f} %' for name, share in zip(row['classes'], row['percent']))
         return f"{row['decision']}   ({classes})" if 'decision' in row else classes
 
-    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
+                 first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """Returns figures: the confusion matrix, and the worst mistakes where `cases` are looked at."""
+        del first
         figures = {}
         if 'confusion' in metrics:
             figures['confusion_matrix'] = draw_confusion_matrix(metrics['confusion'], self.class_names)

@@ -3,6 +3,8 @@
 They are summed on the devices, merged on the host in float64, and only then divided.
 """
 
+import math
+
 import flax
 import jax
 import jax.numpy as jnp
@@ -46,8 +48,31 @@ class Ratio(clu_metrics.Metric):
                 return type(self)(self.numerator + other.numerator, self.denominator + other.denominator)
 
             def compute(self):
-                return float(self.numerator / self.denominator) if self.denominator else float('nan')
+                return self.finish(float(self.numerator / self.denominator)) if self.denominator else float('nan')
         return Named
+
+    @staticmethod
+    def finish(ratio: float) -> float:
+        """Returns what is made of the ratio in the end."""
+        return ratio
+
+
+class Perplexity(Ratio):
+    """e to the masked sum of negative log-likelihoods, in nats, over a number of tokens."""
+
+    @staticmethod
+    def finish(ratio: float) -> float:
+        """Returns e ** ratio, infinite where a float cannot hold it."""
+        return math.exp(ratio) if ratio < 700 else math.inf
+
+
+class Bits(Ratio):
+    """A masked sum in nats over a number of things, in bits."""
+
+    @staticmethod
+    def finish(ratio: float) -> float:
+        """Returns nats in bits."""
+        return ratio / math.log(2)
 
 
 @flax.struct.dataclass

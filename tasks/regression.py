@@ -58,7 +58,8 @@ class Regression:
         del metrics
         return {}
 
-    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
+                 first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """There are none."""
-        del metrics, worst
+        del metrics, worst, first
         return {}

@@ -169,9 +169,10 @@ class Segmentation:
         del metrics
         return {}
 
-    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
+                 first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """Returns the worst cases, image, truth and prediction side by side, as a figure."""
-        del metrics
+        del metrics, first
         return {'worst_cases': overlays.draw_cases(worst)} if worst else {}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from training.errors import UserError
 
-COMMANDS = ('train', 'evaluate', 'predict', 'embed', 'neighbors', 'import', 'show', 'list')
+COMMANDS = ('train', 'evaluate', 'predict', 'generate', 'report', 'embed', 'neighbors', 'import', 'show', 'list')
 
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -21,7 +21,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         command.add_argument('--config', required=True, metavar='FILE[:VARIANT]', help='an experiment file')
     evaluate = commands.add_parser('evaluate', help='score a checkpoint')
     evaluate.add_argument('--sets', nargs='+', default=(), help='which evaluation sets; all of the config by default')
-    predict = commands.add_parser('predict', help='classify or segment pictures')
+    predict = commands.add_parser('predict', help='classify, segment or caption pictures')
     predict.add_argument('inputs', nargs='+', help='pictures or folders of pictures')
     predict.add_argument('--top_k', type=int, default=3, help='classes per picture')
     predict.add_argument('--invert', action='store_true', help='predict the negative: for dark digits on light paper')
@@ -29,6 +29,19 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     predict.add_argument('--format', choices=('table', 'csv', 'json'), default='table')
     for command in (evaluate, predict):
         command.add_argument('--tta', choices=('none', 'flip', 'ten_crop'), help='look at several views of pictures')
+    generate = commands.add_parser('generate', help='go on with a text')
+    generate.add_argument('--prompt', nargs='+', default=[''], help='beginnings of texts; a new line by default')
+    generate.add_argument('--length', type=int, default=50, help='words, or characters, to write')
+    generate.add_argument('--samples', type=int, default=1, help='texts for each prompt')
+    generate.add_argument('--temperature', type=float, default=1.0, help='0: always the most probable')
+    generate.add_argument('--top_k', type=int, default=0, help='draw from the most probable so many; 0: all')
+    generate.add_argument('--top_p', type=float, default=1.0, help='draw from the most probable with this mass')
+    generate.add_argument('--beam_size', type=int, default=0, help='search the most probable text instead of drawing')
+    generate.add_argument('--seed', type=int, default=0)
+    generate.add_argument('--format', choices=('text', 'json'), default='text')
+    report = commands.add_parser('report', help='write what a run found as one html file')
+    report.add_argument('--workdir', type=Path, required=True, help='folder of a run')
+    report.add_argument('--output', type=Path, help='<workdir>/report.html by default')
     embed = commands.add_parser('embed', help='write the features of all pictures of a folder')
     embed.add_argument('folder', type=Path, help='pictures; folders in it are classes')
     embed.add_argument('--features', default='', metavar='ENDPOINT', help="of the model; the last before the logits by "
@@ -54,7 +67,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     importing.add_argument('--mean', type=float, nargs=3, help="of ImageNet's pixels in [0, 1] by default")
     importing.add_argument('--std', type=float, nargs=3)
     importing.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='224 224 by default')
-    for command in (evaluate, predict, embed):
+    for command in (evaluate, predict, generate, embed):
         command.add_argument('--workdir', type=Path, required=True, help='folder of a run')
         command.add_argument('--step', default='best', help="'best', 'last' or a number")
     for command in (train, evaluate, predict):

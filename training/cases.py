@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 _SHOWN = 8  # the worst so many are kept whole, to be drawn
+_FIRST = 12  # and so are the first so many
 
 
 class CaseCollector:
@@ -18,12 +19,14 @@ class CaseCollector:
       batch_size: of the evaluation, over all processes.
 
     Attributes:
+      first: {'example', 'outputs', 'case'} of the first examples of the source.
       rows: one dict per example, in the order of the source: facts about it, and its scores.
     """
 
     def __init__(self, cases: Any, source: Any, batch_size: int):
         self._cases, self._source, self._batch_size = cases, source, batch_size
         self.rows: list[dict[str, Any]] = []
+        self.first: list[dict[str, Any]] = []
         self._worst: list[tuple[float, int, dict[str, Any]]] = []
 
     def add(self, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray] | None = None) -> None:
@@ -41,9 +44,11 @@ class CaseCollector:
             output = {name: values[row] for name, values in outputs.items()}
             case = facts | self._cases.measure(output, example, facts)
             self.rows.append(case)
+            kept = {'example': example, 'outputs': output, 'case': case}
+            if position < _FIRST:
+                self.first.append(kept)
             # Of equally bad ones the first in the source is shown.
-            heapq.heappush(self._worst, (self._cases.badness(case), -position,
-                                         {'example': example, 'outputs': output, 'case': case}))
+            heapq.heappush(self._worst, (self._cases.badness(case), -position, kept))
             if len(self._worst) > _SHOWN:
                 heapq.heappop(self._worst)
 

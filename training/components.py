@@ -14,14 +14,15 @@ from ml_collections import ConfigDict
 import models
 import tasks
 from input_pipeline import augmentation, preprocessing, sources
-from input_pipeline.batches import EvalBatches, TrainBatches
+from input_pipeline.batches import eval_batches, train_batches
 from input_pipeline.views import Views
-from training import durations, forward
+from tasks.text.vocabulary import Vocabulary
+from training import checkpoints, durations, forward
 from training.config import nearest, some
 from training.errors import UserError
 from training.optimizer import Optimizer, build_schedule
 from training.parallel import AXIS, Parallel
-from training.state import TrainState, init_state
+from training.state import TrainState, init_state, initial_carry
 from training.step import make_eval_step, make_train_step
 from training.window import MetricLayout
 
@@ -44,7 +45,7 @@ class Training:
     config: ConfigDict
     parallel: Parallel
     source: Any
-    batches: TrainBatches
+    batches: Callable
     meta: dict[str, Any]
     task: Any
     model: Any
@@ -86,16 +87,17 @@ class Training:
         inputs, batch = self._example()
         state = init_state(self.model, inputs, self.optimizer, seed=self.config.seed, ema=bool(self.config.ema_decay))
         variables = {'params': state.params, 'batch_stats': state.batch_stats}
-        jax.eval_shape(lambda: self.task.score(self.model.apply(variables, *inputs, train=False), batch))
-        return state
+        apply = forward.whole(self.model, self.task)
+        jax.eval_shape(lambda: self.task.score(apply(variables, batch, train=False), batch))
+        return state.replace(carry=initial_carry(apply, self.task, variables, batch, self.config.batch_size))
 
     def parameter_table(self, state: TrainState) -> str:
         """Returns a table of parameters with their counts, and the forward FLOPs of one example as XLA counts them."""
         from clu import parameter_overview
         table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
         variables = {'params': state.params, 'batch_stats': state.batch_stats}
-        forward = jax.jit(lambda variables, inputs: self.model.apply(variables, *inputs, train=False))
-        flops = (forward.lower(variables, self.example()).cost_analysis() or {}).get('flops', 0.0)
+        apply = jax.jit(lambda variables, inputs: self.model.apply(variables, *inputs, train=False))
+        flops = (apply.lower(variables, self.example()).cost_analysis() or {}).get('flops', 0.0)
         return f'{table}\nForward pass of one example: {flops / 1e6:,.3f} MFLOP'
 
 
@@ -114,22 +116,23 @@ def build_training(config: ConfigDict) -> Training:
                         f'on {parallel.count} device(s)')
     endpoint = config.cached_features.endpoint
     prepare = forward.select_view if endpoint else preprocessing.build(config.image, config.augment)
-    source = sources.open_split(config.data, config.image, config.data.train, training=True)
+    source = sources.open_split(config.data, config.image, config.data.train, training=True, text=config.text,
+                                vocabulary=_given_vocabulary(config.text.vocabulary_from))
     _check_memory(config.batch_size, source)
+    batches = train_batches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size))
     meta = dict(source.meta)
     task = tasks.build(config.task, meta)
     _check_best_metric(config, task)
     model = build_model(config, task, axis_name=AXIS)
 
     def to_steps(duration: str, field: str) -> int:
-        return durations.to_steps(duration, batch_size=config.batch_size, num_examples=len(source), field=field)
+        return durations.to_steps(duration, batch_size=config.batch_size, num_examples=batches.examples, field=field)
 
     total = to_steps(config.total, 'total')
     if total < 1:
         raise UserError('config.total is 0: there is nothing to train')
     schedule = build_schedule(config.schedule, config.optimizer.learning_rate, total, to_steps)
     optimizer = Optimizer(config.optimizer, schedule)
-    batches = TrainBatches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size))
 
     traces = [0]
 
@@ -156,6 +159,16 @@ def _check_memory(batch_size: int, source) -> None:
                         f'{memory / 2**30:,.0f} this machine has')
 
 
+def _given_vocabulary(workdir: str) -> Vocabulary | None:
+    """Returns the vocabulary of another run; None for '', to build one."""
+    if not workdir:
+        return None
+    meta = checkpoints.read(workdir, 'last').meta['data']
+    if 'vocabulary' not in meta:
+        raise UserError(f'config.text.vocabulary_from = {workdir!r}: that run has no vocabulary')
+    return Vocabulary.from_meta(meta['vocabulary'])
+
+
 def build_model(config: ConfigDict, task, axis_name: str | None = None):
     """Builds the model of a config for a task."""
     return models.build(config.model, precision=config.precision, axis_name=axis_name, **task.model_facts())
@@ -172,7 +185,7 @@ def build_forward(config: ConfigDict, model, task) -> Callable:
                         'config.augment off (config.cached_features.flip adds mirrored pictures)')
     if config.data.random_resized_crop:
         raise UserError('config.cached_features: pictures are seen once: switch config.data.random_resized_crop off')
-    return forward.head(model, endpoint)
+    return forward.head(model, task, endpoint)
 
 
 class Evaluations:
@@ -184,6 +197,8 @@ class Evaluations:
       names: which of config.evaluation.sets to open.
 
     Attributes:
+      task: as given.
+      model: the network for one device.
       sources: set -> its examples.
       batch_size: examples per step over all devices.
 
@@ -202,18 +217,24 @@ class Evaluations:
             apply, prepare = forward.in_views(model, task, views), preprocessing.build(config.image)
         elif config.cached_features.endpoint:
             apply, prepare = build_forward(config, model, task), forward.unchanged
+            apply = forward.generating(apply, model, task, begin=config.cached_features.endpoint)
         else:
-            apply, prepare = forward.whole(model, task), preprocessing.build(config.image)
+            apply = forward.generating(forward.whole(model, task), model, task)
+            prepare = preprocessing.build(config.image)
+        self.task, self._apply, self._prepare = task, apply, prepare
+        self.model = build_model(config, task)  # for one device
         self.step = parallel.compile(make_eval_step(apply, task, prepare), donate=False)
         image = config.image.copy_and_resolve_references()
         image.size, image.resize = views.read_size, views.resize(image.resize)
+        vocabulary = Vocabulary.from_meta(meta['vocabulary']) if 'vocabulary' in meta else None
         self.sources: dict[str, Any] = {}
         for name in names:
             if name not in config.evaluation.sets:
                 raise UserError(f'config.evaluation.sets has no {name!r}; there are: '
                                 f'{", ".join(config.evaluation.sets) or "none"}')
             chosen = config.evaluation.sets[name]
-            source = sources.open_split(config.data, image, chosen.split, invert=chosen.invert)
+            source = sources.open_split(config.data, image, chosen.split, invert=chosen.invert, text=config.text,
+                                        vocabulary=vocabulary)
             _check_same_classes(name, source.meta, meta)
             self.sources[name] = source
         # Pictures larger than those of small data sets come in smaller batches, and none is larger than its set.
@@ -223,10 +244,24 @@ class Evaluations:
         # Padding is masked, so any size can be rounded up to what the devices share evenly.
         self.batch_size = -(-max(1, self.batch_size) // parallel.count) * parallel.count
 
-    def batches(self, name: str) -> tuple[Any, EvalBatches]:
+    def batches(self, name: str) -> tuple[Any, Any]:
         """Returns a set's source and its batches."""
         source = self.sources[name]
-        return source, EvalBatches(source, self.batch_size, self.parallel.local_slice(self.batch_size))
+        rows = self._rows(source)
+        return source, eval_batches(source, rows, self.parallel.local_slice(rows))
+
+    def carry(self, name: str, variables: dict[str, Any]) -> Any:
+        """Returns what the first batch of a set begins with, see `TrainState`."""
+        if not hasattr(self.task, 'carried'):
+            return {}
+        source = self.sources[name]
+        batch = self._prepare(source.read(np.zeros(1, np.int64)), None)
+        return self.parallel.replicate(initial_carry(self._apply, self.task, variables, batch, self._rows(source)))
+
+    def _rows(self, source: Any) -> int:
+        """Returns rows of a batch: all streams of a text, else `batch_size`."""
+        streams = getattr(source, 'streams', 0)
+        return -(-streams // self.parallel.count) * self.parallel.count if streams else self.batch_size
 
 
 def _check_same_classes(name: str, found: dict[str, Any], trained: dict[str, Any]) -> None:

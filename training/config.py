@@ -167,7 +167,7 @@ def apply_override(config: ConfigDict, override: str) -> None:
         base, _, unit = name.rpartition('_')
         if unit in ('steps', 'epochs', 'examples') and base in parent and _DURATION.fullmatch(str(parent.get(base))):
             name, text = base, f'{text} {unit}'
-        elif parent is config.model or parent is config.task:
+        elif key.startswith(('model.', 'task.')):
             with parent.unlocked():  # a field the experiment leaves at its default; building it checks the name
                 parent[name] = _literal(text)
             return

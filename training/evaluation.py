@@ -22,10 +22,14 @@ class Evaluation:
       metrics: name -> float, or array for metrics such as a confusion matrix; without the set's name.
       cases: scores of every example, where the task looks at single ones; in process 0 only.
       worst: the worst examples with the model's outputs, see `CaseCollector.worst`.
+      first: the first examples, likewise.
+      samples: texts that were written, where a task writes any; in process 0 only.
     """
     metrics: dict[str, Any]
     cases: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     worst: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    first: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    samples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
     def scalars(self, prefix: str = '') -> dict[str, float]:
         """Returns the scalar metrics, under flat names such as 'test/accuracy' for the prefix 'test/'."""
@@ -50,26 +54,29 @@ def evaluate(evaluations: Evaluations, name: str, variables: dict[str, Any],
     collector = CaseCollector(cases, source, evaluations.batch_size) if cases and parallel.is_writer else None
     tick = Ticker(f'evaluating {name}', len(batches))
     total, previous = None, None
+    carry = evaluations.carry(name, variables)
 
-    def finish(results, batch):
+    def finish(metrics, outputs, batch):
         nonlocal total
-        metrics, outputs = results
         total = merge(total, parallel.fetch(metrics))
         if collector:
             collector.add(parallel.fetch(outputs), batch if parallel.processes == 1 else None)
 
     for number, batch in enumerate(stream(batches, range(len(batches)), source=source, workers=evaluations.workers)):
-        results = evaluations.step(variables, parallel.shard(batch))
+        metrics, outputs, carry = evaluations.step({**variables, 'carry': carry}, parallel.shard(batch))
         if previous is not None:  # one batch late, so that the device never waits for the host
             finish(*previous)
-        previous = results, batch
+        previous = metrics, outputs, batch
         tick(number)
         if stop_requested():
             raise Interrupted
     finish(*previous)
-    if collector is None:
-        return Evaluation(total.compute())
-    return Evaluation(total.compute() | collector.summary(), collector.rows, collector.worst())
+    found = Evaluation(total.compute())
+    if collector:
+        found = Evaluation(found.metrics | collector.summary(), collector.rows, collector.worst(), collector.first)
+    if hasattr(evaluations.task, 'samples') and parallel.is_writer:
+        found.samples = evaluations.task.samples(evaluations.model, parallel.fetch(variables), found.first)
+    return found
 
 
 def merge(total, metrics):

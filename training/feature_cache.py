@@ -18,7 +18,7 @@ from jax import lax
 
 from input_pipeline import preprocessing
 from input_pipeline.arrays import ArraySource
-from input_pipeline.batches import EvalBatches, TrainBatches
+from input_pipeline.batches import EvalBatches, train_batches
 from training import forward
 from training.components import Evaluations, Training
 from training.config import digest, some
@@ -66,8 +66,8 @@ def install(training: Training, evaluations: Evaluations, state: TrainState) -> 
     extractor = _Extractor(training, variables)
     began = time.monotonic()
     views = [extractor(training.source, 'training', mirrored=view) for view in ((False, True) if flip else (False,))]
-    training.batches = TrainBatches(_with_features(training.source, np.stack(views, axis=1), keep_images=False),
-                                    config.batch_size, config.seed, parallel.local_slice(config.batch_size))
+    training.batches = train_batches(_with_features(training.source, np.stack(views, axis=1), keep_images=False),
+                                     config.batch_size, config.seed, parallel.local_slice(config.batch_size))
     for name, source in evaluations.sources.items():
         evaluations.sources[name] = _with_features(source, extractor(source, name),
                                                    keep_images=evaluations.cases is not None)
@@ -88,7 +88,7 @@ class _Extractor:
         config = training.config
         self._parallel, self._variables = training.parallel, variables
         self._batch_size = -(-config.cached_features.batch_size // self._parallel.count) * self._parallel.count
-        body = forward.apply_body(training.model, training.task, config.cached_features.endpoint)
+        body = forward.apply_body(training.model, config.cached_features.endpoint)
         prepare = preprocessing.build(config.image)
 
         def step(variables, batch):

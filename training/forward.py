@@ -20,10 +20,26 @@ def whole(model, task) -> Callable:
     return forward
 
 
-def head(model, endpoint: str) -> Callable:
+def head(model, task, endpoint: str) -> Callable:
     """Returns forward(variables, batch, **how): what comes after an endpoint, on the batch's cached 'features'."""
     def forward(variables: Mapping[str, Any], batch: Mapping[str, jax.Array], **how: Any):
-        return model.apply(variables, batch[FEATURES], begin=endpoint, **how)
+        return model.apply(variables, *task.inputs({**batch, 'image': batch[FEATURES]}), begin=endpoint, **how)
+    return forward
+
+
+def generating(inner: Callable, model, task, begin: str | None = None) -> Callable:
+    """Returns forward(variables, batch, **how) -> {'logits', and what the task generates}, for evaluations.
+
+    Args:
+      inner: the forward whose outputs are the logits.
+      model, task: of the run; a task that generates nothing gets `inner` back.
+      begin: endpoint of cached features; None where the batch has pictures.
+    """
+    if not hasattr(task, 'generate'):
+        return inner
+
+    def forward(variables: Mapping[str, Any], batch: Mapping[str, jax.Array], **how: Any):
+        return {'logits': inner(variables, batch, **how), **task.generate(model, variables, batch, begin=begin)}
     return forward
 
 
@@ -63,10 +79,10 @@ def body_shapes(model, inputs: tuple, endpoint: str) -> dict[str, Any]:
     return dict(jax.eval_shape(init))
 
 
-def apply_body(model, task, endpoint: str) -> Callable:
+def apply_body(model, endpoint: str) -> Callable:
     """Returns body(variables, batch) -> the value of an endpoint in inference, float32 [batch, ...]."""
     def body(variables: Mapping[str, Any], batch: Mapping[str, jax.Array]) -> jax.Array:
-        values = model.apply(variables, *task.inputs(batch), train=False, features=endpoint)
+        values = model.apply(variables, batch['image'], train=False, features=endpoint)
         return values.astype(jnp.float32)
     return body
 

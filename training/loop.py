@@ -9,6 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from input_pipeline.batches import stream
+from tasks.text.vocabulary import Vocabulary
 from training import components, feature_cache, report
 from training import config as config_lib
 from training.checkpoints import NonFiniteError, unflatten
@@ -41,7 +42,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
     evaluations = components.Evaluations(config, training.parallel, training.task, training.meta, names)
     logging.info('%s: %s steps of %d on %s; %s training examples', config.experiment, f'{training.total:,}',
-                 config.batch_size, training.parallel, f'{len(training.source):,}')
+                 config.batch_size, training.parallel, f'{training.batches.examples:,}')
     state = training.initial_state()  # before anything is written: it raises whatever in the config does not fit
     feature_cache.check(training, state)
     with StopRequest() as stop, Outputs(config, training.parallel, workdir) as outputs:
@@ -65,14 +66,24 @@ def start(training: components.Training, state: TrainState, outputs: Outputs,
     if meta is not None:
         parts = state.variables | state.training
         if checkpoint:
+            _check_same_vocabulary(checkpoint.meta['data'], training.meta, workdir)
             parts = unflatten(parts, checkpoint.arrays, what=f'the checkpoint in {workdir}')
         state = state.replace(**parallel.broadcast(parts))
         logging.info('resuming at step %s', f"{json.loads(meta)['step']:,}")
     # 2. Another run's weights.
     elif config.init_from.workdir:
-        state = state.replace(**init_from(config.init_from, state.variables))
+        state = state.replace(**init_from(config.init_from, state.variables, training.meta))
     # 3. From scratch: the state as it was initialised.
     return parallel.replicate(state), json.loads(meta) if meta is not None else {}
+
+
+def _check_same_vocabulary(found: dict[str, Any], now: dict[str, Any], workdir: Path) -> None:
+    if found.get('vocabulary') == now.get('vocabulary'):
+        return
+    parts = [Vocabulary.from_meta(meta['vocabulary']) for meta in (now, found) if 'vocabulary' in meta]
+    difference = parts[0].difference(parts[1]) if len(parts) == 2 else 'one of them has none'
+    raise UserError(f'the vocabulary is not the one that the run in {workdir} began with (now and then: {difference}): '
+                    'the training texts or config.text have changed; take another --workdir')
 
 
 def run(training: components.Training, evaluations: components.Evaluations, state: TrainState,
@@ -91,14 +102,14 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         return progress.examples_per_second or resumed.get('examples_per_second', 0.0)
 
     def due(step: int, every: int) -> bool:
-        return bool(every) and (step % every == 0 or step == total)
+        return bool(every and step) and (step % every == 0 or step == total)
 
     def log(step: int) -> None:
         values = window.close(step)
         values['learning_rate'] = float(schedule(step - 1))
         timings = progress.window(step)
         outputs.scalars(step, {f'train/{name}': value for name, value in values.items()}, timings)
-        shown = {name: values[name] for name in dict.fromkeys(('loss', task.headline))}
+        shown = {name: values[name] for name in dict.fromkeys(('loss', task.headline)) if name in values}
         logging.info('%s', progress.line(step, shown, timings))
 
     def log_pending() -> None:
@@ -113,6 +124,7 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         for name in names:
             found = evaluate(evaluations, name, variables, stop)
             outputs.pictures(step, name, task, found, last=step == total)
+            outputs.samples(step, name, found.samples)
             row |= found.scalars(f'{name}/')
         if row:
             metrics.update(row)

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,12 @@ class Outputs:
             self._drawn[name] = now
             with self._writing():
                 self._metrics.images(step, report.write_evaluation(self._workdir, name, step, task, found))
+
+    def samples(self, step: int, name: str, samples: Sequence[dict[str, Any]]) -> None:
+        """Writes texts that were written at this step, see `MetricWriters.samples`."""
+        if self._metrics and samples:
+            with self._writing():
+                self._metrics.samples(step, name, samples)
 
     def save(self, step: int, state: TrainState, meta: dict[str, Any], best: float | None) -> None:
         """Starts saving a checkpoint."""

@@ -43,6 +43,7 @@ class PictureModel:
 
     Attributes:
       size, channels: of the pictures it takes.
+      frames: of the videos that it takes instead; 1 for pictures.
       batch_size: how many of them it looks at together.
     """
 
@@ -51,23 +52,28 @@ class PictureModel:
         self.step, self.config = checkpoint.step, config
         self.variables = jax.device_put(variables)
         self.size, self.channels = tuple(size or config.image.size), config.image.channels
-        self.batch_size = max(1, min(_LARGEST_BATCH, _BATCH_PIXELS // (views * self.size[0] * self.size[1])))
+        self.frames = checkpoint.meta['data'].get('frames', 1)
+        pixels = views * self.frames * self.size[0] * self.size[1]
+        self.batch_size = max(1, min(_LARGEST_BATCH, _BATCH_PIXELS // pixels))
         prepare = preprocessing.build(config.image)
         self._apply = jax.jit(lambda variables, batch: apply(variables, prepare(batch, None)))
 
     def fit(self, picture: np.ndarray) -> np.ndarray:
-        """Returns a picture of any size, uint8 [height, width, channels], in the size it takes."""
+        """Returns a picture of any size, uint8 [(frames,) height, width, channels], in the size it takes."""
+        if picture.ndim == 4:
+            return np.stack([self.fit(frame) for frame in picture])
         return images.fit(picture, self.size, self.config.image.resize)
 
-    def start(self, pictures: np.ndarray) -> jax.Array:
+    def start(self, pictures: np.ndarray) -> Any:
         """Starts what `outputs` returns, without waiting for it; rows after the first n mean nothing."""
         n = len(pictures)
         padded = np.concatenate([pictures, np.zeros((self.batch_size - n, *pictures.shape[1:]), pictures.dtype)])
         return self._apply(self.variables, {'image': padded})
 
-    def outputs(self, pictures: np.ndarray) -> np.ndarray:
-        """Returns the outputs for at most `batch_size` pictures, uint8 [n, height, width, channels]."""
-        return np.asarray(self.start(pictures))[:len(pictures)]
+    def outputs(self, pictures: np.ndarray) -> list[Any]:
+        """Returns the outputs for each of at most `batch_size` pictures, uint8 [n, height, width, channels]."""
+        outputs = jax.tree.map(np.asarray, self.start(pictures))
+        return [jax.tree.map(lambda values: values[row], outputs) for row in range(len(pictures))]
 
     def read(self, files: Collection[Path], what: str, unreadable: list[str], *, invert: bool = False
              ) -> Iterator[tuple[Path, np.ndarray]]:
@@ -83,7 +89,10 @@ class PictureModel:
         tick = Ticker(what, len(files))
         for number, file in enumerate(files):
             try:
-                picture = images.read_image(file, channels=self.channels)
+                if self.frames > 1:
+                    picture = images.read_video(file, frames=self.frames, channels=self.channels)
+                else:
+                    picture = images.read_image(file, channels=self.channels)
                 yield file, 255 - picture if invert else picture
             except UserError as error:
                 unreadable.append(str(error))
@@ -118,9 +127,14 @@ class Predictor(PictureModel):
         views = Views(tta, config.image.size)
         config.image.resize = views.resize(config.image.resize)
         model = build_model(config, self.task)
-        apply = forward.in_views(model, self.task, views) if views.count > 1 else forward.whole(model, self.task)
-        super().__init__(checkpoint, config, checkpoint.variables, functools.partial(apply, train=False),
-                         size=views.read_size, views=views.count)
+        if hasattr(self.task, 'generate'):
+            if views.count > 1:
+                raise UserError(f"--tta {tta}: {config.task.name} takes 'none' alone")
+            apply = functools.partial(self.task.generate, model)
+        else:
+            apply = forward.in_views(model, self.task, views) if views.count > 1 else forward.whole(model, self.task)
+            apply = functools.partial(apply, train=False)
+        super().__init__(checkpoint, config, checkpoint.variables, apply, size=views.read_size, views=views.count)
 
     def __call__(self, pictures: np.ndarray, top_k: int = 5) -> list[dict[str, Any]]:
         """Predicts pictures of the size it takes.

@@ -130,7 +130,7 @@ def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Eval
             writer.writeheader()
             writer.writerows(rows)
     return {f'{name}/{key}': write_picture(workdir / f'{name}_{key}.png', figure)
-            for key, figure in task.pictures(found.metrics, found.worst).items()}
+            for key, figure in task.pictures(found.metrics, found.worst, found.first).items()}
 
 
 def write_picture(path: Path, figure) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What a training run carries from step to step."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax
@@ -17,12 +18,15 @@ class TrainState:
       batch_stats: BatchNorm's running statistics, {} for models without.
       opt_state: optax state.
       ema: {'params', 'batch_stats'} moving averages, {} when they are off.
+      carry: what the rows of the next batch begin with, where a task carries something from batch to batch, such as
+        the state of an LSTM: a pytree of arrays [rows of the global batch, ...]; {} for others.
     """
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: Any
     ema: Any
+    carry: Any
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -32,11 +36,11 @@ class TrainState:
     @property
     def training(self) -> dict[str, Any]:
         """What a checkpoint's 'training' item holds."""
-        return {'opt_state': self.opt_state, 'step': self.step}
+        return {'opt_state': self.opt_state, 'step': self.step, 'carry': self.carry}
 
 
 def init_state(model, inputs: tuple, optimizer, *, seed: int, ema: bool) -> TrainState:
-    """Initialises parameters and optimizer state in one compiled call.
+    """Initialises parameters and optimizer state in one compiled call; nothing is carried yet.
 
     Args:
       model: a flax module.
@@ -51,8 +55,24 @@ def init_state(model, inputs: tuple, optimizer, *, seed: int, ema: bool) -> Trai
         params = variables['params']
         batch_stats = variables.get('batch_stats', {})
         averages = {'params': params, 'batch_stats': batch_stats} if ema else {}
-        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), averages)
+        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), averages, carry={})
     return jax.jit(init)()
+
+
+def initial_carry(forward: Callable, task, variables: dict[str, Any], batch: dict[str, Any], rows: int) -> Any:
+    """Returns zeros for what a task carries from batch to batch, [rows, ...]; {} if it carries nothing.
+
+    Args:
+      forward: see training/forward.py.
+      task: see tasks/__init__.py.
+      variables: of the model.
+      batch: prepared, of at least one example.
+      rows: of a global batch.
+    """
+    if not hasattr(task, 'carried'):
+        return {}
+    shapes = jax.eval_shape(lambda: task.carried(forward(variables, batch, train=False)))
+    return jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape[1:]), leaf.dtype), shapes)
 
 
 def evaluated_variables(state_variables: dict[str, Any]) -> dict[str, Any]:

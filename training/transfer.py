@@ -10,6 +10,7 @@ import flax
 import numpy as np
 from ml_collections import ConfigDict
 
+from tasks.text.vocabulary import Vocabulary
 from training.checkpoints import flatten, read, unflatten
 from training.config import nearest
 from training.errors import UserError
@@ -38,15 +39,17 @@ class Report:
         return '\n'.join([*lines, f'  {summary}'])
 
 
-def init_from(config: ConfigDict, variables: dict[str, Any]) -> dict[str, Any]:
+def init_from(config: ConfigDict, variables: dict[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the variables with what config.init_from takes over from another run.
 
     Args:
       config: config.init_from.
       variables: {'params', 'batch_stats', 'ema'} pytrees as initialised.
+      meta: facts about this run's data.
 
     Raises:
-      UserError: no such checkpoint, a pattern that matches nothing, a wrong shape, or nothing loaded.
+      UserError: no such checkpoint, a pattern that matches nothing, a wrong shape, nothing loaded, or parameters of
+        tokens that are others here.
     """
     try:
         checkpoint = read(config.workdir, config.step)
@@ -56,10 +59,24 @@ def init_from(config: ConfigDict, variables: dict[str, Any]) -> dict[str, Any]:
     parts = {key: variables[key] for key in ('params', 'batch_stats')}
     ours = flax.traverse_util.flatten_dict(parts, sep='/')
     mapped, report = assign(ours, theirs, include=config.include, skip=config.skip, rename=config.rename)
+    _check_vocabulary(config.workdir, mapped, checkpoint.meta.get('data', {}), meta)
     logging.info('init_from %s step %d:\n%s', config.workdir, checkpoint.step, report)
     arrays = {path: mapped.get(path, np.asarray(value)) for path, value in ours.items()}
     parts = unflatten(parts, arrays, what=str(config.workdir))
     return dict(parts, ema=parts if variables['ema'] else {})
+
+
+def _check_vocabulary(workdir: str, mapped: Mapping[str, np.ndarray], theirs: Mapping[str, Any],
+                      ours: Mapping[str, Any]) -> None:
+    """Raises UserError if arrays with a row or column for every token would be taken over for other tokens."""
+    if 'vocabulary' not in theirs or 'vocabulary' not in ours:
+        return
+    vocabulary = Vocabulary.from_meta(theirs['vocabulary'])
+    difference = Vocabulary.from_meta(ours['vocabulary']).difference(vocabulary)
+    of_tokens = [path for path, array in mapped.items() if vocabulary.size in array.shape]
+    if difference and of_tokens:
+        raise UserError(f'config.init_from: {of_tokens[0]} is about other tokens in {workdir} (here and there: '
+                        f'{difference}): add config.text.vocabulary_from={workdir}, or skip it with init_from.skip')
 
 
 def assign(ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], *, include: tuple[str, ...] = ('.*',),

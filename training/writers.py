@@ -8,7 +8,7 @@ import json
 import logging
 import queue
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from training.snapshot import write_text
 
 METRICS_FILE = 'metrics.jsonl'
+SAMPLES_FILE = 'samples.jsonl'
 
 
 class MetricWriters:
@@ -33,15 +34,15 @@ class MetricWriters:
     """
 
     def __init__(self, workdir: Path, *, resumed_step: int, redo_evaluation: bool = False, tensorboard: bool = True):
-        path = workdir / METRICS_FILE
-        kept, lines = [], _whole_lines(path)
-        for line in lines:
-            row = json.loads(line)
+        def is_kept(row: Mapping[str, Any]) -> bool:
             again = redo_evaluation and row['step'] == resumed_step and 'train/loss' not in row
-            if row['step'] <= resumed_step and not again:
-                kept.append(line)
-        write_text(path, ''.join(kept))
-        self.dropped = len(lines) - len(kept)
+            return row['step'] <= resumed_step and not again
+
+        path = workdir / METRICS_FILE
+        self.dropped = _keep_rows(path, is_kept)
+        self._samples = workdir / SAMPLES_FILE
+        if self._samples.is_file():
+            _keep_rows(self._samples, is_kept)
         self._file = path.open('a')
         self._events = _EventThread(workdir / 'tensorboard') if tensorboard else None
 
@@ -66,10 +67,17 @@ class MetricWriters:
         if self._events and pictures:
             self._events.put('write_images', step, {name: picture[None] for name, picture in pictures.items()})
 
-    def texts(self, step: int, texts: Mapping[str, str]) -> None:
-        """Writes texts."""
+    def samples(self, step: int, name: str, samples: Sequence[Mapping[str, Any]]) -> None:
+        """Writes a row of <workdir>/samples.jsonl: what was written at this step.
+
+        Args:
+          name: of the evaluation set.
+          samples: dicts with 'text', and what is known of it, such as the 'references' of a caption.
+        """
+        with self._samples.open('a') as file:
+            file.write(json.dumps({'step': step, 'set': name, 'samples': list(samples)}) + '\n')
         if self._events:
-            self._events.put('write_texts', step, dict(texts))
+            self._events.put('write_texts', step, {f'{name}/{i}': sample['text'] for i, sample in enumerate(samples)})
 
     def close(self) -> None:
         """Waits until everything is on disk."""
@@ -82,6 +90,14 @@ class MetricWriters:
 def read_rows(workdir: Path) -> list[dict[str, Any]]:
     """Returns the rows of a run's metrics.jsonl."""
     return [json.loads(line) for line in _whole_lines(workdir / METRICS_FILE)]
+
+
+def _keep_rows(path: Path, is_kept: Callable[[Mapping[str, Any]], bool]) -> int:
+    """Drops the other rows of a file and returns how many."""
+    lines = _whole_lines(path)
+    kept = [line for line in lines if is_kept(json.loads(line))]
+    write_text(path, ''.join(kept))
+    return len(lines) - len(kept)
 
 
 def _whole_lines(path: Path) -> list[str]:

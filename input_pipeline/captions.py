@@ -1,0 +1,80 @@
+"""Captions as token ids beside their pictures."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from input_pipeline.arrays import ArraySource
+from tasks.text.vocabulary import END, START, Vocabulary
+from training.errors import UserError
+
+
+class Captioned:
+    """A source whose examples have 'captions', int32 [n, captions, length]: <start>, words, <end>, <pad> ...
+
+    Args:
+      source: of pictures, streaming; `describe` knows their captions.
+      captions: int32 [len(source), captions, length].
+      meta: facts that travel in checkpoints.
+    """
+
+    def __init__(self, source: Any, captions: np.ndarray, meta: dict[str, Any]):
+        self._source, self._captions, self.meta = source, captions, meta
+
+    @property
+    def takes_draws(self) -> bool:
+        """Whether `read` wants random numbers."""
+        return getattr(self._source, 'takes_draws', False)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def read(self, indices: np.ndarray, *draws: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns pictures and captions."""
+        return self._source.read(indices, *draws) | {'captions': self._captions[indices]}
+
+    def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        """Returns what is known of each picture, its 'captions' as texts among it."""
+        return self._source.describe(indices)
+
+
+def tokenize(source: Any, text: Mapping[str, Any], vocabulary: Vocabulary | None) -> ArraySource | Captioned:
+    """Adds captions as token ids to a source whose `describe` has them as texts.
+
+    Args:
+      source: of pictures.
+      text: config.text.
+      vocabulary: of the training captions; None to build it from these.
+
+    Raises:
+      UserError: a field of config.text that does not fit.
+    """
+    if text['max_length'] < 1:
+        raise UserError(f"config.text.max_length = {text['max_length']}: it must be at least 1 word")
+    texts = [facts['captions'] for facts in source.describe(np.arange(len(source)))]
+    if vocabulary is None:
+        vocabulary = Vocabulary.build((caption for captions in texts for caption in captions), text['tokens'],
+                                      lowercase=text['lowercase'], min_count=text['min_count'],
+                                      max_size=text['max_size'])
+    encoded = [[vocabulary.encode(caption) for caption in captions] for captions in texts]
+    cut = sum(len(words) > text['max_length'] for captions in encoded for words in captions)
+    if cut:
+        logging.info('%s caption(s) are longer than config.text.max_length = %d and end there', f'{cut:,}',
+                     text['max_length'])
+    longest = min(text['max_length'], max(len(words) for captions in encoded for words in captions))
+    most = max(map(len, encoded))
+    ids = np.zeros((len(encoded), most, longest + 2), np.int32)
+    for row, captions in zip(ids, encoded):
+        for out, words in zip(row, filter(None, captions)):  # one of punctuation alone has no words
+            # A caption that is cut has no <end>: it does not end there.
+            tokens = [START, *words[:longest], *([END] if len(words) <= longest else [])]
+            out[:len(tokens)] = tokens
+    meta = source.meta | {
+        'vocabulary': vocabulary.to_meta(), 'caption_length': longest,
+        'captions_per_example': float(np.mean([len(captions) for captions in encoded])),
+        'tokens_per_example': float(np.mean(np.count_nonzero(ids[..., 1:], axis=(1, 2))))}
+    if isinstance(source, ArraySource):
+        return ArraySource(source.arrays | {'captions': ids}, meta, source.facts)
+    return Captioned(source, ids, meta)

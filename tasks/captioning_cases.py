@@ -1,0 +1,144 @@
+"""Captioning, example by example: what was written of each picture, and how it compares with what people wrote."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from tasks.text import shape_grammar
+from tasks.text.bleu import bleu
+from tasks.text.cider import cider_d
+from tasks.text.rouge import rouge_l_of
+from tasks.text.vocabulary import Vocabulary
+
+_BLEU = ('bleu1', 'bleu2', 'bleu3', 'bleu4')
+_POOR_ROUGE, _POOR_F1 = 0.3, 0.5  # below, a caption is drawn in red
+_MOST_SHOWN = 12
+
+
+class CaptioningCases:
+    """See `cases` in tasks/__init__.py.
+
+    Args:
+      vocabulary: what captions are split by. Words of references that it does not have stay as they are, or a text
+        would be the better the more of its words are unknown.
+      tags: whether the order of words means nothing.
+      grammar: 'shape_scenes' if facts have 'scene', which tells whether a caption is true; None otherwise.
+
+    Attributes:
+      metrics: names of what `summarize` returns. Of captions bleu1 to bleu4, rouge_l and cider, see tasks/text;
+        'exact', the share that are one of their references; 'f1', the mean over examples of the F1 of the set of words
+        and that of the reference where it is best; 'true', the share that say nothing false. Of tags 'f1', and 'exact',
+        the share where all tags are right and none is missing.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, *, tags: bool = False, grammar: str | None = None):
+        self._vocabulary, self._tags = vocabulary, tags
+        self._checked = grammar == 'shape_scenes' and not tags
+        texts = () if tags else (*_BLEU, 'rouge_l', 'cider')
+        self.metrics = (*texts, 'exact', 'f1', *(['true'] if self._checked else []))
+
+    def outputs(self, outputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Returns what `measure` needs: 'generated', int32 [batch, length]."""
+        return {'generated': outputs['generated']}
+
+    def measure(self, output: Mapping[str, np.ndarray], example: Mapping[str, np.ndarray],
+                facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the caption of one example, its references, and its scores.
+
+        Args:
+          output: 'generated', int32 [length].
+          example: not used.
+          facts: 'captions', texts; 'scene' if captions can be checked.
+        """
+        del example
+        caption = self._vocabulary.decode(output['generated'].tolist())
+        words, references = self._split(caption, facts['captions'])
+        case = {'caption': caption, 'references': list(facts['captions'])}
+        if self._tags:
+            case['exact'] = any(set(words) == set(reference) for reference in references)
+        else:
+            case |= {'rouge_l': rouge_l_of(words, references), 'exact': words in references}
+        case['f1'] = max(f1(words, reference) for reference in references)
+        if self._checked:
+            case['true'] = bool(shape_grammar.is_true(caption, facts['scene']))
+        return case
+
+    def badness(self, case: Mapping[str, Any]) -> float:
+        """Returns what cases are ranked by: false captions come first, then those least like their references."""
+        false = case.get('true') is False
+        return 2.0 * false - case['f1' if self._tags else 'rouge_l']  # scores are at most 1
+
+    def summarize(self, cases: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Returns the metrics over all examples; BLEU and CIDEr-D are those of the corpus."""
+        found = {}
+        if not self._tags:
+            split = [self._split(case['caption'], case['references']) for case in cases]
+            candidates, references = [words for words, _ in split], [group for _, group in split]
+            found = dict(zip(_BLEU, bleu(candidates, references))) | {'cider': cider_d(candidates, references)[0]}
+        return {name: found[name] if name in found else float(np.mean([case[name] for case in cases]))
+                for name in self.metrics}
+
+    def _split(self, caption: str, references: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+        return self._vocabulary.split(caption), [self._vocabulary.split(reference) for reference in references]
+
+
+def f1(words: Sequence[str], others: Sequence[str]) -> float:
+    """Returns the harmonic mean of precision and recall of one set of words in another; 1 if both are empty."""
+    first, second = set(words), set(others)
+    return 2 * len(first & second) / (len(first) + len(second)) if first or second else 1.0
+
+
+def draw_captions(cases: Sequence[Mapping[str, Any]], title: str):
+    """Draws pictures with the caption above, red where it is false or poor, and one of the references below.
+
+    Args:
+      cases: up to 12, the rest is not drawn; each with 'example': 'image', uint8 [height, width, channels], or [frames,
+        height, width, channels], of which three frames are shown; and 'case', see `CaptioningCases.measure`.
+      title: of the figure.
+
+    Returns:
+      A matplotlib figure.
+    """
+    from matplotlib.figure import Figure  # half a second that only pictures need
+    cases = cases[:_MOST_SHOWN]
+    video = cases[0]['example']['image'].ndim == 4
+    columns, inches, letters = (2, 6.0, 80) if video else (4, 3.0, 38)
+    columns = min(columns, len(cases))
+    rows = -(-len(cases) // columns)
+    height, width = _picture(cases[0]['example']['image']).shape[:2]
+    figure = Figure(figsize=(inches * columns, rows * (0.95 * inches * height / width + 1.0) + 0.4),
+                    layout='constrained')
+    for number, kept in enumerate(cases):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        case = kept['case']
+        axes.imshow(_picture(kept['example']['image']), cmap='gray', vmin=0, vmax=255)
+        reference = case['references'][0] if case['references'] else ''
+        axes.set_title(_wrapped(case['caption'] or '(no word)', letters), fontsize=9, parse_math=False,
+                       color='firebrick' if _is_poor(case) else 'black')
+        axes.set_xlabel(_wrapped(reference, letters), fontsize=8, color='0.45', parse_math=False)
+        axes.set(xticks=[], yticks=[])
+    figure.suptitle(title)
+    return figure
+
+
+def _is_poor(case: Mapping[str, Any]) -> bool:
+    if 'true' in case:
+        return not case['true']
+    return case['rouge_l'] < _POOR_ROUGE if 'rouge_l' in case else case['f1'] < _POOR_F1
+
+
+def _wrapped(text: str, letters: int, lines: int = 4) -> str:
+    return '\n'.join(textwrap.wrap(text, letters, max_lines=lines, placeholder=' …'))
+
+
+def _picture(image: np.ndarray) -> np.ndarray:
+    """A picture for matplotlib; of a video its first, middle and last frame side by side."""
+    if image.ndim == 4:
+        last = len(image) - 1
+        frames = [image[frame] for frame in sorted({0, last // 2, last})]
+        gap = np.full_like(frames[0][:, :max(1, frames[0].shape[1] // 40)], 255)
+        image = np.concatenate([part for frame in frames for part in (gap, frame)][1:], axis=1)
+    return image[..., 0] if image.shape[-1] == 1 else image

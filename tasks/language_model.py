@@ -1,0 +1,113 @@
+"""Language models: what comes next in a text."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from clu import metrics as clu_metrics
+
+from tasks.metrics import Bits, Perplexity, Ratio
+from tasks.prediction import Prediction
+from tasks.text.continuation import continue_texts
+from tasks.text.vocabulary import END, PAD, Vocabulary
+from training.errors import UserError
+
+_SAMPLES = 3
+_SAMPLE_LENGTHS = {'words': 40, 'whitespace': 40, 'characters': 200}
+
+
+class LanguageModel:
+    """Cross-entropy of the next token, every token of a text alike.
+
+    Args:
+      config: no fields but the name.
+      meta: 'vocabulary', see tasks/text/vocabulary.py.
+
+    Raises:
+      UserError: the data have no vocabulary.
+    """
+    fields = ()
+    writes_files = False
+    cases = None
+
+    def __init__(self, config: Mapping[str, Any], meta: Mapping[str, Any]):
+        del config
+        if 'vocabulary' not in meta:
+            raise UserError("language_model needs texts: config.data.source is 'text' or 'tfds_text'")
+        self.vocabulary = Vocabulary.from_meta(meta['vocabulary'])
+        characters = self.vocabulary.kind == 'characters'  # <end> is the end of a line, and one of them
+        self._write = None
+        self.headline = 'bits_per_character' if characters else 'perplexity'
+        per_token = Bits if characters else Perplexity
+
+        self.train_metrics = self.eval_metrics = clu_metrics.Collection.create(
+            loss=Ratio.of('nll', 'tokens'), **{self.headline: per_token.of('nll', 'tokens')})
+
+    def inputs(self, batch: Mapping[str, jax.Array]) -> tuple:
+        """Returns tokens and what the window before left behind, zeroed where a stream begins."""
+        if 'carry' not in batch:
+            return (batch['tokens'],)
+        going_on = 1 - batch['begin'][:, None]
+        return batch['tokens'], jax.tree.map(lambda leaf: leaf * going_on, batch['carry'])
+
+    def carried(self, outputs: Mapping[str, Any]) -> Any:
+        """Returns what the next window of each row begins with."""
+        return outputs['carry']
+
+    def model_facts(self) -> dict[str, Any]:
+        """Returns the size of the vocabulary."""
+        return {'vocabulary_size': self.vocabulary.size}
+
+    def score(self, outputs: Mapping[str, Any], batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Scores windows.
+
+        Args:
+          outputs: 'logits', float32 [batch, steps, vocabulary].
+          batch: 'targets', int32 [batch, steps]; <pad> is not scored.
+
+        Returns:
+          'loss', the mean over the window's tokens, 'nll', their sum in nats, and 'tokens', their number; each float32
+          [batch].
+        """
+        targets = batch['targets']
+        scored = (targets != PAD).astype(jnp.float32)
+        nll = optax.softmax_cross_entropy_with_integer_labels(outputs['logits'], targets)
+        total, tokens = jnp.sum(nll * scored, axis=1), jnp.sum(scored, axis=1)
+        return {'loss': total / jnp.maximum(tokens, 1), 'nll': total, 'tokens': tokens}
+
+    def samples(self, model, variables: Mapping[str, Any], first: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Returns texts that begin a new line, always drawn with the same random numbers."""
+        del first
+        if self._write is None:  # compiled once for all evaluations
+            self._write = jax.jit(functools.partial(
+                continue_texts, model, length=_SAMPLE_LENGTHS[self.vocabulary.kind], top_p=0.9))
+        prompts = jnp.full((_SAMPLES, 1), END, jnp.int32)
+        written = np.asarray(self._write(variables, prompts, jax.random.key(0))).tolist()
+        return [{'text': self.vocabulary.decode_lines(tokens)} for tokens in written]
+
+    def predict(self, outputs: Any, picture: np.ndarray, facts: Mapping[str, Any], top_k: int) -> Prediction:
+        """Raises UserError: texts are continued by `launch.py generate`."""
+        raise UserError('a language model continues texts: launch.py generate --prompt "..."')
+
+    def flatten(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a prediction as columns of a table."""
+        return dict(row)
+
+    def describe(self, row: Mapping[str, Any]) -> str:
+        """Returns a prediction as one line."""
+        return str(row)
+
+    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
+                 first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """Returns no pictures."""
+        del metrics, worst, first
+        return {}
+
+    def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """Returns no tables."""
+        del metrics
+        return {}

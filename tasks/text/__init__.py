@@ -1,0 +1,1 @@
+"""Texts: vocabularies, and scores of generated texts. Pure Python and numpy."""
