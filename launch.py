@@ -19,7 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0].startswith('-') and argv[0] not in ('-h', '--help'):
         argv.insert(0, 'train')
-    stream = sys.stderr if argv[0] in ('predict', 'neighbors', 'generate') else sys.stdout  # what they print is data, for a pipe
+    # What these print is data, for a pipe.
+    stream = sys.stderr if argv[0] in ('predict', 'neighbors', 'generate') else sys.stdout
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=stream, force=True)
     for name in ('absl', 'jax', 'orbax', 'tensorflow', 'matplotlib', 'etils'):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails in them reaches us as an exception

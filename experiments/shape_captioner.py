@@ -1,33 +1,34 @@
 """Image captioning without a download: sentences about coloured shapes, each of them true or false.
 
-    python launch.py --config experiments/shape_captioner.py
-    python launch.py predict --workdir runs/shape_captioner pictures/
-
-draws its own scenes (input_pipeline/datasets/shape_scenes.py); network and sentences are learned from nothing.
+Draws its own scenes (input_pipeline/datasets/shape_scenes.py); network and sentences are learned from nothing.
 test/true is the share of captions of which every word holds.
 
-Measured: not yet.
+Command:   python launch.py --config experiments/shape_captioner.py
+Hardware:  2 CPU cores (AMD EPYC), no GPU
+Measured:  2026-11-20, beside other runs
+  (sentences)  MEASURED
+  tags         MEASURED
 """
 
 from experiments.base import base
 
 
 def get_config():
-    """Five captions of each of 8,000 pictures; what a small CNN sees stands beside every word."""
+    """Five captions of each of 8,000 pictures; before every word the LSTM looks where it wants on a small CNN's map."""
     config = base()
     config.data.name = 'shape_scenes/still'
     config.image.size = (64, 64)
     config.image.channels = 3
     config.image.mean = (0.5,)
     config.image.std = (0.25,)
-    config.model = {'name': 'captioner', 'endpoint': 'hidden', 'inject': 'every', 'hidden': 256, 'embedding': 256,
+    # Convolutions learn a shape once for all places; attention takes from the map what the next word is about.
+    config.model = {'name': 'captioner', 'endpoint': 'block3', 'inject': 'attention', 'hidden': 256, 'embedding': 256,
                     'dropout': 0.1,
-                    'body': {'name': 'small_cnn', 'features': (32, 64, 96, 128), 'block_dropout': (0.0, 0.0, 0.0, 0.0),
-                             'hidden': 512}}
+                    'body': {'name': 'small_cnn', 'features': (32, 64, 128), 'block_dropout': (0.0, 0.0, 0.0)}}
     config.task = {'name': 'captioning', 'beam_size': 3}
     config.batch_size = 32  # pictures, each with its five captions
-    config.total = '20 epochs'
-    config.optimizer.learning_rate = 1e-3
+    config.total = '12 epochs'
+    config.optimizer.learning_rate = 2e-3
     config.optimizer.clip_norm = 5.0
     config.schedule.name = 'cosine'
     config.evaluation.every = '2 epochs'
@@ -41,6 +42,6 @@ def tags():
     config = get_config()
     config.data.name = 'shape_scenes/tags'
     config.task.kind = 'tags'
-    config.total = '10 epochs'
+    config.total = '6 epochs'
     config.checkpoint.best_metric = 'validation/f1'
     return config

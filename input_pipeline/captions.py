@@ -63,8 +63,10 @@ def tokenize(source: Any, text: Mapping[str, Any], vocabulary: Vocabulary | None
     if cut:
         logging.info('%s caption(s) are longer than config.text.max_length = %d and end there', f'{cut:,}',
                      text['max_length'])
-    longest = min(text['max_length'], max(len(words) for captions in encoded for words in captions))
+    longest = min(text['max_length'], max((len(words) for captions in encoded for words in captions), default=0))
     most = max(map(len, encoded))
+    if not longest:
+        raise UserError('these pictures have no captions: config.data')
     ids = np.zeros((len(encoded), most, longest + 2), np.int32)
     for row, captions in zip(ids, encoded):
         for out, words in zip(row, filter(None, captions)):  # one of punctuation alone has no words
@@ -73,7 +75,6 @@ def tokenize(source: Any, text: Mapping[str, Any], vocabulary: Vocabulary | None
             out[:len(tokens)] = tokens
     meta = source.meta | {
         'vocabulary': vocabulary.to_meta(), 'caption_length': longest,
-        'captions_per_example': float(np.mean([len(captions) for captions in encoded])),
         'tokens_per_example': float(np.mean(np.count_nonzero(ids[..., 1:], axis=(1, 2))))}
     if isinstance(source, ArraySource):
         return ArraySource(source.arrays | {'captions': ids}, meta, source.facts)

@@ -201,7 +201,7 @@ def open_stream(lines: list[str], text: Mapping[str, Any], vocabulary: Vocabular
       vocabulary: of the training text; None to build it from these lines.
 
     Raises:
-      UserError: a field of config.text that does not fit, or too short a text.
+      UserError: a field of config.text that does not fit.
     """
     if text['num_steps'] < 1 or text['streams'] < 1:
         raise UserError(f"config.text.num_steps = {text['num_steps']} and config.text.streams = {text['streams']}: "
@@ -215,8 +215,5 @@ def open_stream(lines: list[str], text: Mapping[str, Any], vocabulary: Vocabular
         if encoded or vocabulary.kind == 'characters':  # a line without words is none
             tokens += [*encoded, END]
     total = len(tokens) - 1
-    if total < text['num_steps']:
-        raise UserError(f"the text has {total:,} tokens, fewer than one window of config.text.num_steps = "
-                        f"{text['num_steps']}")
     return TokenStream(np.asarray(tokens, np.int32), text['num_steps'], min(text['streams'], total),
                        {'vocabulary': vocabulary.to_meta()})

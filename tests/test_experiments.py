@@ -11,13 +11,15 @@ import pytest
 
 import launch
 from experiments.base import base
-from input_pipeline import augmentation, sources
+from input_pipeline import augmentation, captions, sources, text_source
 from input_pipeline.arrays import ArraySource
 from training import components, evaluation, feature_cache
 from training import config as config_lib
 from training.commands import read_header
+from training.state import evaluated_variables
 
 FILES = config_lib.experiment_files()
+LINE = 'every line of this text is the same one'
 SPECS = [f'{path}{variant}' for path in FILES
          for variant in ('', *(f':{name}' for name in config_lib.variants(path)))]
 
@@ -28,19 +30,26 @@ def short(spec) -> str:
 
 
 @pytest.fixture
-def fake_pictures(monkeypatch):
-    """Returns use(task): random pictures of the size that the config asks for, instead of any data set."""
+def fake_data(monkeypatch):
+    """Returns use(task, frames): random examples such as the config asks for, instead of any data set."""
     real = sources.open_split
 
-    def use(task: str):
+    def use(task: str, frames: tuple[int, ...] = ()):
         masks = task == 'segmentation'
         count, classes = (4, 2) if masks else (16, 10)
 
-        def open_split(data, image, split, *, invert=False, training=False):
+        def open_split(data, image, split, *, invert=False, training=False, text=None, vocabulary=None):
             del training
             if data['source'] == 'arrays':
                 return real(data, image, split, invert=invert)
             generator = np.random.default_rng(len(split) + invert)
+            if task == 'language_model':
+                return text_source.open_stream([LINE] * 20, text, vocabulary)
+            if task == 'captioning':
+                pictures = generator.integers(0, 256, (4, *frames, *image['size'], image['channels']), np.uint8)
+                facts = [{'captions': [LINE, LINE[:8]]}] * 4
+                return captions.tokenize(ArraySource({'image': pictures}, {}, facts),
+                                         dict(text, min_count=1), vocabulary)
             pictures = generator.integers(0, 256, (count, *image['size'], image['channels']), np.uint8)
             target = generator.integers(0, classes, (count, *image['size']) if masks else count)
             return ArraySource({'image': pictures, **({'segmentation_mask': target.astype(np.uint8)} if masks else
@@ -51,9 +60,9 @@ def fake_pictures(monkeypatch):
 
 
 @pytest.mark.parametrize('spec', SPECS, ids=short)
-def test_builds_takes_a_step_and_evaluates(spec, fake_pictures):
+def test_builds_takes_a_step_and_evaluates(spec, fake_data):
     config = config_lib.load(spec)
-    fake_pictures(config.task.name)
+    fake_data(config.task.name, (3,) if config.model.name == 'video_captioner' else ())
     config.image.size = tuple(min(side, 64) for side in config.image.size)
     config.total = '1 steps'
     config.batch_size = 2 * config.optimizer.accumulate
@@ -78,7 +87,7 @@ def test_builds_takes_a_step_and_evaluates(spec, fake_pictures):
         moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, state.params)
         assert any(jax.tree.leaves(moved))
 
-    variables = parallel.replicate({'params': state.params, 'batch_stats': state.batch_stats})
+    variables = parallel.replicate(evaluated_variables(state.variables))
     for name in names:
         scalars = evaluation.evaluate(evaluations, name, variables).scalars(f'{name}/')
         assert all(math.isfinite(value) for value in scalars.values())
@@ -131,7 +140,7 @@ def test_variants_are_told_apart():
         config = config_lib.to_dict(config_lib.load(spec))
         name = config.pop('experiment')
         text = repr(sorted(config.items()))
-        assert text not in seen or name.endswith((':full', ':one_epoch')), f'{name} is {seen.get(text)} again'
+        assert text not in seen or name.endswith((':full', ':one_epoch', 'lstm:small')), f'{name} is {seen.get(text)} again'
         seen.setdefault(text, name)
 
 

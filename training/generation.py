@@ -48,6 +48,8 @@ def generate(workdir: Path, prompts: Sequence[str], *, step: str | int = 'best',
         raise UserError(f'--temperature {temperature}: it must be a finite number, at least 0')
     if beam_size < 0:
         raise UserError(f'--beam_size {beam_size}: it must be at least 1, or 0 to draw')
+    if beam_size and samples > 1:
+        raise UserError('--samples: a search finds one text; leave --beam_size out to draw several')
     if not 0 <= seed < 2**32:
         raise UserError(f'--seed {seed}: it must be in [0, 2**32)')
     checkpoint = checkpoints.read(workdir, step)

@@ -35,7 +35,7 @@ class Vocabulary:
             raise UserError(f'config.text.tokens = {kind!r}; {nearest(str(kind), KINDS)}')
         if tuple(entries[:len(SPECIAL)]) != SPECIAL or len(set(entries)) < len(entries):
             raise UserError(f'a vocabulary begins with {", ".join(SPECIAL)} and has no token twice')
-        self.kind, self.entries, self.lowercase = kind, tuple(entries), lowercase
+        self.kind, self.entries, self.lowercase = kind, tuple(entries), lowercase or kind == 'words'
         # A text that says <pad> or <start> does not mean them: padding is not scored.
         self._ids = {token: number for number, token in enumerate(self.entries) if number not in (PAD, START)}
 

@@ -29,6 +29,7 @@ def test_every_row_goes_on_where_it_stopped(total, num_steps, batch_size):
     batches = StreamBatches(numbered(total, num_steps), batch_size)
     length = total // batch_size
     windows = length // num_steps
+    before = {}
     assert batches.examples == windows * batch_size
     for step in range(2 * windows + 1):
         batch = batches(step)
@@ -87,7 +88,7 @@ def test_a_training_text_shorter_than_its_streams():
 
 def scored(batches) -> list[int]:
     """Returns the targets that are scored, in the order in which they come, after checks of every row."""
-    found = []
+    found, before = [], {}
     for number in range(len(batches)):
         batch = batches(number)
         assert np.all(batch['begin'] == (number == 0))

@@ -20,7 +20,7 @@ from training.evaluation import merge
 WORDS = ('a', 'dog', 'runs', 'sits')
 A, DOG, RUNS, SITS = range(4, 8)
 SIZE = len(SPECIAL) + len(WORDS)
-META = {'vocabulary': Vocabulary('words', (*SPECIAL, *WORDS)).to_meta(), 'caption_length': 3, 'captions_per_example': 2,
+META = {'vocabulary': Vocabulary('words', (*SPECIAL, *WORDS)).to_meta(), 'caption_length': 3,
         'tokens_per_example': 5.5}
 # Two captions of an image, one of the next, none of the third.
 CAPTIONS = np.array([[[START, A, DOG, RUNS, END], [START, DOG, END, PAD, PAD]],

@@ -26,7 +26,9 @@ def run(tmp_path_factory):
     corpus = write_corpus(folder / 'corpus')
     with (corpus / 'train.txt').open('a') as file:
         file.write('\n'.join(f'cat rare{i} dog' for i in range(30)) + '\n')
-    assert train(text_config(corpus, *QUIET, 'text.min_count=2', 'text.lowercase=True'), folder / 'run') == 0
+    # Large weights, so that what comes next depends on more than the last word.
+    config = text_config(corpus, *QUIET, 'text.min_count=2', 'text.lowercase=True', 'model.init_scale=2.0')
+    assert train(config, folder / 'run') == 0
     return folder / 'run'
 
 
@@ -142,7 +144,8 @@ def written(row, vocabulary) -> list[int]:
 
 def test_greedy_is_the_argmax_of_the_whole_text(generate, by_hand):
     vocabulary, prompt, log_probs = by_hand
-    row, = generate('--prompt', PROMPT, '--length', 6, '--temperature', 0)
+    row, other, end = generate('--prompt', PROMPT, 'gnu hen fox', 'gnu\nfox', '--length', 6, '--temperature', 0)
+    assert len({row['continuation'], other['continuation'], end['continuation']}) > 1  # the last word is not all
     tokens = [*prompt, *written(row, vocabulary)]
     assert len(tokens) == 3 + 6
     expected = log_probs([tokens])[0, len(prompt) - 1:-1]
