@@ -63,7 +63,7 @@ def base() -> ConfigDict:
     config.augment.fill = 'edge'  # value outside the picture for geometric changes: 'edge' or a grey value, '0' to '1'
 
     config.text = ConfigDict()  # how texts become tokens; the vocabulary travels in the checkpoint
-    config.text.tokens = 'words'  # 'words' (lower case, no punctuation), 'whitespace' (what blanks part) or 'characters'
+    config.text.tokens = 'words'  # 'words' (lower case, no punctuation), 'whitespace' (what it parts) or 'characters'
     config.text.lowercase = False  # before they are split; 'words' always are
     config.text.min_count = 1  # rarer tokens of the training texts are read as <unk>
     config.text.max_size = 0  # most tokens of the vocabulary; 0: all

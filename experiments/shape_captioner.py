@@ -22,8 +22,8 @@ def get_config():
     config.image.mean = (0.5,)
     config.image.std = (0.25,)
     # Convolutions learn a shape once for all places; attention takes from the map what the next word is about.
-    config.model = {'name': 'captioner', 'endpoint': 'block3', 'inject': 'attention', 'hidden': 256, 'embedding': 256,
-                    'dropout': 0.1,
+    config.model = {'name': 'captioner', 'endpoint': 'block3', 'inject': 'attention', 'positions': True, 'hidden': 256,
+                    'embedding': 256, 'dropout': 0.1,
                     'body': {'name': 'small_cnn', 'features': (32, 64, 128), 'block_dropout': (0.0, 0.0, 0.0)}}
     config.task = {'name': 'captioning', 'beam_size': 3}
     config.batch_size = 32  # pictures, each with its five captions

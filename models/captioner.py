@@ -28,9 +28,12 @@ class Captioner(CaptionDecoder):
 
     Attributes:
       inject: how the picture goes in, 'first', 'every' or 'attention'.
+      positions: whether attention is told where each pixel lies, by a learned vector that is added to it (as in Gehring
+        et al. 2017, section 3.1); a network whose pixels see little around them cannot tell left from right.
     """
 
     inject: str = 'first'
+    positions: bool = False
 
     def setup(self):
         super().setup()
@@ -39,6 +42,7 @@ class Captioner(CaptionDecoder):
         if self.inject == 'attention':
             def dense(size: int, name: str, use_bias: bool = True) -> nn.Dense:
                 return nn.Dense(size, use_bias=use_bias, dtype=self.dtype, name=name)
+            self.place = _Positions(name='positions') if self.positions else lambda pixels: pixels
             self.initial = [(dense(self.hidden, f'initial_memory{layer}'), dense(self.hidden, f'initial_hidden{layer}'))
                             for layer in range(1, self.layers + 1)]
             self.attention_image = dense(self.embedding, 'attention_image')
@@ -84,6 +88,7 @@ class Captioner(CaptionDecoder):
             return {}, self.run_layers(self.zero_carry(len(image)), image[:, None])[0]
         if self.inject == 'every':
             return {'image': image}, self.zero_carry(len(image))
+        image = self.place(image)
         mean = image.mean(axis=1, keepdims=True)
         carry = tuple((jnp.tanh(memory(mean)).astype(jnp.float32), jnp.tanh(hidden(mean)).astype(jnp.float32))
                       for memory, hidden in self.initial)
@@ -111,3 +116,12 @@ class Captioner(CaptionDecoder):
             output = words + self.output_hidden(outputs['hidden']) + self.output_context(outputs['context'])
             outputs = {'hidden': output}
         return super().to_logits(outputs, words, train=train)
+
+
+class _Positions(nn.Module):
+    """Adds a learned vector to each pixel."""
+
+    @nn.compact
+    def __call__(self, pixels: jax.Array) -> jax.Array:
+        vectors = self.param('vectors', nn.initializers.normal(0.5), pixels.shape[1:])
+        return pixels + vectors.astype(pixels.dtype)

@@ -115,8 +115,8 @@ def test_models_tasks_and_training_import_without_tensorflow():
     program = WITHOUT_TENSORFLOW + '''
 import importlib, pathlib
 for folder in ('models', 'tasks', 'training'):
-    for path in sorted(pathlib.Path(folder).glob('*.py')):
-        importlib.import_module(folder if path.stem == '__init__' else f'{folder}.{path.stem}')
+    for path in sorted(pathlib.Path(folder).rglob('*.py')):
+        importlib.import_module('.'.join(path.with_suffix('').parts).removesuffix('.__init__'))
 print('imported')
 '''
     result = run_python(program)

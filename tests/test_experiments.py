@@ -140,7 +140,8 @@ def test_variants_are_told_apart():
         config = config_lib.to_dict(config_lib.load(spec))
         name = config.pop('experiment')
         text = repr(sorted(config.items()))
-        assert text not in seen or name.endswith((':full', ':one_epoch', 'lstm:small')), f'{name} is {seen.get(text)} again'
+        again = name.endswith((':full', ':one_epoch', 'lstm:small'))
+        assert text not in seen or again, f'{name} is {seen.get(text)} again'
         seen.setdefault(text, name)
 
 

@@ -64,13 +64,13 @@ def test_evaluate_repeats_what_training_said(run, call_launch):
 
 def test_predict_writes_a_caption_for_each_picture(run, folder, call_launch, tmp_path):
     output = tmp_path / 'captions.csv'
-    result = call_launch('predict', '--workdir', run, '--step', 'last', *(folder / 'images' / f'{i}.png' for i in (0, 1)),
-                         '--output', output)
+    red, green, blue = (folder / 'images' / f'{i}.png' for i in range(3))
+    result = call_launch('predict', '--workdir', run, '--step', 'last', red, green, '--output', output)
     assert result.code == 0, result.err
     lines = output.read_text().splitlines()
     assert lines[0] == 'file,caption'
     assert ' red' in lines[1] and ' green' in lines[2]
-    greedy = call_launch('predict', '--workdir', run, '--step', 'last', folder / 'images' / '2.png', '--config.task.beam_size=1')
+    greedy = call_launch('predict', '--workdir', run, '--step', 'last', blue, '--config.task.beam_size=1')
     assert greedy.code == 0 and ' blue' in greedy.out
 
 

@@ -1,4 +1,4 @@
-"""The smallest captioner: pictures of one colour, with what colour it is in five words. Tests change what they are about."""
+"""The smallest captioner: pictures of one colour, and sentences that name it. Tests change what they are about."""
 
 from pathlib import Path
 

@@ -119,7 +119,7 @@ def _example_keys(key: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
 
 
 def _local_rows(carry: Any, batch: dict[str, jax.Array]) -> dict[str, Any]:
-    """Returns {'carry'} with this device's rows of what all rows of the global batch carry, {} if they carry nothing."""
+    """Returns {'carry'}: this device's rows of what those of the global batch carry; {} if they carry nothing."""
     if not jax.tree.leaves(carry):
         return {}
     rows = jax.tree.leaves(batch)[0].shape[0]

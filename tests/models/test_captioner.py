@@ -38,6 +38,7 @@ KINDS = {
     'first': Captioner(inject='first', layers=2, **COMMON),
     'every': Captioner(inject='every', **COMMON),
     'attention': Captioner(inject='attention', layers=2, **COMMON),
+    'placed': Captioner(inject='attention', positions=True, **COMMON),
     'mean': VideoCaptioner(pooling='mean', layers=1, **COMMON),
     'lstm': VideoCaptioner(pooling='lstm', **COMMON),
 }
@@ -316,3 +317,15 @@ def test_the_body_computes_with_the_precision_of_the_whole():
     config = {'name': 'captioner', 'body': {'name': 'small_cnn'}, 'endpoint': 'block2'}
     model = models.build(config, vocabulary_size=VOCABULARY, precision='bfloat16', axis_name='batch')
     assert (model.dtype, model.body.dtype, model.body.axis_name) == (jnp.bfloat16, jnp.bfloat16, 'batch')
+
+
+@pytest.mark.parametrize('positions', [False, True])
+def test_attention_knows_places_by_their_vectors_alone(positions):
+    """Without them a picture is a set of pixels: exchanged quarters give the same captions."""
+    model = Captioner(inject='attention', positions=positions, **COMMON)
+    images = networks.random_images((2, 4, 4, 1))
+    variables = variables_of(model, images)
+    features = model.apply(variables, images, features='features')
+    exchanged = features[:, np.array([1, 0, 3, 2])]
+    logits = [model.apply(variables, values, captions(2), begin='features') for values in (features, exchanged)]
+    assert np.allclose(*logits, atol=1e-4) != positions
