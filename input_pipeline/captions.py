@@ -59,10 +59,14 @@ def tokenize(source: Any, text: Mapping[str, Any], vocabulary: Vocabulary | None
                                       lowercase=text['lowercase'], min_count=text['min_count'],
                                       max_size=text['max_size'])
     encoded = [[vocabulary.encode(caption) for caption in captions] for captions in texts]
+    total = sum(map(len, encoded))
+    wordless = sum(not words for captions in encoded for words in captions)
+    if wordless:
+        logging.warning('%s of %s captions have no words and are left out', f'{wordless:,}', f'{total:,}')
     cut = sum(len(words) > text['max_length'] for captions in encoded for words in captions)
     if cut:
-        logging.info('%s caption(s) are longer than config.text.max_length = %d and end there', f'{cut:,}',
-                     text['max_length'])
+        logging.info('%s of %s captions are longer than config.text.max_length = %d words and end there', f'{cut:,}',
+                     f'{total:,}', text['max_length'])
     longest = min(text['max_length'], max((len(words) for captions in encoded for words in captions), default=0))
     most = max(map(len, encoded))
     if not longest:

@@ -4,8 +4,10 @@ Texts come from files, <name>/<split>.txt, <name>.<split>.txt or one file that i
 .gz; or are the feature 'text' of a data set that tensorflow-datasets prepares.
 """
 
+import codecs
 import gzip
 import io
+import logging
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from input_pipeline import tfds_source
-from tasks.text.vocabulary import END, PAD, Vocabulary
+from tasks.text.vocabulary import END, PAD, UNKNOWN, Vocabulary
 from training.errors import UserError, file_error
 
+_MOST_UNKNOWN = 0.2  # share of unknown tokens above which a text is warned of
 _SUFFIXES = ('.txt', '.txt.gz')
 
 
@@ -165,6 +168,8 @@ def read_text(file: Path) -> str:
         content = gzip.decompress(file.read_bytes()) if file.suffix == '.gz' else file.read_bytes()
         return content.decode().removeprefix('\ufeff')  # a byte order mark
     except UnicodeDecodeError as error:
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise file_error(file, 'is UTF-16: convert it with iconv -f utf16 -t utf8') from error
         line = content.count(b'\n', 0, error.start) + 1
         raise file_error(file, f'line {line} is not UTF-8 (byte {content[error.start]:#04x} at {error.start:,}): '
                                'convert it, such as with iconv -f latin1 -t utf8') from error
@@ -215,5 +220,11 @@ def open_stream(lines: list[str], text: Mapping[str, Any], vocabulary: Vocabular
         if encoded or vocabulary.kind == 'characters':  # a line without words is none
             tokens += [*encoded, END]
     total = len(tokens) - 1
-    return TokenStream(np.asarray(tokens, np.int32), text['num_steps'], min(text['streams'], total),
-                       {'vocabulary': vocabulary.to_meta()})
+    tokens = np.asarray(tokens, np.int32)
+    unknown = np.count_nonzero(tokens == UNKNOWN) / total
+    if unknown > _MOST_UNKNOWN:
+        logging.warning('%.0f %% of a text of %s tokens are unknown to the vocabulary and read as <unk>: a perplexity '
+                        'says little there', 100 * unknown, f'{total:,}')
+    stream = {'tokens': total, 'num_steps': text['num_steps'], 'checksum': zlib.crc32(tokens)}
+    return TokenStream(tokens, text['num_steps'], min(text['streams'], total),
+                       {'vocabulary': vocabulary.to_meta(), 'stream': stream})

@@ -20,6 +20,7 @@ from training.config import nearest
 from training.errors import UserError
 
 KINDS = ('captions', 'tags')
+_MOST_BEAMS = 100
 
 
 class Captioning:
@@ -51,8 +52,10 @@ class Captioning:
         self.beam_size = _whole(config.get('beam_size', 3), 'beam_size')
         self.max_length = _whole(config.get('max_length', meta['caption_length']), 'max_length')
         self.length_penalty = config.get('length_penalty', 0.7)
-        if not 0 <= self.length_penalty < math.inf:
-            raise UserError(f'config.task.length_penalty = {self.length_penalty}: it must be at least 0')
+        if not isinstance(self.length_penalty, int | float) or not 0 <= self.length_penalty < math.inf:
+            raise UserError(f'config.task.length_penalty = {self.length_penalty!r}: it must be at least 0')
+        if self.beam_size > _MOST_BEAMS:
+            raise UserError(f'config.task.beam_size = {self.beam_size}: it must be at most {_MOST_BEAMS}')
         kind = config.get('kind', 'captions')
         if kind not in KINDS:
             raise UserError(f'config.task.kind = {kind!r}; {nearest(str(kind), KINDS)}')
@@ -107,16 +110,19 @@ class Captioning:
         """
         images = batch['features' if begin else 'image']
         state = model.apply(variables, images, begin=begin, method='start')
+        # What is seen is the same for all beams of a picture: only what the LSTM carries is reordered with them.
+        seen = jax.tree.map(lambda leaf: jnp.repeat(leaf, self.beam_size, axis=0), state['seen'])
 
-        def step(state, tokens):
-            return model.apply(variables, state, tokens, method='step')
+        def step(carry, tokens):
+            after, logits = model.apply(variables, {'seen': seen, 'carry': carry}, tokens, method='step')
+            return after['carry'], logits
 
         search = functools.partial(decoding.greedy, step)
         if self.beam_size > 1:
             search = functools.partial(decoding.beam_search, step, beam_size=self.beam_size,
                                        length_penalty=self.length_penalty)
         # One more than there may be words, so that the longest captions can end like all others.
-        found = search(state, jnp.full(len(images), START, jnp.int32), length=self.max_length + 1, end=END,
+        found = search(state['carry'], jnp.full(len(images), START, jnp.int32), length=self.max_length + 1, end=END,
                        banned=(PAD, START, UNKNOWN))
         tokens = found[0][:, 0] if self.beam_size > 1 else found
         return {'generated': tokens[:, :self.max_length]}
@@ -145,7 +151,7 @@ class Captioning:
     def samples(self, model, variables: Mapping[str, Any], first: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Returns the captions of the first examples of an evaluation."""
         del model, variables
-        return [{'text': kept['case']['caption'], 'references': kept['case']['references'],
+        return [{'text': kept['case']['caption'], 'references': kept['case']['captions'],
                  **({'file': kept['case']['file']} if 'file' in kept['case'] else {})} for kept in first]
 
     def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -46,7 +46,7 @@ class CaptioningCases:
 
     def measure(self, output: Mapping[str, np.ndarray], example: Mapping[str, np.ndarray],
                 facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the caption of one example, its references, and its scores.
+        """Returns the caption of one example, those of the data set, and its scores.
 
         Args:
           output: 'generated', int32 [length].
@@ -55,8 +55,9 @@ class CaptioningCases:
         """
         del example
         caption = self._vocabulary.decode(output['generated'].tolist())
-        words, references = self._split(caption, facts['captions'])
-        case = {'caption': caption, 'references': list(facts['captions'])}
+        captions = [text for text in facts['captions'] if self._vocabulary.split(text)]
+        words, references = self._split(caption, captions)
+        case = {'caption': caption, 'captions': captions}
         if self._tags:
             case['exact'] = any(set(words) == set(reference) for reference in references)
         else:
@@ -75,7 +76,7 @@ class CaptioningCases:
         """Returns the metrics over all examples; BLEU and CIDEr-D are those of the corpus."""
         found = {}
         if not self._tags:
-            split = [self._split(case['caption'], case['references']) for case in cases]
+            split = [self._split(case['caption'], case['captions']) for case in cases]
             candidates, references = [words for words, _ in split], [group for _, group in split]
             found = dict(zip(_BLEU, bleu(candidates, references))) | {'cider': cider_d(candidates, references)[0]}
         return {name: found[name] if name in found else float(np.mean([case[name] for case in cases]))
@@ -115,7 +116,7 @@ def draw_captions(cases: Sequence[Mapping[str, Any]], title: str):
         axes = figure.add_subplot(rows, columns, number + 1)
         case = kept['case']
         axes.imshow(_picture(kept['example']['image']), cmap='gray', vmin=0, vmax=255)
-        reference = case['references'][0] if case['references'] else ''
+        reference = case['captions'][0] if case['captions'] else ''
         axes.set_title(_wrapped(case['caption'] or '(no word)', letters), fontsize=9, parse_math=False,
                        color='firebrick' if _is_poor(case) else 'black')
         axes.set_xlabel(_wrapped(reference, letters), fontsize=8, color='0.45', parse_math=False)

@@ -11,7 +11,6 @@ import optax
 from clu import metrics as clu_metrics
 
 from tasks.metrics import Bits, Perplexity, Ratio
-from tasks.prediction import Prediction
 from tasks.text.continuation import continue_texts
 from tasks.text.vocabulary import END, PAD, Vocabulary
 from training.errors import UserError
@@ -31,7 +30,6 @@ class LanguageModel:
       UserError: the data have no vocabulary.
     """
     fields = ()
-    writes_files = False
     cases = None
 
     def __init__(self, config: Mapping[str, Any], meta: Mapping[str, Any]):
@@ -88,18 +86,6 @@ class LanguageModel:
         prompts = jnp.full((_SAMPLES, 1), END, jnp.int32)
         written = np.asarray(self._write(variables, prompts, jax.random.key(0))).tolist()
         return [{'text': self.vocabulary.decode_lines(tokens)} for tokens in written]
-
-    def predict(self, outputs: Any, picture: np.ndarray, facts: Mapping[str, Any], top_k: int) -> Prediction:
-        """Raises UserError: texts are continued by `launch.py generate`."""
-        raise UserError('a language model continues texts: launch.py generate --prompt "..."')
-
-    def flatten(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns a prediction as columns of a table."""
-        return dict(row)
-
-    def describe(self, row: Mapping[str, Any]) -> str:
-        """Returns a prediction as one line."""
-        return str(row)
 
     def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
                  first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:

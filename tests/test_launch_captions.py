@@ -42,7 +42,7 @@ def test_a_run_leaves_captions_beside_their_references(run):
     for case in cases['cases']:
         number = int(Path(case['file']).stem)
         assert ('red', 'green', 'blue')[number % 3] in case['caption'].split()
-        assert len(case['references']) == 2
+        assert len(case['captions']) == 2
     assert (run / 'test_captions.png').is_file() and (run / 'test_worst_captions.png').is_file()
     rows = [json.loads(line) for line in (run / 'samples.jsonl').read_text().splitlines()]
     assert [row['step'] for row in rows if row['set'] == 'validation'] == [40, 80, 120]

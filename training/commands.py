@@ -10,6 +10,7 @@ from typing import Any
 from training import config as config_lib
 from training.errors import UserError
 
+_DECIDED = tuple(f'text.{field}' for field in ('tokens', 'lowercase', 'min_count', 'max_size', 'vocabulary_from'))
 _SHOWN_ROWS = 40  # tables up to this length are printed, all are written
 
 
@@ -33,6 +34,8 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     config.parallel.devices = 0  # those of this machine, not of the one it was trained on
     config.cached_features.endpoint = ''  # once through the whole model costs no more
     for override in overrides:
+        if override.partition('=')[0] in _DECIDED:
+            raise UserError(f'--config.{override}: the vocabulary is in the checkpoint')
         config_lib.apply_override(config, override)
     parallel = Parallel(config.parallel.mode, config.parallel.devices)
     meta = checkpoint.meta['data']

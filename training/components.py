@@ -16,7 +16,7 @@ import tasks
 from input_pipeline import augmentation, preprocessing, sources
 from input_pipeline.batches import eval_batches, train_batches
 from input_pipeline.views import Views
-from tasks.text.vocabulary import Vocabulary
+from tasks.text.vocabulary import SPECIAL, Vocabulary
 from training import checkpoints, durations, forward
 from training.config import nearest, some
 from training.errors import UserError
@@ -117,7 +117,7 @@ def build_training(config: ConfigDict) -> Training:
     endpoint = config.cached_features.endpoint
     prepare = forward.select_view if endpoint else preprocessing.build(config.image, config.augment)
     source = sources.open_split(config.data, config.image, config.data.train, training=True, text=config.text,
-                                vocabulary=_given_vocabulary(config.text.vocabulary_from))
+                                vocabulary=_given_vocabulary(config.text))
     _check_memory(config.batch_size, source)
     batches = train_batches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size))
     meta = dict(source.meta)
@@ -159,14 +159,20 @@ def _check_memory(batch_size: int, source) -> None:
                         f'{memory / 2**30:,.0f} this machine has')
 
 
-def _given_vocabulary(workdir: str) -> Vocabulary | None:
-    """Returns the vocabulary of another run; None for '', to build one."""
+def _given_vocabulary(text: ConfigDict) -> Vocabulary | None:
+    """Returns the vocabulary of another run; None to build one."""
+    workdir = text.vocabulary_from
     if not workdir:
         return None
     meta = checkpoints.read(workdir, 'last').meta['data']
     if 'vocabulary' not in meta:
         raise UserError(f'config.text.vocabulary_from = {workdir!r}: that run has no vocabulary')
-    return Vocabulary.from_meta(meta['vocabulary'])
+    vocabulary = Vocabulary.from_meta(meta['vocabulary'])
+    split = Vocabulary(text.tokens, SPECIAL, lowercase=text.lowercase)
+    if (vocabulary.kind, vocabulary.lowercase) != (split.kind, split.lowercase):
+        raise UserError(f'config.text.vocabulary_from = {workdir!r}: its texts are split into other tokens: set '
+                        f'config.text.tokens={vocabulary.kind} and config.text.lowercase={vocabulary.lowercase}')
+    return vocabulary
 
 
 def build_model(config: ConfigDict, task, axis_name: str | None = None):

@@ -19,6 +19,9 @@ from training import config as config_lib
 from training.components import build_model
 from training.errors import UserError
 
+_MOST_TOKENS = 100_000
+_COLDEST = 1e-3  # colder ones divide logits by next to nothing
+
 
 def generate(workdir: Path, prompts: Sequence[str], *, step: str | int = 'best', length: int = 50, samples: int = 1,
              temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, beam_size: int = 0, seed: int = 0,
@@ -48,8 +51,13 @@ def generate(workdir: Path, prompts: Sequence[str], *, step: str | int = 'best',
         raise UserError(f'--temperature {temperature}: it must be a finite number, at least 0')
     if beam_size < 0:
         raise UserError(f'--beam_size {beam_size}: it must be at least 1, or 0 to draw')
-    if beam_size and samples > 1:
-        raise UserError('--samples: a search finds one text; leave --beam_size out to draw several')
+    if length > _MOST_TOKENS:
+        raise UserError(f'--length {length}: it must be at most {_MOST_TOKENS:,}')
+    if 0 < temperature < _COLDEST:
+        raise UserError(f'--temperature {temperature}: it must be 0 or at least {_COLDEST}')
+    if beam_size and (samples, temperature, top_k, top_p) != (1, 1.0, 0, 1.0):
+        raise UserError('--beam_size searches the most probable text: leave it out to draw with --samples, '
+                        '--temperature, --top_k, --top_p')
     if not 0 <= seed < 2**32:
         raise UserError(f'--seed {seed}: it must be in [0, 2**32)')
     checkpoint = checkpoints.read(workdir, step)

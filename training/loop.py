@@ -66,7 +66,7 @@ def start(training: components.Training, state: TrainState, outputs: Outputs,
     if meta is not None:
         parts = state.variables | state.training
         if checkpoint:
-            _check_same_vocabulary(checkpoint.meta['data'], training.meta, workdir)
+            _check_same_text(checkpoint.meta, training, workdir)
             parts = unflatten(parts, checkpoint.arrays, what=f'the checkpoint in {workdir}')
         state = state.replace(**parallel.broadcast(parts))
         logging.info('resuming at step %s', f"{json.loads(meta)['step']:,}")
@@ -77,13 +77,22 @@ def start(training: components.Training, state: TrainState, outputs: Outputs,
     return parallel.replicate(state), json.loads(meta) if meta is not None else {}
 
 
-def _check_same_vocabulary(found: dict[str, Any], now: dict[str, Any], workdir: Path) -> None:
-    if found.get('vocabulary') == now.get('vocabulary'):
+def _check_same_text(meta: dict[str, Any], training: components.Training, workdir: Path) -> None:
+    """Raises UserError if a run would go on with other words, or in the middle of another text."""
+    found, now = meta['data'], training.meta
+    if found.get('vocabulary') != now.get('vocabulary'):
+        parts = [Vocabulary.from_meta(data['vocabulary']) for data in (now, found) if 'vocabulary' in data]
+        difference = parts[0].difference(parts[1]) if len(parts) == 2 else 'one of them has none'
+        raise UserError(f'the vocabulary is not the one that the run in {workdir} began with (now and then: '
+                        f'{difference}): the training texts or config.text have changed; take another --workdir')
+    if 'stream' not in now:
         return
-    parts = [Vocabulary.from_meta(meta['vocabulary']) for meta in (now, found) if 'vocabulary' in meta]
-    difference = parts[0].difference(parts[1]) if len(parts) == 2 else 'one of them has none'
-    raise UserError(f'the vocabulary is not the one that the run in {workdir} began with (now and then: {difference}): '
-                    'the training texts or config.text have changed; take another --workdir')
+    if found.get('stream') != now['stream']:
+        raise UserError(f'the training text is not the one that the run in {workdir} is in the middle of: it, '
+                        'config.data.train or config.text.num_steps has changed; take another --workdir')
+    if meta['config']['batch_size'] != training.config.batch_size:
+        raise UserError(f"config.batch_size = {training.config.batch_size}: the run in {workdir} is in the middle of "
+                        f"{meta['config']['batch_size']} streams of the text; take another --workdir")
 
 
 def run(training: components.Training, evaluations: components.Evaluations, state: TrainState,

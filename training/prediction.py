@@ -120,6 +120,8 @@ class Predictor(PictureModel):
         checkpoint, config = read_checkpoint(workdir, step)
         for override in overrides:
             config_lib.apply_override(config, override)
+        if config.task.name == 'language_model':
+            raise UserError(f'{workdir} is a language model, it looks at no pictures: use launch.py generate')
         if checkpoint.meta['data'].get('class_names') == []:
             raise UserError(f'{workdir} is a body without a head, it predicts nothing: train a head on it with '
                             '--config.init_from.workdir, or compare pictures with launch.py embed')

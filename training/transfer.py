@@ -58,25 +58,30 @@ def init_from(config: ConfigDict, variables: dict[str, Any], meta: Mapping[str, 
     theirs = flatten(checkpoint.variables)
     parts = {key: variables[key] for key in ('params', 'batch_stats')}
     ours = flax.traverse_util.flatten_dict(parts, sep='/')
-    mapped, report = assign(ours, theirs, include=config.include, skip=config.skip, rename=config.rename)
-    _check_vocabulary(config.workdir, mapped, checkpoint.meta.get('data', {}), meta)
+    difference = _vocabulary_difference(checkpoint.meta.get('data', {}), meta)
+    hint = (f'; the vocabularies differ (here and there: {difference}): config.text.vocabulary_from={config.workdir} '
+            'takes over theirs')
+    try:
+        mapped, report = assign(ours, theirs, include=config.include, skip=config.skip, rename=config.rename)
+    except UserError as error:
+        if not difference or 'shape' not in str(error):
+            raise
+        raise UserError(f'{error}{hint}') from error
+    size = len(checkpoint.meta['data'].get('vocabulary', {}).get('entries', ()))
+    of_tokens = [path for path, array in mapped.items() if size in array.shape]
+    if difference and of_tokens:
+        raise UserError(f'config.init_from: {of_tokens[0]} is about other tokens in {config.workdir}{hint}')
     logging.info('init_from %s step %d:\n%s', config.workdir, checkpoint.step, report)
     arrays = {path: mapped.get(path, np.asarray(value)) for path, value in ours.items()}
     parts = unflatten(parts, arrays, what=str(config.workdir))
     return dict(parts, ema=parts if variables['ema'] else {})
 
 
-def _check_vocabulary(workdir: str, mapped: Mapping[str, np.ndarray], theirs: Mapping[str, Any],
-                      ours: Mapping[str, Any]) -> None:
-    """Raises UserError if arrays with a row or column for every token would be taken over for other tokens."""
+def _vocabulary_difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """Returns in words where the vocabularies of two runs differ; '' if they do not or there are not two."""
     if 'vocabulary' not in theirs or 'vocabulary' not in ours:
-        return
-    vocabulary = Vocabulary.from_meta(theirs['vocabulary'])
-    difference = Vocabulary.from_meta(ours['vocabulary']).difference(vocabulary)
-    of_tokens = [path for path, array in mapped.items() if vocabulary.size in array.shape]
-    if difference and of_tokens:
-        raise UserError(f'config.init_from: {of_tokens[0]} is about other tokens in {workdir} (here and there: '
-                        f'{difference}): add config.text.vocabulary_from={workdir}, or skip it with init_from.skip')
+        return ''
+    return Vocabulary.from_meta(ours['vocabulary']).difference(Vocabulary.from_meta(theirs['vocabulary']))
 
 
 def assign(ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], *, include: tuple[str, ...] = ('.*',),

@@ -70,8 +70,8 @@ class Vocabulary:
                       key=lambda token: (-counts[token], token))
         kept = kept[:max_size - len(SPECIAL)] if max_size else kept
         if not kept:
-            raise UserError(f'the training texts have no token that occurs at least {min_count} time(s): '
-                            'config.text.min_count, config.data.name')
+            raise UserError(f'the training texts have no token ({kind}) that occurs at least {min_count} time(s): '
+                            'config.text.tokens, config.text.min_count, config.data.name')
         return cls(kind, (*SPECIAL, *kept), lowercase=lowercase)
 
     def split(self, text: str) -> list[str]:

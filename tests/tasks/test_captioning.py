@@ -129,10 +129,10 @@ class Writer:
 
     def start(self, variables, images, *, begin=None):
         assert begin == ('features' if images.ndim == 2 else None)
-        return {'which': images.reshape(len(images), -1)[:, 0].astype(jnp.int32)}
+        return {'seen': images.reshape(len(images), -1)[:, 0].astype(jnp.int32), 'carry': {}}
 
     def step(self, variables, state, tokens):
-        return state, variables['tables'][state['which'], tokens]
+        return state, variables['tables'][state['seen'], tokens]
 
 
 def tables(*probabilities: dict) -> dict:
@@ -213,7 +213,7 @@ def measured(task: Captioning, caption: str, references: list[str], **facts) -> 
 
 def test_a_case():
     case = measured(captioning(), 'a dog runs', ['A dog sits.', 'The zebra runs!'])
-    assert case['caption'] == 'a dog runs' and case['references'] == ['A dog sits.', 'The zebra runs!']
+    assert case['caption'] == 'a dog runs' and case['captions'] == ['A dog sits.', 'The zebra runs!']
     assert case['exact'] is False and case['f1'] == pytest.approx(2 / 3)
     assert case['rouge_l'] == rouge_l([['a', 'dog', 'runs']], [[['a', 'dog', 'sits'], ['the', 'zebra', 'runs']]])[0]
     assert 'true' not in case
@@ -274,7 +274,7 @@ def test_captions_of_scenes_are_checked():
 def test_tags_have_no_order():
     task = captioning({'grammar': 'shape_scenes'}, kind='tags')
     case = measured(task, 'runs dog a', ['a dog runs'])
-    assert case == {'caption': 'runs dog a', 'references': ['a dog runs'], 'exact': True, 'f1': 1.0}
+    assert case == {'caption': 'runs dog a', 'captions': ['a dog runs'], 'exact': True, 'f1': 1.0}
     half = measured(task, 'dog sits', ['a dog'])
     assert half['f1'] == pytest.approx(1 / 2) and task.cases.badness(half) > task.cases.badness(case)
     assert task.cases.summarize([case, half]) == {'exact': pytest.approx(0.5), 'f1': pytest.approx(0.75)}
@@ -291,7 +291,7 @@ def test_f1(words, others, expected):
 
 def kept(shape: tuple, caption: str, references=('a $dog$ runs_through',), **scores) -> dict:
     image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    return {'example': {'image': image}, 'case': {'caption': caption, 'references': list(references), **scores}}
+    return {'example': {'image': image}, 'case': {'caption': caption, 'captions': list(references), **scores}}
 
 
 @pytest.mark.parametrize('shape', ((12, 16, 3), (12, 16, 1), (7, 12, 16, 3), (1, 12, 16, 1)))

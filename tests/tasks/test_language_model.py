@@ -111,5 +111,3 @@ def test_data_without_texts_are_a_mistake():
     with pytest.raises(UserError) as caught:
         tasks.build({'name': 'language_model'}, {'class_names': ['a']})
     assert "config.data.source is 'text'" in str(caught.value) and '\n' not in str(caught.value)
-    with pytest.raises(UserError, match='launch.py generate'):
-        build().predict(None, None, {}, 3)

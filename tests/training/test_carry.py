@@ -165,7 +165,7 @@ def test_a_run_does_not_go_on_with_other_texts(tmp_path):
 
 
 def test_a_run_does_not_go_on_with_another_number_of_rows(corpus, run):
-    with pytest.raises(UserError, match='carry') as caught:
+    with pytest.raises(UserError, match='config.batch_size = 4') as caught:
         train(text_config(corpus, 'parallel.devices=2', 'batch_size=4', 'total=20 steps'), run)
     assert '\n' not in str(caught.value)
 
@@ -272,3 +272,15 @@ def test_launch_evaluate_finds_what_training_found(run, call_launch):
     wanted = json.loads((run / 'result.json').read_text())['metrics']['test/perplexity']
     assert done.code == 0
     assert float(re.search(r'perplexity\W+([0-9.]+)', done.out).group(1)) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_a_run_does_not_go_on_in_another_text(corpus, run, tmp_path):
+    """The words are the same, in another order: the state would be that of another place."""
+    reversed_text = tmp_path / 'reversed'
+    reversed_text.mkdir()
+    for file in corpus.iterdir():
+        lines = file.read_text().splitlines()
+        (reversed_text / file.name).write_text('\n'.join(lines[::-1] if file.name.startswith('train') else lines) + '\n')
+    with pytest.raises(UserError, match='the training text is not the one') as caught:
+        train(text_config(reversed_text, 'parallel.devices=1', 'total=20 steps'), run)
+    assert '\n' not in str(caught.value)

@@ -146,7 +146,7 @@ def test_difference_says_where():
     (lambda: build(min_count=0), 'config.text.min_count = 0'),
     (lambda: build(max_size=4), 'config.text.max_size = 4'),
     (lambda: build(max_size=-1), 'config.text.max_size = -1'),
-    (lambda: build(min_count=5), 'no token that occurs at least 5 time'),
+    (lambda: build(min_count=5), 'that occurs at least 5 time'),
     (lambda: build([]), 'no token'),
     (lambda: build(['... !'], 'words'), 'no token'),
     (lambda: Vocabulary('words', ('a', 'b')), 'begins with <pad>, <start>, <end>, <unk>'),
