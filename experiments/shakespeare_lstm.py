@@ -22,7 +22,7 @@ def get_config():
     config.model = {'name': 'lstm', 'inputs': 'one_hot', 'hidden': 256, 'layers': 2, 'dropout': 0.2}
     config.task = {'name': 'language_model'}
     config.batch_size = 32
-    config.total = '12 epochs'
+    config.total = '6 epochs'
     config.log_every = '100 steps'
     config.optimizer.learning_rate = 3e-3
     config.optimizer.clip_norm = 1.0

@@ -25,9 +25,10 @@ def get_config():
                     'embedding': 256, 'dropout': 0.1,
                     'body': {'name': 'small_cnn', 'features': (32, 64, 96, 128), 'block_dropout': (0.0, 0.0, 0.0, 0.0),
                              'hidden': 256}}
-    config.task = {'name': 'captioning', 'beam_size': 3}
+    # Chosen on the validation set: what is most probable is most often true, and longer captions claim more.
+    config.task = {'name': 'captioning', 'beam_size': 8, 'length_penalty': 0.0}
     config.batch_size = 16  # videos, each with its five captions
-    config.total = '20 epochs'
+    config.total = '8 epochs'
     config.optimizer.learning_rate = 1e-3
     config.optimizer.clip_norm = 5.0
     config.schedule.name = 'cosine'
