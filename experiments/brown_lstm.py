@@ -6,7 +6,7 @@ between blanks. Then: python launch.py generate --workdir runs/brown_lstm-small 
 Command:   python launch.py --config experiments/brown_lstm.py:small --config.data.name=DATA/brown
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20
-  small   MEASURED
+  small   test/perplexity 104.1 (seed 0), validation 104.6; 1:14 h beside other runs
   medium  not run
 """
 

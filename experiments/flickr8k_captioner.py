@@ -7,8 +7,8 @@ Command:   python launch.py --config experiments/flickr8k_captioner.py --config.
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20, beside other runs; 400 test pictures, beam 3, seed 0
   (first)     test/bleu4 16.8 %, test/cider 0.384; 12:18 min and 17 min for features
-  attention   MEASURED
-  no_image    MEASURED
+  attention   test/bleu4 19.2 %, test/cider 0.466; 11:41 min
+  no_image    test/bleu4 7.8 %, test/cider 0.115; 5:03 min
   every_step  not run
 """
 
@@ -57,6 +57,7 @@ def attention():
     """Where to look is decided before every word (Xu et al. 2015, Show, Attend and Tell)."""
     config = get_config()
     config.model.inject = 'attention'
+    config.total = '6 epochs'
     return config
 
 
@@ -64,4 +65,5 @@ def no_image():
     """The baseline that sees no picture: what captions of this data set are like."""
     config = get_config()
     config.model.see_images = False
+    config.total = '4 epochs'  # it is best after the first
     return config

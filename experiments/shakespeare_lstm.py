@@ -5,7 +5,7 @@ Then: python launch.py generate --workdir runs/shakespeare_lstm --prompt "ROMEO:
 Command:   python launch.py --config experiments/shakespeare_lstm.py --config.data.name=DATA/tinyshakespeare.txt
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20, beside other runs
-  MEASURED
+  test/bits_per_character 2.372 (validation 2.167, seed 0); 9:19 min
 """
 
 from experiments.base import base
@@ -22,7 +22,7 @@ def get_config():
     config.model = {'name': 'lstm', 'inputs': 'one_hot', 'hidden': 256, 'layers': 2, 'dropout': 0.2}
     config.task = {'name': 'language_model'}
     config.batch_size = 32
-    config.total = '6 epochs'
+    config.total = '4 epochs'
     config.log_every = '100 steps'
     config.optimizer.learning_rate = 3e-3
     config.optimizer.clip_norm = 1.0

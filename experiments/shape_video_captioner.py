@@ -6,8 +6,8 @@ PNG and WebP. test/true is the share of captions of which every word holds.
 Command:   python launch.py --config experiments/shape_video_captioner.py
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20, beside other runs
-  (lstm)       MEASURED
-  mean_pooled  MEASURED
+  (lstm)       test/true 2.2 %, test/bleu4 28.0 % after 996 of 1,500 steps (seed 0): not learned yet
+  mean_pooled  not run
 """
 
 from experiments.base import base

@@ -75,7 +75,6 @@ def main():
     parser.add_argument('--threads', type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.backends.mkldnn.enabled = False  # oneDNN's LSTM keeps two to three megabytes of every training step
     plan = json.loads((args.folder / 'plan.json').read_text())
     torch.manual_seed(plan['seed'])
     model = lstm_torch.LanguageModel(**plan['model'])
@@ -93,13 +92,13 @@ def main():
         optimizer.param_groups[0]['lr'] = rate
         loss, carry = model.loss(*train[(step - 1) % len(train)], carry)
         lstm_torch.descend(loss, optimizer, plan['clip_norm'])
-        losses.append(loss.detach())
+        losses.append(float(loss))  # a tensor that is kept would pin the memory of the logits before it
         progress(step, losses[-1])
         if step % (plan['evaluate_every'] or total) and step < total:
             continue
         trained += time.perf_counter() - began
         row = {'epoch': step / len(train), 'step': step, 'learning_rate': rate,
-               'train/perplexity': math.exp(float(torch.stack(losses).mean()))}
+               'train/perplexity': math.exp(sum(losses) / len(losses))}
         for name in plan['periodic'] + (plan['final'] if step == total else []):
             row[f'{name}/perplexity'] = perplexity(model, sets[name])
         row['seconds of training'] = trained
