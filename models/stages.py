@@ -1,6 +1,5 @@
 """Networks as named stages, so that one can stop at an endpoint (`features`) or begin after one (`begin`)."""
 
-import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,10 +12,6 @@ from training.errors import UserError
 Stage = tuple[str, Callable[[Any], Any]]
 
 _recording = threading.local()  # .names: a list while `endpoints` asks a model of this thread for its stages
-
-
-class _Recorded(Exception):
-    """The stages are known: nothing else was asked for."""
 
 
 def run_stages(stages: Sequence[Stage], x: Any, *, begin: str | None = None, features: str | None = None) -> Any:
@@ -37,7 +32,6 @@ def run_stages(stages: Sequence[Stage], x: Any, *, begin: str | None = None, fea
     names = [name for name, _ in stages]
     if getattr(_recording, 'names', None) == []:  # the outermost stages are the first to be run
         _recording.names += names
-        raise _Recorded
     for endpoint in (begin, features):
         if endpoint is not None and endpoint not in names:
             raise UserError(f'this model has no endpoint {endpoint!r}; {nearest(endpoint, names)}')
@@ -60,8 +54,7 @@ def endpoints(model, *inputs: Any) -> tuple[str, ...]:
     _recording.names = []
     try:
         key = jax.random.key(0)
-        with contextlib.suppress(_Recorded):
-            jax.eval_shape(lambda: model.init({'params': key, 'dropout': key}, *inputs, train=False))
+        jax.eval_shape(lambda: model.init({'params': key, 'dropout': key}, *inputs, train=False))
         return tuple(_recording.names)
     finally:
         del _recording.names

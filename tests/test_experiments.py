@@ -47,8 +47,9 @@ def fake_data(monkeypatch):
                 return text_source.open_stream([LINE] * 20, text, vocabulary)
             if task == 'captioning':
                 pictures = generator.integers(0, 256, (4, *frames, *image['size'], image['channels']), np.uint8)
-                facts = [{'captions': [LINE, LINE[:8]]}] * 4
-                return captions.tokenize(ArraySource({'image': pictures}, {}, facts),
+                facts = [{'captions': [LINE, LINE[:8]], 'scene': {'shapes': []}}] * 4
+                meta = {'grammar': 'shape_scenes'} if data['name'].startswith('shape_scenes') else {}
+                return captions.tokenize(ArraySource({'image': pictures}, meta, facts),
                                          dict(text, min_count=1), vocabulary)
             pictures = generator.integers(0, 256, (count, *image['size'], image['channels']), np.uint8)
             target = generator.integers(0, classes, (count, *image['size']) if masks else count)
