@@ -43,3 +43,19 @@ def mean_pooled():
     config = get_config()
     config.model.pooling = 'mean'
     return config
+
+
+def from_tags():
+    """The same on the frozen convolutions of `shape_captioner:tags`, which know shapes and colours already."""
+    config = get_config()
+    config.image.size = (64, 64)  # shapes are as large as in the pictures there
+    config.model.body = {'name': 'small_cnn', 'features': (32, 64, 128), 'block_dropout': (0.0, 0.0, 0.0)}
+    config.model.endpoint = 'flat'
+    config.init_from.workdir = 'runs/shape_captioner-tags'
+    config.init_from.include = ('params/body/.*', 'batch_stats/body/.*')
+    config.optimizer.freeze = ('body/.*',)
+    config.cached_features.endpoint = 'features'
+    config.total = '16 epochs'
+    config.evaluation.every = '4 epochs'
+    config.optimizer.learning_rate = 2e-3
+    return config

@@ -98,7 +98,7 @@ class _Extractor:
         for leaf in jax.tree.leaves(self._parallel.fetch(variables)):
             weights.update(np.ascontiguousarray(leaf))
         # The program itself rather than the config: fields of the head, such as its dropout, change nothing here.
-        example = {'image': np.zeros((1, *config.image.size, config.image.channels), np.uint8)}
+        example = {'image': training.source.read(np.zeros(1, np.int64))['image']}
         program = jax.jit(lambda variables, batch: body(variables, prepare(batch, None))).lower(variables, example)
         self._identity = [_VERSION, hashlib.blake2b(program.as_text().encode()).hexdigest(), weights.hexdigest()]
 
@@ -119,7 +119,7 @@ class _Extractor:
         parts: list[Any] = []
         for number in range(len(batches)):
             image = batches(number)['image']
-            image = np.ascontiguousarray(image[:, :, ::-1]) if mirrored else image
+            image = np.ascontiguousarray(image[..., ::-1, :]) if mirrored else image
             parts.append(self._step(self._variables, self._parallel.shard({'image': image})))
             if number:
                 parts[-2] = np.asarray(parts[-2])  # one batch late, so that the device never waits for the host

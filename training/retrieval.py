@@ -60,8 +60,8 @@ class FeatureExtractor(PictureModel):
         checkpoint, config = read_checkpoint(workdir, step)
         meta = checkpoint.meta
         if 'vocabulary' in meta['data']:
-            raise UserError(f'{workdir} is a network that writes: embed takes one that looks at pictures alone, such as '
-                            'the run its body came from')
+            raise UserError(f'{workdir} is a network that writes: embed takes one that looks at pictures alone, as '
+                            'does the run its body came from')
         # Without a head there are no classes, and then no task; the number is that of a head that is not run.
         facts = (tasks.build(config.task, meta['data']).model_facts() if meta['data'].get('class_names') else
                  {'num_classes': 1})

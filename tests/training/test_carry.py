@@ -280,7 +280,8 @@ def test_a_run_does_not_go_on_in_another_text(corpus, run, tmp_path):
     reversed_text.mkdir()
     for file in corpus.iterdir():
         lines = file.read_text().splitlines()
-        (reversed_text / file.name).write_text('\n'.join(lines[::-1] if file.name.startswith('train') else lines) + '\n')
+        lines = lines[::-1] if file.name.startswith('train') else lines
+        (reversed_text / file.name).write_text('\n'.join(lines) + '\n')
     with pytest.raises(UserError, match='the training text is not the one') as caught:
         train(text_config(reversed_text, 'parallel.devices=1', 'total=20 steps'), run)
     assert '\n' not in str(caught.value)
