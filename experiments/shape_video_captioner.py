@@ -7,6 +7,7 @@ Command:   python launch.py --config experiments/shape_video_captioner.py
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20, beside other runs
   (lstm)       test/true 2.2 %, test/bleu4 28.0 % after 996 of 1,500 steps (seed 0): not learned yet
+  from_tags    test/true 18.0 %, test/bleu4 37.5 % (seed 0); 6:37 min
   mean_pooled  not run
 """
 
