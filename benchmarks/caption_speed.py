@@ -107,17 +107,6 @@ def torch_process(python: str, what: str, rows: int) -> tuple[Callable[[int], fl
                                LENGTH, '--beam_size', BEAMS, '--size', SIZE])
 
 
-def measure(runs: dict[str, Callable[[int], float]], rounds: int, batches: int) -> dict[str, list[float]]:
-    """Returns milliseconds per batch of every round."""
-    times = {name: [] for name in runs}
-    for run in runs.values():
-        run(2)  # compiles and warms up
-    for number in range(rounds):
-        for name in (runs if number % 2 else reversed(runs)):
-            times[name].append(runs[name](batches))
-    return times
-
-
 def report(title: str, unit: str, rows: int, times: dict[str, list[float]]) -> None:
     row = {'what': title}
     for name, values in times.items():
@@ -146,10 +135,8 @@ def main() -> None:
             built = {'ours': ours}
             if args.baseline_python:
                 built['PyTorch'] = torch_process(args.baseline_python, what, rows)
-            counts = {name: parameters for name, (_, parameters) in built.items()}
-            if len(set(counts.values())) > 1:
-                raise AssertionError(f'not the same network: {counts} parameters')
-            times = measure({name: run for name, (run, _) in built.items()}, args.rounds, args.repeats)
+            alternating.parameters(built)
+            times = alternating.measure({name: run for name, (run, _) in built.items()}, args.rounds, args.repeats)
             report(f'{what}, batch {rows}', 'pictures' if what == 'vgg16' else 'captions', rows, times)
 
 

@@ -134,25 +134,7 @@ def engine_step(case: str) -> tuple[Callable[[int], float], int]:
     compiled = parallel.compile(train_step, donate=True)
     state = parallel.replicate(init_state(model, (images[:1],), optimizer, seed=0, ema=False))
     on_device = parallel.replicate(parallel.shard({'image': images, 'label': np.arange(batch) % classes}))
-
-    def run(steps):
-        nonlocal state
-        begin = time.perf_counter()
-        for _ in range(steps):
-            state, metrics = compiled(state, on_device)
-        jax.block_until_ready((state, metrics))
-        return 1e3 * (time.perf_counter() - begin) / steps
-    return run, sum(leaf.size for leaf in jax.tree.leaves(state.params))
-
-
-def measure(runs: dict[str, Callable[[int], float]], rounds: int, steps: int) -> dict[str, list[float]]:
-    times = {name: [] for name in runs}
-    for run in runs.values():
-        run(1)  # warms up
-    for number in range(rounds):
-        for name in (runs if number % 2 else reversed(runs)):
-            times[name].append(runs[name](steps))
-    return times
+    return alternating.training(compiled, state, on_device), sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
 
 def main() -> None:
@@ -167,10 +149,8 @@ def main() -> None:
                  'engine': engine_step(case)}
         if args.baseline_python and CASES[case][-1]:
             built['PyTorch'] = torch_step(args.baseline_python, case)
-        counts = {name: parameters for name, (_, parameters) in built.items()}
-        if len(set(counts.values())) > 1:
-            raise AssertionError(f'not the same network: {counts} parameters')
-        times = measure({name: run for name, (run, _) in built.items()}, args.rounds, args.steps)
+        alternating.parameters(built)
+        times = alternating.measure({name: run for name, (run, _) in built.items()}, args.rounds, args.steps, warm_up=1)
         row = {'what': f'{case}, batch {CASES[case][1]}'}
         for name, values in times.items():
             row[f'{name} ms'] = round(statistics.median(values), 1)

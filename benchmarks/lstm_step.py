@@ -83,15 +83,7 @@ def our_step(case: str) -> tuple[Callable[[int], float], int]:
     train_step = make_train_step(apply, task, optimizer, lambda batch, keys: batch, seed=0)
     compiled = parallel.compile(train_step, donate=True)
     on_device = parallel.replicate(parallel.shard(batch))
-
-    def run(steps):
-        nonlocal state
-        begin = time.perf_counter()
-        for _ in range(steps):
-            state, metrics = compiled(state, on_device)
-        jax.block_until_ready((state, metrics))
-        return 1e3 * (time.perf_counter() - begin) / steps
-    return run, sum(leaf.size for leaf in jax.tree.leaves(params))
+    return alternating.training(compiled, state, on_device), sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _language_model(fields: dict[str, Any], vocabulary: Vocabulary) -> tuple:
@@ -125,17 +117,6 @@ def _words(fields: dict[str, Any], *shape: int) -> np.ndarray:
     return np.random.default_rng(1).integers(len(SPECIAL), fields['vocabulary_size'], shape).astype(np.int32)
 
 
-def measure(runs: dict[str, Callable[[int], float]], rounds: int, steps: int) -> dict[str, list[float]]:
-    """Returns milliseconds per step of every round."""
-    times = {name: [] for name in runs}
-    for run in runs.values():
-        run(2)  # compiles and warms up
-    for number in range(rounds):
-        for name in (runs if number % 2 else reversed(runs)):
-            times[name].append(runs[name](steps))
-    return times
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--baseline_python')
@@ -148,11 +129,9 @@ def main() -> None:
         built = {'ours': our_step(case)}
         if args.baseline_python:
             built['PyTorch'] = torch_step(args.baseline_python, case)
-        counts = {name: parameters for name, (_, parameters) in built.items()}
-        if len(set(counts.values())) > 1:
-            raise AssertionError(f'not the same network: {counts} parameters')
-        times = measure({name: run for name, (run, _) in built.items()}, args.rounds, args.steps)
-        row = {'what': case, 'parameters': counts['ours']}
+        count = alternating.parameters(built)
+        times = alternating.measure({name: run for name, (run, _) in built.items()}, args.rounds, args.steps)
+        row = {'what': case, 'parameters': count}
         for name, values in times.items():
             row[f'{name} ms'] = round(statistics.median(values), 1)
             row[f'{name} words/s'] = round(1e3 * words_per_step(case) / statistics.median(values))

@@ -122,12 +122,7 @@ def upsampling_step(upsample: Callable, batch: int) -> Callable[[int], float]:
 
 
 def medians(runs: dict[str, Callable[[int], float]], rounds: int, steps: int) -> dict[str, float]:
-    times = {name: [] for name in runs}
-    for run in runs.values():
-        run(2)  # compiles and warms up
-    for number in range(rounds):
-        for name in (runs if number % 2 else reversed(runs)):
-            times[name].append(runs[name](steps))
+    times = alternating.measure(runs, rounds, steps)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -152,9 +147,7 @@ def main() -> None:
             if args.baseline_python:
                 built['PyTorch'] = torch_step(args.baseline_python, name, batch, stem_stride)
             runs = {key: run for key, (run, _) in built.items()}
-            counts = {key: parameters for key, (_, parameters) in built.items()}
-            if len(set(counts.values())) > 1:
-                raise AssertionError(f'not the same network: {counts} parameters')
+            alternating.parameters(built)
             title = f'{name}{f" stem_stride {stem_stride}" if fields else ""}, batch {batch}'
             times = medians(runs, args.rounds, args.steps * (1 if batch > 1 else 4))
             report(title, times)

@@ -86,10 +86,7 @@ class CaptionSource:
 
     def check(self, index: int, *, pixels: bool) -> None:
         """Raises UserError if a picture cannot be read; without `pixels` only its header is."""
-        if pixels:
-            images.read_image(self.files[index], channels=self._channels)
-        else:
-            images.check_header(self.files[index])
+        images.check(self.files[index], channels=self._channels, pixels=pixels)
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """Returns for each 'file', its path below images/, and 'captions', a list of str in the file's order."""

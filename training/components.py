@@ -248,7 +248,7 @@ class Evaluations:
         longest = max(map(len, self.sources.values()), default=1)
         self.batch_size = min(config.evaluation.batch_size // views.count, fitting, longest)
         # Padding is masked, so any size can be rounded up to what the devices share evenly.
-        self.batch_size = -(-max(1, self.batch_size) // parallel.count) * parallel.count
+        self.batch_size = parallel.round_up(max(1, self.batch_size))
 
     def batches(self, name: str) -> tuple[Any, Any]:
         """Returns a set's source and its batches."""
@@ -267,7 +267,7 @@ class Evaluations:
     def _rows(self, source: Any) -> int:
         """Returns rows of a batch: all streams of a text, else `batch_size`."""
         streams = getattr(source, 'streams', 0)
-        return -(-streams // self.parallel.count) * self.parallel.count if streams else self.batch_size
+        return self.parallel.round_up(streams) if streams else self.batch_size
 
 
 def _check_same_classes(name: str, found: dict[str, Any], trained: dict[str, Any]) -> None:

@@ -87,7 +87,7 @@ class _Extractor:
     def __init__(self, training: Training, variables: Mapping[str, Any]):
         config = training.config
         self._parallel, self._variables = training.parallel, variables
-        self._batch_size = -(-config.cached_features.batch_size // self._parallel.count) * self._parallel.count
+        self._batch_size = self._parallel.round_up(config.cached_features.batch_size)
         body = forward.apply_body(training.model, config.cached_features.endpoint)
         prepare = preprocessing.build(config.image)
 

@@ -62,7 +62,11 @@ class Parallel:
             raise UserError(f'config.{field} = {batch_size}: it must be at least 1')
         if batch_size % self.count:
             raise UserError(f'config.{field} = {batch_size} cannot be split over {self.count} device(s): '
-                            f'use a multiple, such as {math.ceil(batch_size / self.count) * self.count}')
+                            f'use a multiple, such as {self.round_up(batch_size)}')
+
+    def round_up(self, rows: int) -> int:
+        """Returns the next number of rows, at least these, that all devices share evenly."""
+        return math.ceil(rows / self.count) * self.count
 
     def local_slice(self, batch_size: int) -> slice:
         """Returns which rows of a global batch this process feeds."""

@@ -61,12 +61,8 @@ def init_from(config: ConfigDict, variables: dict[str, Any], meta: Mapping[str, 
     difference = _vocabulary_difference(checkpoint.meta.get('data', {}), meta)
     hint = (f'; the vocabularies differ (here and there: {difference}): config.text.vocabulary_from={config.workdir} '
             'takes over theirs')
-    try:
-        mapped, report = assign(ours, theirs, include=config.include, skip=config.skip, rename=config.rename)
-    except UserError as error:
-        if not difference or 'shape' not in str(error):
-            raise
-        raise UserError(f'{error}{hint}') from error
+    mapped, report = assign(ours, theirs, include=config.include, skip=config.skip, rename=config.rename,
+                            shape_hint=hint if difference else '')
     size = len(checkpoint.meta['data'].get('vocabulary', {}).get('entries', ()))
     of_tokens = [path for path, array in mapped.items() if size in array.shape]
     if difference and of_tokens:
@@ -85,8 +81,8 @@ def _vocabulary_difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -
 
 
 def assign(ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], *, include: tuple[str, ...] = ('.*',),
-           skip: tuple[str, ...] = (), rename: tuple[tuple[str, str], ...] = ()
-           ) -> tuple[dict[str, np.ndarray], Report]:
+           skip: tuple[str, ...] = (), rename: tuple[tuple[str, str], ...] = (),
+           shape_hint: str = '') -> tuple[dict[str, np.ndarray], Report]:
     """Matches their arrays to ours by path.
 
     Args:
@@ -94,6 +90,7 @@ def assign(ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], *, include
       include: regexes over our paths of what to load.
       skip: regexes over our paths of what to leave at its initial value.
       rename: (regex, replacement) pairs applied to their paths, in order.
+      shape_hint: what else to say of a shape that differs.
 
     Returns:
       our path -> their array, and a report.
@@ -138,7 +135,7 @@ def assign(ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], *, include
         value = theirs[renamed[path]]
         if value.shape != tuple(ours[path].shape):
             raise UserError(f'config.init_from: {path} has shape {tuple(ours[path].shape)} here and {value.shape} '
-                            'there; add it to init_from.skip to leave it at its initial value')
+                            f'there; add it to init_from.skip to leave it at its initial value{shape_hint}')
         mapped[path], loaded[path] = value, renamed[path]
     unused = sorted(set(theirs) - set(loaded.values()))
     return mapped, Report(loaded, sorted(set(ours) - set(loaded)), unused)
