@@ -22,26 +22,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import alternating
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from training import process  # noqa: E402
+import launch  # noqa: F401  a checkout becomes the package `practicum`
+from practicum.training import process
 
 process.prepare()
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jax import lax  # noqa: E402
 
-import models  # noqa: E402
 from benchmarks import step_process, surroundings  # noqa: E402
-from experiments import base  # noqa: E402
-from input_pipeline import preprocessing  # noqa: E402
-from models import decoding  # noqa: E402
-from tasks.text.vocabulary import END, PAD, START, UNKNOWN  # noqa: E402
-from training import forward  # noqa: E402
-from training.parallel import AXIS, Parallel  # noqa: E402
+from practicum import models
+from practicum.common.vocabulary import END, PAD, START, UNKNOWN
+from practicum.input_pipeline import preprocessing
+from practicum.models import decoding
+from practicum.training import defaults as base
+from practicum.training import forward
+from practicum.training.parallel import AXIS, Parallel
 
 VOCABULARY, HIDDEN, FEATURES, LENGTH, BEAMS, SIZE = 3000, 512, 512, 20, 3, 224
 

@@ -16,9 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from training.checkpoints import Checkpoints  # noqa: E402
+import launch  # noqa: F401  a checkout becomes the package `practicum`
+from practicum.training.checkpoints import Checkpoints
 
 
 def random_state(megabytes: float, leaves: int) -> dict[str, np.ndarray]:

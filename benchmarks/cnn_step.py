@@ -25,26 +25,26 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from training import process  # noqa: E402
+import launch  # noqa: F401  a checkout becomes the package `practicum`
+from practicum.training import process
 
 process.prepare()
 
-import flax.linen as nn  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 
-import models  # noqa: E402
-import tasks  # noqa: E402
-from benchmarks import step_process  # noqa: E402
-from experiments import base  # noqa: E402
-from models import layers  # noqa: E402
-from training import forward  # noqa: E402
-from training.optimizer import Optimizer  # noqa: E402
-from training.parallel import AXIS, Parallel  # noqa: E402
-from training.state import init_state  # noqa: E402
-from training.step import make_train_step  # noqa: E402
+from benchmarks import alternating, step_process
+from practicum import models, tasks
+from practicum.models import layers
+from practicum.training import defaults as base
+from practicum.training import forward
+from practicum.training.optimizer import Optimizer
+from practicum.training.parallel import AXIS, Parallel
+from practicum.training.state import init_state
+from practicum.training.step import make_train_step
 
 CASES = {  # config.model, batch, side, channels, classes, name for PyTorch
     'alexnet': ({'name': 'alexnet'}, 16, 224, 3, 1000, 'alexnet'),
@@ -76,7 +76,7 @@ def plain_layers():
     with contextlib.ExitStack() as stack:
         for module in modules:
             for name, replacement in replacements.items():
-                if hasattr(module, name) and module.__name__ not in ('models.convolution', 'models.normalization'):
+                if hasattr(module, name) and module.__name__ not in ('practicum.models.convolution', 'practicum.models.normalization'):
                     stack.enter_context(mock.patch.object(module, name, replacement))
         yield
 

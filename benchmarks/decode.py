@@ -24,17 +24,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from training import process  # noqa: E402
+import launch  # noqa: F401  a checkout becomes the package `practicum`
+from practicum.common.tensorflow import import_tensorflow
+from practicum.training import process
 
 process.prepare()
-tf = process.import_tensorflow()
+tf = import_tensorflow()
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-import simplejpeg  # noqa: E402
+import cv2
+import numpy as np
+import simplejpeg
 from PIL import Image  # noqa: E402
 
-from input_pipeline import jpeg  # noqa: E402
+from practicum.input_pipeline import jpeg
 
 PICTURES = 500
 BATCH = 50

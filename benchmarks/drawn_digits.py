@@ -16,6 +16,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import launch  # noqa: F401  a checkout becomes the package `practicum`
+
 SIZE = 280  # pixels of a drawing
 
 # Pen strokes through control points in a unit square, y downwards.
@@ -111,10 +113,10 @@ def main() -> None:
             sheet.paste(picture.resize((80, 80)), (digit * 84 + 2, row * 84 + 2))
     sheet.save(args.output / 'sheet.png')
 
-    from input_pipeline import images
-    from training import process
+    from practicum.input_pipeline import images
+    from practicum.training import process
     process.prepare()
-    from training.prediction import Predictor
+    from practicum.inference.prediction import Predictor
     predictors = {run.name: Predictor(run, 'last') for run in args.runs}
 
     def fit(predictor, picture: Image.Image) -> np.ndarray:

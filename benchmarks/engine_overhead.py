@@ -20,19 +20,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from training import process  # noqa: E402
+import launch  # noqa: F401  a checkout becomes the package `practicum`
+from practicum.training import process
 
 process.prepare()
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import optax  # noqa: E402
+import jax
+import jax.numpy as jnp
+import optax
 
-from training import components, loop  # noqa: E402
-from training import config as config_lib
-from training.outputs import Outputs  # noqa: E402
-from training.preemption import StopRequest  # noqa: E402
-from training.writers import read_rows  # noqa: E402
+from practicum.training import components, loop
+from practicum.training import config as config_lib
+from practicum.training.outputs import Outputs
+from practicum.training.preemption import StopRequest
+from practicum.training.writers import read_rows
 
 CASES = {  # steps of a run
     'LeNet b128': 300,

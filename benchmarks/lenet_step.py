@@ -16,12 +16,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import flax.linen as nn  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import optax  # noqa: E402
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
 
-from models.lenet import LeNet  # noqa: E402
+import launch  # noqa: F401  a checkout becomes the package `practicum`
+from practicum.models.lenet import LeNet
 
 
 class PlainLeNet(nn.Module):

@@ -22,16 +22,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from training import process  # noqa: E402
+import launch  # noqa: F401  a checkout becomes the package `practicum`
+from practicum.training import process
 
 process.prepare()
 
-import numpy as np  # noqa: E402
+import numpy as np
 
 from benchmarks import surroundings  # noqa: E402
-from training import components  # noqa: E402
-from training import config as config_lib  # noqa: E402
-from training.errors import UserError  # noqa: E402
+from practicum.common.errors import UserError
+from practicum.training import components
+from practicum.training import config as config_lib
 
 PARTS = ('tokens', 'targets', 'begin')  # of a batch
 

@@ -15,33 +15,34 @@ import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import alternating
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from training import process  # noqa: E402
+import launch  # noqa: F401  a checkout becomes the package `practicum`
+from practicum.training import process
 
 process.prepare()
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
 
-import models  # noqa: E402
-import tasks  # noqa: E402
 from benchmarks import step_process, surroundings  # noqa: E402
-from experiments import base  # noqa: E402
-from tasks.text.vocabulary import SPECIAL, Vocabulary  # noqa: E402
-from training import forward  # noqa: E402
-from training.optimizer import Optimizer  # noqa: E402
-from training.parallel import AXIS, Parallel  # noqa: E402
-from training.state import TrainState, initial_carry  # noqa: E402
-from training.step import make_train_step  # noqa: E402
+from practicum import models, tasks
+from practicum.common.vocabulary import SPECIAL, Vocabulary
+from practicum.training import defaults as base
+from practicum.training import forward
+from practicum.training.optimizer import Optimizer
+from practicum.training.parallel import AXIS, Parallel
+from practicum.training.state import TrainState, initial_carry
+from practicum.training.step import make_train_step
 
 CASES = {
     'small': {'vocabulary_size': 10_000, 'hidden': 200, 'embedding': 200, 'layers': 2, 'dropout': 0.0, 'batch': 20,

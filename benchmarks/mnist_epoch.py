@@ -20,6 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import launch  # noqa: F401  a checkout becomes the package `practicum`
+
 EXAMPLES = 60_000
 
 
@@ -27,8 +29,8 @@ def write_npz(data_dir: str, path: Path) -> None:
     """Writes MNIST as the baselines read it."""
     import numpy as np
 
-    from input_pipeline import sources
-    from training import config as config_lib
+    from practicum.input_pipeline import sources
+    from practicum.training import config as config_lib
     config = config_lib.load('mnist_lenet', [f'data.data_dir={data_dir}'])
     arrays = {}
     for split in ('train', 'test'):

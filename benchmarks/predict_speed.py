@@ -18,6 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import launch  # noqa: F401  a checkout becomes the package `practicum`
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -28,8 +30,9 @@ def main() -> None:
 
     import numpy as np
 
-    from input_pipeline import images
-    from training import prediction, process
+    from practicum.inference import prediction
+    from practicum.input_pipeline import images
+    from practicum.training import process
     process.prepare()
     predictor = prediction.Predictor(args.workdir)
     files = [file for text in args.inputs for file in images.find_images(Path(text))]

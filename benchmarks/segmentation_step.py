@@ -16,21 +16,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import alternating
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from training import process  # noqa: E402
+import launch  # noqa: F401  a checkout becomes the package `practicum`
+from practicum.training import process
 
 process.prepare()
 
-import flax.linen as nn  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jax import lax  # noqa: E402
 
-import models  # noqa: E402
 from benchmarks import step_process  # noqa: E402
-from models.upsampling import space_to_depth, transposed_conv  # noqa: E402
+from practicum import models
+from practicum.models.upsampling import space_to_depth, transposed_conv
 
 SIZE = 256
 FEATURES = (16, 32, 64, 128, 256)

@@ -26,11 +26,12 @@ sys.path.insert(0, {root!r})
 marks = [('start', {start!r})]
 mark = lambda name: marks.append((name, time.time()))
 mark('python')
-from training import process
+import launch
+from practicum.training import process
 process.prepare()
-from training import components, config as config_lib, loop
-from training.outputs import Outputs
-from training.preemption import StopRequest
+from practicum.training import components, config as config_lib, loop
+from practicum.training.outputs import Outputs
+from practicum.training.preemption import StopRequest
 import jax
 mark('imports')
 config = config_lib.load('mnist_lenet', ['data.data_dir={data_dir}'])

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from training import snapshot
+from practicum.training import snapshot
 
 
 def describe(baseline_python: str | None = None) -> dict[str, Any]:

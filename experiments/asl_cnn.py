@@ -7,7 +7,7 @@ Measured:  2026-11-20, beside other runs
   augmented     test/accuracy 75.1 % (seed 0), 99.97 % of the training pictures; 32 min beside two other runs
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

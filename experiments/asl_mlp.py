@@ -6,7 +6,7 @@ Measured:  2026-11-20, beside other runs
   get_config    test/accuracy 30.4 % (seed 0), 74.5 % of the training pictures; 4:39 min
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

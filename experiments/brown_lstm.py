@@ -10,7 +10,7 @@ Measured:  2026-11-20
   medium  not run
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

@@ -11,7 +11,7 @@ Measured:  2026-11-20, beside other runs
 Weights of the bodies, once: docs/how-to/import-weights.md
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 # config.model, what stays frozen when some layers are tuned, and where those begin.
 BODIES = {'vgg16': ({'name': 'vgg', 'depth': 16, 'global_pool': 'max'}, 'conv[1-4].*', 'pool4'),

@@ -7,7 +7,7 @@ Measured:  2026-11-20, beside other runs
   short_resnet20  test/accuracy 85.53 % (seed 0), 86.42 % with --tta flip; 47:56 min
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

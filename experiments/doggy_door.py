@@ -10,7 +10,7 @@ Predict with any classifier whose classes have names, ImageNet's thousand for on
       --config.task.decisions="(('opens', ('.*terrier', '.*hound')), ('stays shut', ('.*',)))"
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

@@ -12,7 +12,7 @@ Measured:  2026-11-20, beside other runs; 400 test pictures, beam 3, seed 0
   every_step  not run
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

@@ -6,7 +6,7 @@ Measured:  2026-11-20, after the last step
   m = 2.00000, b = 1.00000, mean squared error 1.5e-12; 2 s
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

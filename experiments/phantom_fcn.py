@@ -6,7 +6,7 @@ Measured:  2026-11-20, after the last step
   test/dice 0.841 (mean of seeds 0, 1; std 0.022); 100 s beside another run
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

@@ -6,7 +6,7 @@ Measured:  2026-11-20, after the last step
   test/dice 0.956 (mean of seeds 0, 1, 2; std 0.012); 2:11 min
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

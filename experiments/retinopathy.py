@@ -9,7 +9,7 @@ FOLDER holds Kaggle's archives of "Diabetic Retinopathy Detection" as tfds asks 
 imported from torchvision into weights/googlenet; see docs/how-to/import-weights.md.
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

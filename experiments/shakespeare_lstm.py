@@ -8,7 +8,7 @@ Measured:  2026-11-20, beside other runs
   test/bits_per_character 2.372 (validation 2.167, seed 0); 9:19 min
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

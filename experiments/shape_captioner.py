@@ -10,7 +10,7 @@ Measured:  2026-11-20, beside other runs
   tags         test/f1 99.41 %, test/exact 96.2 % (seed 0); 3:50 min
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

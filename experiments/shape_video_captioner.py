@@ -11,7 +11,7 @@ Measured:  2026-11-20, beside other runs
   mean_pooled  not run
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

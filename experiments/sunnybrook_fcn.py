@@ -8,7 +8,7 @@ Measured:  2026-11-20, after the last step
   tuned          test/dice 0.898 (seed 0), accuracy 99.76 %; 18:32 min beside another run
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

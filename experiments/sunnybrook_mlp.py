@@ -6,7 +6,7 @@ Measured:  2026-11-20, after the last step
   test/accuracy 51.03 % (mean of seeds 0, 1, 2; std 1.21), test/dice 0.039; 108 s beside another run
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

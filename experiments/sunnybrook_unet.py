@@ -8,7 +8,7 @@ Measured:  2026-11-20, after the last step
   by_image        test/dice 0.910 (mean of seeds 0, 1, 2; std 0.006); 6:15 min beside another run
 """
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 
 def get_config():

@@ -18,8 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy import ndimage
 
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
 
 
 class _Field(NamedTuple):

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from input_pipeline.arrays import ArraySource
-from input_pipeline.text_source import StreamBatches, StreamEvalBatches, TokenStream
+from .arrays import ArraySource
+from .text_source import StreamBatches, StreamEvalBatches, TokenStream
 
 Batch = dict[str, np.ndarray]
 

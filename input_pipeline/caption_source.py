@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import folder_source, images, memory
-from training.config import nearest
-from training.errors import UserError, file_error
-from training.progress import warn_once
+from ..common.console import warn_once
+from ..common.errors import UserError, file_error, nearest
+from . import folder_source, images, memory
 
 _SUFFIXES = ('.txt', '.json')
 _NAMED = 3  # so many files are named in a message

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline.arrays import ArraySource
-from tasks.text.vocabulary import END, START, Vocabulary
-from training.errors import UserError
+from ..common.errors import UserError
+from ..common.vocabulary import END, START, Vocabulary
+from .arrays import ArraySource
 
 
 class Captioned:

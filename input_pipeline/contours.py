@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.errors import file_error
+from ..common.errors import file_error
 
 _MAX_BYTES = 10_000_000  # A contour drawn by hand has some hundred points of ten bytes.
 

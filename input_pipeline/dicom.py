@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.errors import UserError, file_error
+from ..common.errors import UserError, file_error
 
 SUFFIXES = ('.dcm', '.dicom')
 

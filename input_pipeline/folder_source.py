@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import images, memory
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
+from . import images, memory
 
 
 class FolderSource:
@@ -84,7 +83,7 @@ class FolderSource:
                 out[...] = images.fit(images.read_image(self.files[i], channels=self._channels), self._size,
                                       self._resize)
         else:
-            from input_pipeline import jpeg  # its libraries are no part of other runs' start-up
+            from . import jpeg
             for out, i, numbers in zip(examples['image'], indices, draws):
                 jpeg.read_crop(self.files[i], numbers, self.crop_area, out)
         return examples

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from input_pipeline import dicom
-from training.config import nearest
-from training.errors import UserError, file_error
+from ..common.errors import UserError, file_error, nearest
+from . import dicom
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp',
                   *dicom.SUFFIXES)

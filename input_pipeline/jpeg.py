@@ -15,7 +15,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from input_pipeline import images
+from . import images
 
 _RATIOS = (3 / 4, 4 / 3)  # width / height of a crop
 _REDUCTIONS = (8, 4, 2)  # sizes that libjpeg-turbo decodes to with SIMD

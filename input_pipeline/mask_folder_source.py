@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import dicom, folder_source, images, memory
-from training.errors import UserError
-from training.progress import warn_once
+from ..common.console import warn_once
+from ..common.errors import UserError
+from . import dicom, folder_source, images, memory
 
 # Compression with loss changes the class of pixels along every border.
 _MASK_FORMATS = ('BMP', 'GIF', 'PNG', 'TIFF')

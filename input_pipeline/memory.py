@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.arrays import ArraySource
-from training.config import digest
-from training.process import cache_folder
+from ..common.files import cache_folder, digest
+from .arrays import ArraySource
 
 _CHUNK = 1024  # examples decoded per task
 _VERSION = 2  # of the cache's files; entries of another one are decoded again

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from input_pipeline import augmentation
-from training.errors import UserError
+from ..common.errors import UserError
+from . import augmentation
 
 
 def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) -> Callable:

@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from input_pipeline.arrays import ArraySource
-from input_pipeline.remembered import remember
-from input_pipeline.selection import Selected
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
+from ..common.json_cache import remember
+from .arrays import ArraySource
+from .selection import Selected
 
 _FIELD = 'config.data.merge_classes'
 _CHUNK = 1024  # examples read per task

@@ -22,7 +22,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from input_pipeline import (
+from ..common.errors import UserError, nearest
+from ..common.vocabulary import Vocabulary
+from . import (
     caption_source,
     captions,
     folder_source,
@@ -34,12 +36,9 @@ from input_pipeline import (
     tfds_source,
     unreadable,
 )
-from input_pipeline.arrays import ArraySource
-from input_pipeline.selection import Inverted, Part, Selected
-from input_pipeline.text_source import TokenStream
-from tasks.text.vocabulary import Vocabulary
-from training.config import nearest
-from training.errors import UserError
+from .arrays import ArraySource
+from .selection import Inverted, Part, Selected
+from .text_source import TokenStream
 
 
 class Source(Protocol):

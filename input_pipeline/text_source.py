@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from input_pipeline import tfds_source
-from tasks.text.vocabulary import END, PAD, UNKNOWN, Vocabulary
-from training.errors import UserError, file_error
+from ..common.errors import UserError, file_error
+from ..common.vocabulary import END, PAD, UNKNOWN, Vocabulary
+from . import tfds_source
 
 _MOST_UNKNOWN = 0.2  # share of unknown tokens above which a text is warned of
 _SUFFIXES = ('.txt', '.txt.gz')

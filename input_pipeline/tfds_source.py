@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from input_pipeline import datasets, images, memory
-from input_pipeline.remembered import remember
-from training.config import digest, nearest
-from training.errors import UserError
-from training.progress import warn_once
+from ..common.console import warn_once
+from ..common.errors import UserError, nearest
+from ..common.files import digest
+from ..common.json_cache import remember
+from . import datasets, images, memory
 
 _RANDOM_ACCESS = ('array_record',)
 _MANUAL_FILES = 'manual_files.txt'  # beside the prepared data: a digest of the files they were made from
@@ -150,7 +150,7 @@ class _Listed:
     """A split in a sequential format such as tfrecord, read once through TensorFlow into a list of fitted examples."""
 
     def __init__(self, builder, split: str, fit: Callable[[Mapping[str, Any]], dict[str, Any]]):
-        from training.process import import_tensorflow
+        from ..common.tensorflow import import_tensorflow
         import_tensorflow()
         import tensorflow_datasets as tfds
         config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
@@ -273,7 +273,7 @@ def prepare(data_dir: Path, name: str, *, download: bool, manual_dir: str | None
     if not own and not _network():
         raise UserError(f'{where} and there is no network to fetch it: prepare it on a machine with network '
                         f'(tfds build {name} --file_format=array_record) and copy the folder {data_dir / name}')
-    from training.process import import_tensorflow
+    from ..common.tensorflow import import_tensorflow
     import_tensorflow()
     import tensorflow_datasets as tfds
     if own:

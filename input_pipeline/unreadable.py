@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from input_pipeline.arrays import ArraySource
-from input_pipeline.remembered import remember
-from input_pipeline.selection import read
-from training.errors import UserError
-from training.progress import Ticker, warn_once
+from ..common.console import Ticker, warn_once
+from ..common.errors import UserError
+from ..common.json_cache import remember
+from .arrays import ArraySource
+from .selection import read
 
 _CHUNK = 256  # pictures checked per task
 _NAMED = 3  # in messages

@@ -3,8 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
 
 VIEWS = ('none', 'flip', 'ten_crop')
 _MARGIN = 256 / 224  # Krizhevsky et al. 2012, section 4.1: crops of 224 from pictures of 256

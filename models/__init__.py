@@ -7,22 +7,21 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from models.alexnet import AlexNet
-from models.captioner import Captioner
-from models.fcn import FCN
-from models.googlenet import GoogLeNet
-from models.lenet import LeNet
-from models.line import Line
-from models.lstm import LSTM
-from models.mlp import MLP
-from models.resnet import CifarResNet, ResNet
-from models.segmentation_mlp import SegmentationMLP
-from models.small_cnn import SmallCNN
-from models.unet import UNet
-from models.vgg import VGG
-from models.video_captioner import VideoCaptioner
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
+from .alexnet import AlexNet
+from .captioner import Captioner
+from .fcn import FCN
+from .googlenet import GoogLeNet
+from .lenet import LeNet
+from .line import Line
+from .lstm import LSTM
+from .mlp import MLP
+from .resnet import CifarResNet, ResNet
+from .segmentation_mlp import SegmentationMLP
+from .small_cnn import SmallCNN
+from .unet import UNet
+from .vgg import VGG
+from .video_captioner import VideoCaptioner
 
 MODELS: dict[str, type[nn.Module]] = {
     'alexnet': AlexNet,

@@ -7,11 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.convolution import Conv
-from models.layers import Dropout, max_pool
-from models.pooling import adaptive_average_pool, flattens, global_pool_stages
-from models.stages import run_stages
-from training.errors import UserError
+from ..common.errors import UserError
+from .convolution import Conv
+from .layers import Dropout, max_pool
+from .pooling import adaptive_average_pool, flattens, global_pool_stages
+from .stages import run_stages
 
 # Channels, kernel size, stride, padding, and whether max pooling follows, of conv1 to conv5.
 CONVOLUTIONS = ((64, 11, 4, 2, True), (192, 5, 1, 2, True), (384, 3, 1, 1, False), (256, 3, 1, 1, False),

@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.layers import Dropout
-from models.stages import run_stages
-from training.errors import UserError
+from ..common.errors import UserError
+from .layers import Dropout
+from .stages import run_stages
 
 Carry = tuple[tuple[jax.Array, jax.Array], ...]  # of each LSTM layer (memory cell, hidden), float32 [batch, K, hidden]
 

@@ -6,9 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.caption_decoder import CaptionDecoder, Carry
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
+from .caption_decoder import CaptionDecoder, Carry
 
 INJECTS = ('first', 'every', 'attention')
 

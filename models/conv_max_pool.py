@@ -5,9 +5,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from models.layers import gradient_to_first_maximum, max_pool
-from models.upsampling import space_to_depth
-from training.errors import UserError
+from ..common.errors import UserError
+from .layers import gradient_to_first_maximum, max_pool
+from .upsampling import space_to_depth
 
 
 class ConvMaxPool(nn.Module):

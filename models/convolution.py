@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from models.layers import materialized
+from .layers import materialized
 
 
 class Conv(nn.Module):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from training.errors import UserError
+from ..common.errors import UserError
 
 Step = Callable[[Any, jax.Array], tuple[Any, jax.Array]]
 

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.layers import Dropout, max_pool
-from models.upsampling import TransposedConv, bilinear
+from .layers import Dropout, max_pool
+from .upsampling import TransposedConv, bilinear
 
 
 class FCN(nn.Module):

@@ -8,12 +8,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.convolution import Conv
-from models.layers import Dropout, max_pool
-from models.normalization import BatchNorm
-from models.pooling import adaptive_average_pool
-from models.stages import run_stages
-from training.errors import UserError
+from ..common.errors import UserError
+from .convolution import Conv
+from .layers import Dropout, max_pool
+from .normalization import BatchNorm
+from .pooling import adaptive_average_pool
+from .stages import run_stages
 
 # Channels of every module: branch 1; branch 2 reduced and full; branch 3 reduced and full; branch 4 (paper, table 1).
 INCEPTIONS = {

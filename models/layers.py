@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from training.errors import UserError
+from ..common.errors import UserError
 
 
 def max_pool(x: jax.Array, window: int = 2, stride: int = 2, padding: int = 0, *, ceil_mode: bool = False) -> jax.Array:

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.conv_max_pool import ConvMaxPool
-from models.layers import Dropout
+from .conv_max_pool import ConvMaxPool
+from .layers import Dropout
 
 
 class LeNet(nn.Module):

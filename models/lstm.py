@@ -6,9 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.layers import Dropout
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
+from .layers import Dropout
 
 INPUTS = ('embedding', 'one_hot')
 

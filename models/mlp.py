@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.layers import Dropout
+from .layers import Dropout
 
 
 class MLP(nn.Module):

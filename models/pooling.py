@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models.normalization import BatchNorm
-from models.stages import Stage
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
+from .normalization import BatchNorm
+from .stages import Stage
 
 GLOBAL_POOLS = ('average', 'max', 'average_max')
 

@@ -7,11 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.convolution import Conv
-from models.layers import max_pool
-from models.normalization import BatchNorm
-from models.stages import Stage, run_stages
-from training.errors import UserError
+from ..common.errors import UserError
+from .convolution import Conv
+from .layers import max_pool
+from .normalization import BatchNorm
+from .stages import Stage, run_stages
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 CIFAR_DEPTHS = (20, 32, 44, 56, 110)

@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.convolution import Conv
-from models.layers import Dropout, max_pool
-from models.normalization import BatchNorm
-from models.stages import run_stages
-from training.errors import UserError
+from ..common.errors import UserError
+from .convolution import Conv
+from .layers import Dropout, max_pool
+from .normalization import BatchNorm
+from .stages import run_stages
 
 
 class SmallCNN(nn.Module):

@@ -6,8 +6,7 @@ from typing import Any
 
 import jax
 
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
 
 Stage = tuple[str, Callable[[Any], Any]]
 

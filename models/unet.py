@@ -7,11 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.convolution import Conv
-from models.layers import Dropout, max_pool
-from models.normalization import BatchNorm
-from models.upsampling import TransposedConv, space_to_depth
-from training.errors import UserError
+from ..common.errors import UserError
+from .convolution import Conv
+from .layers import Dropout, max_pool
+from .normalization import BatchNorm
+from .upsampling import TransposedConv, space_to_depth
 
 NORMS = ('batch', 'group', 'none')
 

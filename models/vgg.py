@@ -7,11 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from models.convolution import Conv
-from models.layers import Dropout, max_pool
-from models.pooling import adaptive_average_pool, flattens, global_pool_stages
-from models.stages import run_stages
-from training.errors import UserError
+from ..common.errors import UserError
+from .convolution import Conv
+from .layers import Dropout, max_pool
+from .pooling import adaptive_average_pool, flattens, global_pool_stages
+from .stages import run_stages
 
 # Depth -> convolutions of each block: configurations A, B, D and E of table 1 in the paper.
 BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

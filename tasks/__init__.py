@@ -30,13 +30,12 @@ A task knows losses, metrics, predictions and pictures, and nothing of devices, 
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.captioning import Captioning
-from tasks.classification import Classification
-from tasks.language_model import LanguageModel
-from tasks.regression import Regression
-from tasks.segmentation import Segmentation
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
+from .captioning import Captioning
+from .classification import Classification
+from .language_model import LanguageModel
+from .regression import Regression
+from .segmentation import Segmentation
 
 TASKS = {
     'captioning': Captioning,

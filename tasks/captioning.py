@@ -11,13 +11,12 @@ import numpy as np
 import optax
 from clu import metrics as clu_metrics
 
-from models import decoding
-from tasks.captioning_cases import CaptioningCases, draw_captions
-from tasks.metrics import Perplexity, Ratio
-from tasks.prediction import Prediction
-from tasks.text.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
+from ..common.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
+from ..models import decoding
+from .captioning_cases import CaptioningCases, draw_captions
+from .metrics import Perplexity, Ratio
+from .prediction import Prediction
 
 KINDS = ('captions', 'tags')
 _MOST_BEAMS = 100

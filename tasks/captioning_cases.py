@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from tasks.text import shape_grammar
-from tasks.text.bleu import bleu
-from tasks.text.cider import cider_d
-from tasks.text.rouge import rouge_l_of
-from tasks.text.vocabulary import Vocabulary
+from ..common.vocabulary import Vocabulary
+from ..input_pipeline.datasets import shape_grammar
+from .text.bleu import bleu
+from .text.cider import cider_d
+from .text.rouge import rouge_l_of
 
 _BLEU = ('bleu1', 'bleu2', 'bleu3', 'bleu4')
 _POOR_ROUGE, _POOR_F1 = 0.3, 0.5  # below, a caption is drawn in red

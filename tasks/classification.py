@@ -10,12 +10,12 @@ import numpy as np
 import optax
 from clu import metrics as clu_metrics
 
-from tasks.classification_cases import ClassificationCases, draw_worst_cases
-from tasks.classification_metrics import CalibrationError, RocAuc, log_odds, per_class_table
-from tasks.decisions import Decisions
-from tasks.metrics import ConfusionMatrix, Mean
-from tasks.prediction import Prediction
-from training.errors import UserError
+from ..common.errors import UserError
+from .classification_cases import ClassificationCases, draw_worst_cases
+from .classification_metrics import CalibrationError, RocAuc, log_odds, per_class_table
+from .decisions import Decisions
+from .metrics import ConfusionMatrix, Mean
+from .prediction import Prediction
 
 _MOST_RANKED = 100  # classes up to which the probabilities of all examples are kept, for AUC
 

@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
 
 
 class Decisions:

@@ -10,10 +10,10 @@ import numpy as np
 import optax
 from clu import metrics as clu_metrics
 
-from tasks.metrics import Bits, Perplexity, Ratio
-from tasks.text.continuation import continue_texts
-from tasks.text.vocabulary import END, PAD, Vocabulary
-from training.errors import UserError
+from ..common.errors import UserError
+from ..common.vocabulary import END, PAD, Vocabulary
+from .metrics import Bits, Perplexity, Ratio
+from .text.continuation import continue_texts
 
 _SAMPLES = 3
 _SAMPLE_LENGTHS = {'words': 40, 'whitespace': 40, 'characters': 200}

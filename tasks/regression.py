@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from clu import metrics as clu_metrics
 
-from tasks.metrics import Mean
-from tasks.prediction import Prediction
+from .metrics import Mean
+from .prediction import Prediction
 
 
 class Regression:

@@ -11,11 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
 
-from tasks import outlines, overlays, segmentation_metrics
-from tasks.metrics import Mean, Ratio
-from tasks.prediction import Prediction
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
+from . import outlines, overlays, segmentation_metrics
+from .metrics import Mean, Ratio
+from .prediction import Prediction
 
 LOSSES = ('cross_entropy', 'dice', 'cross_entropy_dice')
 

@@ -20,12 +20,15 @@ for _name in ('SLURM_STEP_NODELIST', 'OMPI_COMM_WORLD_SIZE'):
     os.environ.pop(_name, None)
 
 
+import launch  # noqa: E402, F401  the checkout becomes the package `practicum`
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Prepares the digits once, before workers of pytest-xdist start."""
-    from training import process
+    from practicum.training import process
     process.prepare(cpu_devices=8)
     if not hasattr(config, 'workerinput'):
-        from input_pipeline import tfds_source
+        from practicum.input_pipeline import tfds_source
         data_dir = Path(os.environ['TFDS_DATA_DIR'])
         if tfds_source.find_prepared(data_dir, 'digits') is None:
             tfds_source.prepare(data_dir, 'digits', download=False)
@@ -74,7 +77,7 @@ def digit_files(tmp_path_factory) -> Path:
     import numpy as np
     from PIL import Image
 
-    from input_pipeline import sources
+    from practicum.input_pipeline import sources
     from tests.tiny import tiny_config
     folder = tmp_path_factory.mktemp('digits')
     config = tiny_config()

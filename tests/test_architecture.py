@@ -10,56 +10,81 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = sorted(path for pattern in ('launch.py', 'experiments/**/*.py', 'input_pipeline/**/*.py', 'models/**/*.py',
-                                    'tasks/**/*.py', 'training/**/*.py', 'tests/**/*.py', 'benchmarks/**/*.py')
-               for path in ROOT.glob(pattern))
+# The floors, from the top down: a file imports what lies on lower floors, or in its own room, and nothing above.
+FLOORS = (
+    ('tests', 'benchmarks'),
+    ('launch',),
+    ('commands', ''),  # '': practicum itself, load() and train()
+    ('reporting', 'inference', 'conversion'),
+    ('experiments',),
+    ('training',),
+    ('tasks',),
+    ('models', 'input_pipeline'),
+    ('common',),
+)
+FLOOR = {room: -number for number, rooms in enumerate(FLOORS) for room in rooms}
+FILES = sorted(path for path in ROOT.rglob('*.py')
+               if not any(part.startswith('.') for part in path.relative_to(ROOT).parts)
+               and path.relative_to(ROOT).parts[0] in (*FLOOR, 'launch.py', '__init__.py'))
+
+
+def room(path: Path) -> str:
+    """The room a file lies in; '' for the package's own __init__.py."""
+    return path.relative_to(ROOT).with_suffix('').parts[0].removeprefix('__init__')
 
 
 def imports(path: Path) -> set[str]:
-    """The modules that a file imports anywhere, functions included."""
+    """The modules that a file imports anywhere, functions included; those of ours without 'practicum.' before them."""
     found = set()
+    package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f'{path}: imports are absolute'
-            found |= {node.module} | {f'{node.module}.{alias.name}' for alias in node.names}
+            base = [*package[:len(package) - node.level + 1], *([node.module] if node.module else [])]
+            module = '.'.join(base) if node.level else node.module
+            found |= {module} | {f'{module}.{alias.name}'.lstrip('.') for alias in node.names}
         elif isinstance(node, ast.Call) and 'import' in ast.unparse(node.func) and node.args:
             found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}
-    return found
+    return {name.removeprefix('practicum.') for name in found if name}
 
 
 def importers(*packages: str) -> set[str]:
-    """The files that import any of these packages or modules."""
+    """The files that import any of these packages or modules, tests and benchmarks apart."""
     def hit(name: str) -> bool:
         return any(name == package or name.startswith(package + '.') for package in packages)
-    return {path.relative_to(ROOT).as_posix() for path in FILES if any(hit(name) for name in imports(path))}
+    return {path.relative_to(ROOT).as_posix() for path in FILES
+            if room(path) not in FLOORS[0] and any(hit(name) for name in imports(path))}
 
 
-def below(files: set[str], *folders: str) -> set[str]:
-    return {file for file in files if file.startswith(folders)}
+def test_imports_go_down():
+    """The one rule of the house; rooms on one floor do not know each other."""
+    up = {}
+    for path in FILES:
+        here = room(path)
+        for name in imports(path):
+            there = name.partition('.')[0]
+            if there in FLOOR and there != here and FLOOR[there] >= FLOOR[here] and here not in FLOORS[0]:
+                up.setdefault(path.relative_to(ROOT).as_posix(), set()).add(name)
+    assert up == {}
 
 
-def test_models_and_tasks_are_arrays_in_arrays_out():
-    known = importers('tensorflow', 'tensorflow_datasets', 'orbax', 'input_pipeline', 'experiments')
-    assert below(known, 'models/', 'tasks/') == set()
+def test_the_ground_floor_imports_nothing_of_ours():
+    ours = {path.relative_to(ROOT).as_posix(): names for path in FILES if room(path) == 'common'
+            if (names := {name for name in imports(path) if name.partition('.')[0] in FLOOR and not
+                          name.startswith('common')})}
+    assert ours == {}
 
 
-def test_only_the_input_pipeline_knows_tfds():
-    known = importers('tensorflow_datasets')
-    assert below(known, 'models/', 'tasks/', 'training/', 'experiments/', 'launch.py') == set()
-
-
-def test_only_the_writers_and_the_input_pipeline_need_tensorflow():
-    """training/process.py is where it is imported, with the GPUs hidden from it."""
-    known = importers('tensorflow')
-    assert below(known, 'models/', 'tasks/', 'training/', 'input_pipeline/', 'launch.py') == {'training/process.py'}
-    users = importers('training.process.import_tensorflow', 'clu.metric_writers')
-    assert below(users, 'models/', 'tasks/', 'training/') == {'training/writers.py'}
+def test_only_the_input_pipeline_knows_tfds_and_only_one_file_tensorflow():
+    assert all(file.startswith('input_pipeline/') for file in importers('tensorflow_datasets'))
+    assert importers('tensorflow') == {'common/tensorflow.py'}
+    assert all(file.startswith(('input_pipeline/', 'training/writers'))
+               for file in importers('common.tensorflow', 'clu.metric_writers'))
 
 
 def test_only_checkpoints_knows_orbax():
-    assert {file for file in importers('orbax') if not file.startswith('tests/')} == {'training/checkpoints.py'}
+    assert importers('orbax') == {'training/checkpoints.py'}
 
 
 def test_only_parallel_knows_devices():
@@ -70,14 +95,6 @@ def test_only_parallel_knows_devices():
 
 def test_no_module_is_longer_than_500_lines():
     assert {str(path): lines for path in FILES if (lines := path.read_text().count('\n')) > 500} == {}
-
-
-def test_no_experiment_is_imported_by_the_engine():
-    """experiments/base.py holds the defaults, which the engine checks experiments against."""
-    engine = [path for folder in ('models', 'tasks', 'training', 'input_pipeline') for path in FILES
-              if path.is_relative_to(ROOT / folder)]
-    used = {name for path in engine for name in imports(path) if name.startswith('experiments')}
-    assert used == {'experiments.base', 'experiments.base.base'}
 
 
 # --- what really happens, in processes of their own ---
@@ -104,7 +121,7 @@ def run_python(program: str, *args, timeout: float = 120) -> subprocess.Complete
 @pytest.fixture(scope='module')
 def cached_digits() -> None:
     """Makes sure that the decoded digits are in the cache."""
-    from input_pipeline import sources
+    from practicum.input_pipeline import sources
     from tests.tiny import tiny_config
     config = tiny_config()
     for split in ('train', 'validation', 'test'):
@@ -114,9 +131,10 @@ def cached_digits() -> None:
 def test_models_tasks_and_training_import_without_tensorflow():
     program = WITHOUT_TENSORFLOW + '''
 import importlib, pathlib
-for folder in ('models', 'tasks', 'training'):
+import launch
+for folder in ('common', 'models', 'tasks', 'training', 'inference', 'conversion', 'reporting', 'commands'):
     for path in sorted(pathlib.Path(folder).rglob('*.py')):
-        importlib.import_module('.'.join(path.with_suffix('').parts).removesuffix('.__init__'))
+        importlib.import_module('.'.join(('practicum', *path.with_suffix('').parts)).removesuffix('.__init__'))
 print('imported')
 '''
     result = run_python(program)
@@ -147,7 +165,7 @@ def test_training_starts_before_tensorflow_is_imported(cached_digits, tmp_path):
 import json, sys
 sys.path.insert(0, sys.argv.pop(1))
 import launch
-from training import window
+from practicum.training import window
 add, seen = window.MetricWindow.add, []
 def first_add(self, metrics):
     if not seen:

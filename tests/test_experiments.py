@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import launch
-from experiments.base import base
-from input_pipeline import augmentation, captions, sources, text_source
-from input_pipeline.arrays import ArraySource
-from training import components, evaluation, feature_cache
-from training import config as config_lib
-from training.commands import read_header
-from training.state import evaluated_variables
+from practicum.commands.commands import read_header
+from practicum.input_pipeline import augmentation, captions, sources, text_source
+from practicum.input_pipeline.arrays import ArraySource
+from practicum.training import components, evaluation, feature_cache
+from practicum.training import config as config_lib
+from practicum.training.defaults import base
+from practicum.training.state import evaluated_variables
 
 FILES = config_lib.experiment_files()
 LINE = 'every line of this text is the same one'

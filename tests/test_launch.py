@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 import launch
-from input_pipeline import sources
+from practicum.input_pipeline import sources
+from practicum.training import config as config_lib
 from tests.tiny import tiny_config
-from training import config as config_lib
 
 TINY = str(Path(__file__).with_name('tiny.py'))
 

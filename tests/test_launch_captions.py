@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import launch
+from practicum.training import checkpoints
 from tests.conftest import ROOT, _own_logging
 from tests.tiny_captions import write_folder
-from training import checkpoints
 
 CONFIG = ROOT / 'tests' / 'tiny_captions.py'
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import tfds_source
-from training.checkpoints import Checkpoints
+from practicum.input_pipeline import tfds_source
+from practicum.training.checkpoints import Checkpoints
 
 TINY = str(Path(__file__).with_name('tiny.py'))
 

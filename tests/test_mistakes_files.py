@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from practicum.training import config as config_lib
 from tests.test_mistakes import TINY, assert_one_line
-from training import config as config_lib
 
 
 def test_a_missing_package_is_one_line_that_names_the_virtualenv():
@@ -25,7 +25,7 @@ sys.exit(launch.main(sys.argv[1:]))
 def test_another_missing_module_is_a_bug_with_its_traceback(call_launch, monkeypatch):
     def broken():
         import no_such_module_of_ours  # noqa: F401
-    monkeypatch.setattr('training.commands.list_experiments', broken)
+    monkeypatch.setattr('practicum.commands.list_experiments.list_experiments', broken)
     with pytest.raises(ModuleNotFoundError, match='no_such_module_of_ours'):
         call_launch('list')
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-import models
+from practicum import models
 from tests import tiny_network, torch_files
 from tests.test_mistakes import assert_one_line
 from tests.torch_files import Call, Name

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training import config as config_lib
-from training.loop import train
+from practicum.training import config as config_lib
+from practicum.training.loop import train
 
 
 @pytest.fixture(scope='module')
 def data_dir(tmp_path_factory):
     """tfds' own builder, fed with noise instead of Kaggle's archives; grade g has g in five bright pixels."""
-    from training import process
-    process.import_tensorflow()
+    from practicum.common.tensorflow import import_tensorflow
+    import_tensorflow()
     import tensorflow_datasets as tfds
     folder = tmp_path_factory.mktemp('tfds')
     builder = tfds.builder('diabetic_retinopathy_detection/btgraham-300', data_dir=folder, file_format='array_record')

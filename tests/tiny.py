@@ -2,8 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from experiments.base import base
-from training import config as config_lib
+from practicum.training import config as config_lib
+from practicum.training.defaults import base
 
 
 def tiny_config(*overrides: str) -> ConfigDict:

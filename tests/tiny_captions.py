@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 COLOURS = {'red': (220, 30, 30), 'green': (30, 200, 40), 'blue': (30, 50, 220)}
 

@@ -6,7 +6,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from experiments.base import base
+from practicum.training.defaults import base
 
 SIZE = 48
 

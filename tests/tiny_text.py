@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.base import base
-from training import config as config_lib
+from practicum.training import config as config_lib
+from practicum.training.defaults import base
 
 WORDS = ('ant', 'bee', 'cat', 'dog', 'eel', 'fox', 'gnu', 'hen', 'ibis', 'jay', 'kite', 'lion')
 

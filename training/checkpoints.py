@@ -29,8 +29,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from training.errors import UserError
-from training.state import evaluated_variables
+from ..common.errors import UserError
+from .state import evaluated_variables
 
 FOLDER = 'checkpoints'
 _REASONS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)))

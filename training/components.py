@@ -11,20 +11,18 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-import models
-import tasks
-from input_pipeline import augmentation, preprocessing, sources
-from input_pipeline.batches import eval_batches, train_batches
-from input_pipeline.views import Views
-from tasks.text.vocabulary import SPECIAL, Vocabulary
-from training import checkpoints, durations, forward
-from training.config import nearest, some
-from training.errors import UserError
-from training.optimizer import Optimizer, build_schedule
-from training.parallel import AXIS, Parallel
-from training.state import TrainState, init_state, initial_carry
-from training.step import make_eval_step, make_train_step
-from training.window import MetricLayout
+from .. import models, tasks
+from ..common.errors import UserError, nearest, some
+from ..common.vocabulary import SPECIAL, Vocabulary
+from ..input_pipeline import augmentation, preprocessing, sources
+from ..input_pipeline.batches import eval_batches, train_batches
+from ..input_pipeline.views import Views
+from . import checkpoints, durations, forward
+from .optimizer import Optimizer, build_schedule
+from .parallel import AXIS, Parallel
+from .state import TrainState, init_state, initial_carry
+from .step import make_eval_step, make_train_step
+from .window import MetricLayout
 
 _EVALUATION_PIXELS = 2 ** 22  # of all pictures that a device evaluates together: 83 of 224x224
 

@@ -1,11 +1,8 @@
 """Experiment files and command-line overrides -> one locked ConfigDict; and back to JSON."""
 
 import ast
-import difflib
-import hashlib
 import importlib.util
 import inspect
-import json
 import re
 import traceback
 from collections.abc import Iterator, Sequence
@@ -15,27 +12,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from experiments.base import base as defaults
-from training.errors import UserError
+from ..common.errors import UserError, nearest
+from .defaults import base as defaults
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / 'experiments'
 _FREE = ('data.arrays', 'model', 'task', 'evaluation.sets')  # their fields are checked where they are used
 _DURATION = re.compile(r'([0-9.e_]+ *(steps?|epochs?|examples?))?')  # '' is one that is switched off
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Returns '; did you mean X?' or a list of what there is, to end an error message with."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if close:
-        return f'did you mean {close[0]}?'
-    return f"there are: {', '.join(known)}" if known else 'there are none'
-
-
-def some(names: Sequence[str]) -> str:
-    """Returns the first five names, for a message."""
-    return ', '.join(names[:5]) + (', ...' if len(names) > 5 else '')
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -262,8 +245,3 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = '') -> l
         elif a != b:
             lines.append(f'{prefix}{key}: {a!r} -> {b!r}')
     return lines
-
-
-def digest(values: Any) -> str:
-    """Returns a short stable hash of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]

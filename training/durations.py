@@ -3,7 +3,7 @@
 import math
 import re
 
-from training.errors import UserError
+from ..common.errors import UserError
 
 _MOST_STEPS = 2 ** 31 - 1  # steps are counted in int32
 _UNITS = ('steps', 'epochs', 'examples')

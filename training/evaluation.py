@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from input_pipeline.batches import stream
-from training.cases import CaseCollector
-from training.components import Evaluations
-from training.preemption import Interrupted
-from training.progress import Ticker
+from ..common.console import Ticker
+from ..input_pipeline.batches import stream
+from .cases import CaseCollector
+from .components import Evaluations
+from .preemption import Interrupted
 
 
 @dataclasses.dataclass

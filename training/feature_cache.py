@@ -16,18 +16,17 @@ import jax
 import numpy as np
 from jax import lax
 
-from input_pipeline import preprocessing
-from input_pipeline.arrays import ArraySource
-from input_pipeline.batches import EvalBatches, train_batches
-from training import forward
-from training.components import Evaluations, Training
-from training.config import digest, some
-from training.errors import UserError
-from training.optimizer import matches
-from training.parallel import AXIS
-from training.process import cache_folder, write_cached
-from training.progress import Ticker, format_seconds
-from training.state import TrainState
+from ..common.console import Ticker, format_seconds
+from ..common.errors import UserError, some
+from ..common.files import cache_folder, digest, write_cached
+from ..input_pipeline import preprocessing
+from ..input_pipeline.arrays import ArraySource
+from ..input_pipeline.batches import EvalBatches, train_batches
+from . import forward
+from .components import Evaluations, Training
+from .optimizer import matches
+from .parallel import AXIS
+from .state import TrainState
 
 _VERSION = 1  # of the files in the cache
 

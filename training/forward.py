@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from input_pipeline.views import Views
-from training.errors import UserError
+from ..common.errors import UserError
+from ..input_pipeline.views import Views
 
 FEATURES = 'features'  # the key of cached features in a batch
 

@@ -8,20 +8,21 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from input_pipeline.batches import stream
-from tasks.text.vocabulary import Vocabulary
-from training import components, feature_cache, report
-from training import config as config_lib
-from training.checkpoints import NonFiniteError, unflatten
-from training.errors import UserError
-from training.evaluation import evaluate
-from training.outputs import Outputs
-from training.preemption import Interrupted, StopRequest
-from training.profiler import Profiler
-from training.progress import Progress
-from training.state import TrainState, evaluated_variables
-from training.transfer import init_from
-from training.window import MetricWindow
+from ..common.errors import UserError
+from ..common.files import digest
+from ..common.vocabulary import Vocabulary
+from ..input_pipeline.batches import stream
+from . import components, feature_cache, results
+from . import config as config_lib
+from .checkpoints import NonFiniteError, unflatten
+from .evaluation import evaluate
+from .outputs import Outputs
+from .preemption import Interrupted, StopRequest
+from .profiler import Profiler
+from .progress import Progress
+from .state import TrainState, evaluated_variables
+from .transfer import init_from
+from .window import MetricWindow
 
 
 def train(config: ConfigDict, workdir: Path) -> int:
@@ -38,7 +39,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
       UserError: config, data or workdir do not fit, or the loss is not finite any more.
     """
     training = components.build_training(config)
-    training.parallel.check_same(config_lib.digest(config_lib.to_dict(config)), 'configs')
+    training.parallel.check_same(digest(config_lib.to_dict(config)), 'configs')
     names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
     evaluations = components.Evaluations(config, training.parallel, training.task, training.meta, names)
     logging.info('%s: %s steps of %d on %s; %s training examples', config.experiment, f'{training.total:,}',
@@ -138,7 +139,7 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         if row:
             metrics.update(row)
             outputs.scalars(step, row, {'wall_seconds': progress.wall_seconds})
-            logging.info('evaluation at step %s: %s', f'{step:,}', report.metric_line(row, task.headline))
+            logging.info('evaluation at step %s: %s', f'{step:,}', results.metric_line(row, task.headline))
 
     def save(step: int, *, boundary_done: bool) -> None:
         log_pending()

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from training.config import nearest
-from training.errors import UserError
+from ..common.errors import UserError, nearest
 
 SCHEDULES = ('constant', 'exponential', 'cosine', 'piecewise')
 

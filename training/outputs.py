@@ -9,13 +9,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from training import report, snapshot
-from training.checkpoints import Checkpoint, Checkpoints
-from training.errors import UserError
-from training.evaluation import Evaluation
-from training.parallel import Parallel
-from training.state import TrainState
-from training.writers import MetricWriters
+from ..common.errors import UserError
+from . import results, snapshot
+from .checkpoints import Checkpoint, Checkpoints
+from .evaluation import Evaluation
+from .parallel import Parallel
+from .state import TrainState
+from .writers import MetricWriters
 
 _PICTURE_SECONDS = 60  # between two drawings of the same evaluation set
 
@@ -90,7 +90,7 @@ class Outputs:
         if self._metrics and (last or now - self._drawn.get(name, now) > _PICTURE_SECONDS):
             self._drawn[name] = now
             with self._writing():
-                self._metrics.images(step, report.write_evaluation(self._workdir, name, step, task, found))
+                self._metrics.images(step, results.write_evaluation(self._workdir, name, step, task, found))
 
     def samples(self, step: int, name: str, samples: Sequence[dict[str, Any]]) -> None:
         """Writes texts that were written at this step, see `MetricWriters.samples`."""
@@ -110,7 +110,7 @@ class Outputs:
 
     def is_finished(self, step: int, headline: str) -> bool:
         """Whether the result of this step is written; then prints it."""
-        if self._checkpoints is None or not report.print_result(self._workdir, step, headline):
+        if self._checkpoints is None or not results.print_result(self._workdir, step, headline):
             return False
         _warn_of_changes(snapshot.changes(self._workdir, self._config))
         return True
@@ -124,7 +124,7 @@ class Outputs:
         if self._config.checkpoint.best_metric and (step := self._checkpoints.best_step()) is not None:
             best = {'step': step, 'metric': self._config.checkpoint.best_metric}
         with self._writing():
-            report.write_result(self._workdir, self._config, metrics, best=best, **facts)
+            results.write_result(self._workdir, self._config, metrics, best=best, **facts)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

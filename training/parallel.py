@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from training.errors import UserError
+from ..common.errors import UserError
 
 AXIS = 'batch'
 

@@ -6,13 +6,10 @@ import logging
 import os
 import socket
 import subprocess
-import tempfile
 import warnings
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, BinaryIO
 
-from training.errors import UserError
+from ..common.errors import UserError
+from ..common.files import cache_folder
 
 # A host that loses a peer waits this long before it gives up, and as long at the end for the slowest.
 PEER_TIMEOUT_SECONDS = 30
@@ -20,42 +17,15 @@ PEER_TIMEOUT_SECONDS = 30
 _last_words: subprocess.Popen | None = None
 
 
-def cache_folder() -> Path:
-    """Returns where compiled steps and decoded data sets are kept: $PRACTICUM_CACHE or ~/.cache/practicum."""
-    chosen = os.environ.get('PRACTICUM_CACHE')
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'practicum'
-
-
-def write_cached(file: Path, write: Callable[[BinaryIO], Any], what: str) -> None:
-    """Writes a file of the cache beside and renames it, so that it is whole or absent; a full disk is no error.
-
-    Args:
-      file: below `cache_folder()`.
-      write: writes the content to an open file.
-      what: is written, for the line that says it could not be.
-    """
-    temporary = None
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, prefix='.writing-', delete=False) as writing:
-            temporary = Path(writing.name)
-            write(writing)
-        os.replace(temporary, file)
-    except OSError as error:
-        logging.info('%s are not cached: %s', what, error)
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int = 0, process_id: int = -1) -> None:
+def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int = 0, process_id: int = -1,
+            training: bool = False) -> None:
     """Prepares this process. Call it before anything else touches JAX.
 
     Args:
       cpu_devices: pretend to have so many CPU devices, to try data parallelism without GPUs; 0 changes nothing.
       coordinator: 'host:port' of process 0, for clusters that JAX does not detect.
       num_processes, process_id: with `coordinator`, how many processes there are and which one this is.
+      training: whether steps will be trained, which is faster where freed memory is kept.
 
     Raises:
       UserError: half of the cluster's description is missing.
@@ -69,14 +39,15 @@ def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int =
         os.environ['NPROC'] = str(max(4, 4 * cpu_devices))
     if num_processes > 1 or _cluster_size() > 1:
         _prepare_last_words()
-    if not cpu_devices:  # virtual devices are for trying out, and take their memory several times over
-        _keep_freed_memory()
     import jax
     if cpu_devices:
         jax.config.update('jax_platforms', 'cpu')
         jax.config.update('jax_num_cpu_devices', cpu_devices)
     _use_compilation_cache(jax)
     _join_cluster(jax, coordinator, num_processes, process_id)
+    # Virtual devices are for trying out, and take their memory several times over.
+    if training and not cpu_devices and jax.default_backend() == 'cpu':
+        _keep_freed_memory()
 
 
 def _keep_freed_memory() -> None:
@@ -174,11 +145,3 @@ def rank() -> int:
     """Returns this process's number among those of the run."""
     import jax
     return jax.process_index() if jax.distributed.is_initialized() else 0
-
-
-def import_tensorflow():
-    """Imports TensorFlow with all GPUs hidden from it: it would take their memory from JAX."""
-    import tensorflow as tf
-    tf.config.set_visible_devices([], 'GPU')
-    tf.get_logger().setLevel('ERROR')
-    return tf

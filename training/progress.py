@@ -1,10 +1,10 @@
 """What a person sees while a run goes on: one line with speed, share of waiting for data, and time to go."""
 
 import contextlib
-import functools
-import logging
 import time
 from collections.abc import Iterator
+
+from ..common.console import format_metric, format_seconds
 
 
 class Progress:
@@ -79,46 +79,3 @@ class Progress:
                   f"data wait {100 * timings['data_wait_share']:.1f} %",
                   f"ETA {format_seconds(timings['eta_seconds'])}"]
         return '  '.join(parts)
-
-
-def format_metric(name: str, value: float) -> str:
-    """Formats a metric: shares as percent, the rest with five significant digits."""
-    return f'{100 * value:.2f} %' if name.endswith('accuracy') else f'{value:.4g}'
-
-
-def format_seconds(seconds: float) -> str:
-    """Formats a duration: '42 s', '3:05 min', '1:02:03 h'."""
-    seconds = round(seconds)
-    if seconds < 100:
-        return f'{seconds} s'
-    minutes, seconds = divmod(seconds, 60)
-    if minutes < 60:
-        return f'{minutes}:{seconds:02d} min'
-    return f'{minutes // 60}:{minutes % 60:02d}:{seconds:02d} h'
-
-
-@functools.cache
-def warn_once(text: str) -> None:
-    """Logs a warning the first time: parts of one data set are opened for training, validation and test."""
-    logging.warning('%s', text)
-
-
-class Ticker:
-    """Says how far a long piece of work is, at most every `every` seconds, and nothing of a short one.
-
-    Args:
-      what: the work's name.
-      total: its number of parts.
-    """
-
-    def __init__(self, what: str, total: int, every: float = 5.0):
-        self._what, self._total, self._every = what, total, every
-        self._begin = self._last = time.perf_counter()
-
-    def __call__(self, done: int) -> None:
-        """Reports that `done` parts are done."""
-        now = time.perf_counter()
-        if now - self._last >= self._every and 0 < done < self._total:
-            self._last = now
-            left = (self._total - done) * (now - self._begin) / done
-            logging.info('%s %s/%s  ETA %s', self._what, f'{done:,}', f'{self._total:,}', format_seconds(left))

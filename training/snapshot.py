@@ -14,7 +14,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from training import config as config_lib
+from ..common.files import write_json
+from . import config as config_lib
 
 CONFIG_FILE = 'config.json'
 ENVIRONMENT_FILE = 'environment.json'
@@ -80,15 +81,3 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ''
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Writes JSON so that the file is whole or the old one."""
-    write_text(path, json.dumps(values, indent=2) + '\n')
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file so that it is whole or the old one, also if the process is killed meanwhile."""
-    temporary = path.with_name(f'.{path.name}.new')
-    temporary.write_text(text)
-    os.replace(temporary, path)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from training.parallel import AXIS
-from training.state import TrainState
-from training.window import MetricLayout
+from .parallel import AXIS
+from .state import TrainState
+from .window import MetricLayout
 
 
 def make_train_step(forward: Callable, task, optimizer, prepare: Callable, *, seed: int, ema_decay: float = 0.0,

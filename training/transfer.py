@@ -10,11 +10,10 @@ import flax
 import numpy as np
 from ml_collections import ConfigDict
 
-from tasks.text.vocabulary import Vocabulary
-from training.checkpoints import flatten, read, unflatten
-from training.config import nearest
-from training.errors import UserError
-from training.optimizer import compile_pattern, pair_hint
+from ..common.errors import UserError, nearest
+from ..common.vocabulary import Vocabulary
+from .checkpoints import flatten, read, unflatten
+from .optimizer import compile_pattern, pair_hint
 
 
 @dataclasses.dataclass

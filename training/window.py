@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from training.checkpoints import NonFiniteError
+from .checkpoints import NonFiniteError
 
 # The host may run ahead of the devices by this to twice this many steps. It bounds the memory of queued batches, and
 # virtual CPU devices deadlock when it is unbounded. Looking at every step would cost a thread switch for each.

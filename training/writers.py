@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from training.snapshot import write_text
+from ..common.files import write_text
 
 METRICS_FILE = 'metrics.jsonl'
 SAMPLES_FILE = 'samples.jsonl'
@@ -127,7 +127,7 @@ class _EventThread:
 
     def _run(self) -> None:
         try:
-            from training.process import import_tensorflow
+            from ..common.tensorflow import import_tensorflow
             import_tensorflow()
             from clu import metric_writers
             writer = metric_writers.SummaryWriter(str(self._folder))

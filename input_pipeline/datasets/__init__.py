@@ -4,11 +4,11 @@ import importlib
 
 # tfds name -> module with its builder; importing the module registers the builder with tfds.
 OWN = {
-    'cardiac_phantom': 'input_pipeline.datasets.cardiac_phantom',
-    'digits': 'input_pipeline.datasets.digits',
-    'grammar_sentences': 'input_pipeline.datasets.grammar_sentences',
-    'shape_scenes': 'input_pipeline.datasets.shape_scenes',
-    'sunnybrook': 'input_pipeline.datasets.sunnybrook',
+    'cardiac_phantom': 'practicum.input_pipeline.datasets.cardiac_phantom',
+    'digits': 'practicum.input_pipeline.datasets.digits',
+    'grammar_sentences': 'practicum.input_pipeline.datasets.grammar_sentences',
+    'shape_scenes': 'practicum.input_pipeline.datasets.shape_scenes',
+    'sunnybrook': 'practicum.input_pipeline.datasets.sunnybrook',
 }
 
 

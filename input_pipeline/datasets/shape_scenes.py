@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw
 
-from tasks.text import shape_grammar
+from . import shape_grammar
 
 SIZES = {'still': 64, 'moving': 48}  # pixels
 FRAMES = 8

@@ -18,9 +18,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from input_pipeline import contours, dicom
-from training.config import some
-from training.errors import UserError
+from ...common.errors import UserError, some
+from .. import contours, dicom
 
 _CITATION = """
 @article{radau2009evaluation, author = {Radau, Perry and Lu, Yingli and Connelly, Kim and Paul, Gideon and

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tasks.text.bleu import ORDER, count_ngrams
+from .bleu import ORDER, count_ngrams
 
 SIGMA = 6.0  # width of the penalty for another length, in tokens
 

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from models import decoding
-from tasks.text.vocabulary import PAD, START, UNKNOWN
+from ...common.vocabulary import PAD, START, UNKNOWN
+from ...models import decoding
 
 _NEVER = -1  # no token: running text goes on after the end of a line
 

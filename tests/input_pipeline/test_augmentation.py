@@ -10,8 +10,8 @@ import pytest
 import scipy.ndimage
 from jax.scipy import ndimage
 
-from input_pipeline import augmentation
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.input_pipeline import augmentation
 
 GEOMETRIC = {'flip_horizontal': 0.5, 'flip_vertical': 0.5, 'shift': 0.2, 'rotation': 30.0, 'zoom': 0.2, 'shear': 15.0,
              'elastic': 0.03, 'random_crop': 3}

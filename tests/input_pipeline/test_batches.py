@@ -6,10 +6,10 @@ import time
 import numpy as np
 import pytest
 
-from input_pipeline import sources
-from input_pipeline.arrays import ArraySource
-from input_pipeline.batches import EvalBatches, TrainBatches, stream
-from input_pipeline.sources import Part
+from practicum.input_pipeline import sources
+from practicum.input_pipeline.arrays import ArraySource
+from practicum.input_pipeline.batches import EvalBatches, TrainBatches, stream
+from practicum.input_pipeline.sources import Part
 from tests.tiny import tiny_config
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.base import base
-from input_pipeline import caption_source, folder_source, memory, unreadable
-from training import progress
-from training.errors import UserError
+from practicum.common import console
+from practicum.common.errors import UserError
+from practicum.input_pipeline import caption_source, folder_source, memory, unreadable
+from practicum.training.defaults import base
 
 IMAGE = {'size': (8, 10), 'channels': 3}
 NAMES = [f'{i}.png' for i in range(8)]
@@ -21,7 +21,7 @@ NAMES = [f'{i}.png' for i in range(8)]
 def cache(tmp_path, monkeypatch) -> None:
     """An empty cache, and no warning given yet."""
     monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
-    progress.warn_once.cache_clear()
+    console.warn_once.cache_clear()
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import logging
 import numpy as np
 import pytest
 
-from experiments.base import base
-from input_pipeline.arrays import ArraySource
-from input_pipeline.captions import Captioned, tokenize
-from tasks.text.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.common.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
+from practicum.input_pipeline.arrays import ArraySource
+from practicum.input_pipeline.captions import Captioned, tokenize
+from practicum.training.defaults import base
 
 TEXTS = [['A dog runs.', 'The dog!'], ['...', 'A cat and a dog run', 'cat'], ['dog']]
 # dog 4, a 3, cat 2, then by spelling: and, run, runs, the

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from input_pipeline import datasets
-from input_pipeline.datasets import cardiac_phantom as phantom
-from input_pipeline.datasets.cardiac_phantom import Canvas, Curve
+from practicum.input_pipeline import datasets
+from practicum.input_pipeline.datasets import cardiac_phantom as phantom
+from practicum.input_pipeline.datasets.cardiac_phantom import Canvas, Curve
 
 CURVES = [
     Curve((0.0, 0.0), 30.0, 30.0),

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from input_pipeline import contours
-from tasks import outlines
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.input_pipeline import contours
+from practicum.tasks import outlines
 
 TRIANGLE = np.array([[1.25, 1.0], [6.5, 1.0], [1.25, 5.75]])
 

@@ -9,8 +9,8 @@ import pytest
 from pydicom import uid
 from pydicom.encaps import encapsulate
 
-from input_pipeline import dicom, images
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.input_pipeline import dicom, images
 
 RAMP = np.arange(12, dtype=np.uint16).reshape(3, 4) * 100
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.base import base
-from input_pipeline import images, jpeg, memory, sources, unreadable
-from input_pipeline.arrays import ArraySource
-from input_pipeline.batches import EvalBatches, TrainBatches, stream
-from input_pipeline.folder_source import FolderSource
-from training import progress
-from training.errors import UserError
+from practicum.common import console
+from practicum.common.errors import UserError
+from practicum.input_pipeline import images, jpeg, memory, sources, unreadable
+from practicum.input_pipeline.arrays import ArraySource
+from practicum.input_pipeline.batches import EvalBatches, TrainBatches, stream
+from practicum.input_pipeline.folder_source import FolderSource
+from practicum.training.defaults import base
 
 IMAGE = {'size': (16, 16), 'channels': 3}
 CROP = {'random_resized_crop': (0.2, 0.9)}
@@ -30,7 +30,7 @@ def open_split(root: Path, split='train', *, image=IMAGE, training=False, invert
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache, and no warning given yet."""
     monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
-    progress.warn_once.cache_clear()
+    console.warn_once.cache_clear()
     return tmp_path / 'cache'
 
 

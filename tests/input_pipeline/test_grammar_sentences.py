@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.base import base
-from input_pipeline import tfds_source
-from input_pipeline.datasets import grammar_sentences
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.input_pipeline import tfds_source
+from practicum.input_pipeline.datasets import grammar_sentences
+from practicum.training.defaults import base
 
 
 def derivations(rules, words) -> tuple[int, float]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import images
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.input_pipeline import images
 
 RAMP = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)  # A small grey picture without symmetry.
 RGB = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)

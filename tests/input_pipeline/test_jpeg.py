@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import images, jpeg
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.input_pipeline import images, jpeg
 
 AREA = (0.08, 1.0)
 WHOLE = (1.0, 1.0)

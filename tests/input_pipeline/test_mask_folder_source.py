@@ -8,10 +8,10 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from experiments.base import base
-from input_pipeline import mask_folder_source, sources
-from input_pipeline.mask_folder_source import read_mask
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.input_pipeline import mask_folder_source, sources
+from practicum.input_pipeline.mask_folder_source import read_mask
+from practicum.training.defaults import base
 
 IMAGE = {'size': (6, 10), 'channels': 1}
 TWO = ('background', 'foreground')

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.base import base
-from input_pipeline import preprocessing
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.input_pipeline import preprocessing
+from practicum.training.defaults import base
 
 
 def image_config(**fields):

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.base import base
-from input_pipeline import relabelling, sources
-from input_pipeline.arrays import ArraySource
-from input_pipeline.relabelling import Merging
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.input_pipeline import relabelling, sources
+from practicum.input_pipeline.arrays import ArraySource
+from practicum.input_pipeline.relabelling import Merging
+from practicum.training.defaults import base
 
 GRADES = ('no_dr', 'mild', 'moderate', 'severe', 'proliferative')
 IMAGE = {'size': (8, 8), 'channels': 1}

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.base import base
-from input_pipeline import datasets, memory, tfds_source
-from input_pipeline.datasets import shape_scenes
-from tasks.text import shape_grammar
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.input_pipeline import datasets, memory, tfds_source
+from practicum.input_pipeline.datasets import shape_grammar, shape_scenes
+from practicum.training.defaults import base
 
 COLOURS = {'blue': (45, 85, 235), 'green': (35, 175, 60), 'purple': (165, 50, 200), 'red': (225, 40, 40),
            'white': (240, 240, 240), 'yellow': (240, 215, 40)}
@@ -207,4 +206,4 @@ def test_videos_of_different_lengths_are_an_error(prepared):
 
 
 def test_it_is_one_of_our_own_data_sets():
-    assert datasets.OWN['shape_scenes'] == 'input_pipeline.datasets.shape_scenes'
+    assert datasets.OWN['shape_scenes'] == 'practicum.input_pipeline.datasets.shape_scenes'

@@ -10,11 +10,11 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from experiments.base import base
-from input_pipeline import memory, sources, tfds_source
-from input_pipeline.arrays import ArraySource
-from input_pipeline.folder_source import FolderSource
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.input_pipeline import memory, sources, tfds_source
+from practicum.input_pipeline.arrays import ArraySource
+from practicum.input_pipeline.folder_source import FolderSource
+from practicum.training.defaults import base
 
 IMAGE = {'size': (8, 8), 'channels': 1}
 
@@ -145,7 +145,7 @@ def test_tfrecord_reads_as_array_record_does(tmp_path, cache, digits, monkeypatc
     """A data set that somebody prepared in tfds's default format is as good, in memory and streamed."""
     import tensorflow_datasets as tfds
 
-    from input_pipeline import datasets
+    from practicum.input_pipeline import datasets
     datasets.register('digits')
     tfds.disable_progress_bar()
     tfds.builder('digits', data_dir=str(tmp_path / 'tfds'), file_format='tfrecord').download_and_prepare()

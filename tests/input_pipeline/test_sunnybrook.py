@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from input_pipeline import contours, datasets, dicom, sources, tfds_source
-from input_pipeline.datasets import sunnybrook
+from practicum.common.errors import UserError
+from practicum.input_pipeline import contours, datasets, dicom, sources, tfds_source
+from practicum.input_pipeline.datasets import sunnybrook
 from tests.input_pipeline.test_dicom import write_dicom
-from training.errors import UserError
 
 HEIGHT, WIDTH = 20, 24
 CASES = ('SC-HF-I-01', 'SC-HF-I-12', 'SC-HF-NI-03', 'SC-N-02')

@@ -5,12 +5,12 @@ import gzip
 import numpy as np
 import pytest
 
-from experiments.base import base
-from input_pipeline import sources, text_source
-from input_pipeline.batches import eval_batches, train_batches
-from input_pipeline.text_source import StreamBatches, StreamEvalBatches, TokenStream
-from tasks.text.vocabulary import END, PAD, UNKNOWN, Vocabulary
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.common.vocabulary import END, PAD, UNKNOWN, Vocabulary
+from practicum.input_pipeline import sources, text_source
+from practicum.input_pipeline.batches import eval_batches, train_batches
+from practicum.input_pipeline.text_source import StreamBatches, StreamEvalBatches, TokenStream
+from practicum.training.defaults import base
 
 
 def numbered(total: int, num_steps: int, streams: int = 1) -> TokenStream:

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
-import tasks
-from input_pipeline.views import Views
+from practicum import tasks
+from practicum.commands import commands
+from practicum.common.errors import UserError
+from practicum.input_pipeline.views import Views
+from practicum.training import forward
+from practicum.training.loop import train
 from tests.tiny import tiny_config
-from training import commands, forward
-from training.errors import UserError
-from training.loop import train
 
 
 def test_flip_is_the_picture_and_its_mirror_image():

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from models.alexnet import AlexNet
+from practicum.common.errors import UserError
+from practicum.models.alexnet import AlexNet
 from tests.models import networks
-from training.errors import UserError
 
 SMALL = AlexNet(5, hidden=(12, 8))
 SHAPE = (2, 67, 67, 3)

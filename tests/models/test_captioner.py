@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-import models
-from models.captioner import Captioner
-from models.stages import endpoints, run_stages
-from models.vgg import VGG
-from models.video_captioner import VideoCaptioner
+from practicum import models
+from practicum.common.errors import UserError
+from practicum.models.captioner import Captioner
+from practicum.models.stages import endpoints, run_stages
+from practicum.models.vgg import VGG
+from practicum.models.video_captioner import VideoCaptioner
 from tests.models import networks
-from training.errors import UserError
 
 VOCABULARY, WORDS = 11, 7
 

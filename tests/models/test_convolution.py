@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.convolution import Conv
+from practicum.models.convolution import Conv
 
 
 def normal(shape, seed=0, dtype=jnp.float32):

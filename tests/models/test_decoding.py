@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from models import decoding
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.models import decoding
 
 PAD, START, END = 0, 1, 2
 VOCABULARY = 4

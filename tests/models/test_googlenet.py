@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from models import googlenet
-from models.googlenet import GoogLeNet
+from practicum.common.errors import UserError
+from practicum.models import googlenet
+from practicum.models.googlenet import GoogLeNet
 from tests.models import networks
-from training.errors import UserError
 
 SHAPE = (2, 32, 32, 3)
 MODULES = ('3a', '3b', '4a', '4b', '4c', '4d', '4e', '5a', '5b')

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.conv_max_pool import ConvMaxPool
-from models.layers import Dropout, max_pool
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.models.conv_max_pool import ConvMaxPool
+from practicum.models.layers import Dropout, max_pool
 
 
 def integers(shape, high, seed=0):

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.lenet import LeNet
-from models.mlp import MLP
+from practicum.models.lenet import LeNet
+from practicum.models.mlp import MLP
 
 
 def shapes_of(model, shape=(2, 28, 28, 1)):

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import models
-from models.lstm import LSTM
-from training.errors import UserError
+from practicum import models
+from practicum.common.errors import UserError
+from practicum.models.lstm import LSTM
 
 ROWS, STEPS, WORDS = 3, 5, 7
 TOKENS = np.random.default_rng(0).integers(0, WORDS, (ROWS, STEPS)).astype(np.int32)

@@ -6,16 +6,15 @@ import numpy as np
 import optax
 import pytest
 
-import models
-import tasks
-from experiments.base import base
-from models import decoding
-from tasks.text.vocabulary import END, PAD, SPECIAL, START, Vocabulary
-from training import forward
-from training.optimizer import Optimizer
-from training.parallel import AXIS, Parallel
-from training.state import TrainState, initial_carry
-from training.step import make_train_step
+from practicum import models, tasks
+from practicum.common.vocabulary import END, PAD, SPECIAL, START, Vocabulary
+from practicum.models import decoding
+from practicum.training import forward
+from practicum.training.defaults import base
+from practicum.training.optimizer import Optimizer
+from practicum.training.parallel import AXIS, Parallel
+from practicum.training.state import TrainState, initial_carry
+from practicum.training.step import make_train_step
 
 torch = pytest.importorskip('torch')
 

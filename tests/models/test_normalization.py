@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.normalization import BatchNorm
+from practicum.models.normalization import BatchNorm
 
 
 def normal(shape, seed=0, dtype=jnp.float32):

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models.pooling import adaptive_average_pool, global_pool
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.models.pooling import adaptive_average_pool, global_pool
 
 
 def test_windows_are_those_of_a_hand_worked_example():

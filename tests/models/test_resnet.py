@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import models
-from models.resnet import ARCHITECTURES
-from training.errors import UserError
+from practicum import models
+from practicum.common.errors import UserError
+from practicum.models.resnet import ARCHITECTURES
 
 
 def build(**config):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-import models
-from training.errors import UserError
+from practicum import models
+from practicum.common.errors import UserError
 
 
 def count(params) -> int:

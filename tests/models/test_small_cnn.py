@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-import models
-from models.small_cnn import SmallCNN
+from practicum import models
+from practicum.common.errors import UserError
+from practicum.models.small_cnn import SmallCNN
 from tests.models import networks
-from training.errors import UserError
 
 SMALL = SmallCNN(5, features=(8, 6, 4), hidden=9)
 SHAPE = (3, 15, 15, 1)

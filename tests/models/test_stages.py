@@ -2,8 +2,8 @@
 
 import pytest
 
-from models.stages import run_stages
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.models.stages import run_stages
 
 
 def stages(calls):

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import models
-from models import googlenet
-from models.pooling import adaptive_average_pool
-from training import importing
+from practicum import models
+from practicum.conversion import importing
+from practicum.models import googlenet
+from practicum.models.pooling import adaptive_average_pool
 
 torch = pytest.importorskip('torch')
 torchvision = pytest.importorskip('torchvision')

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from models.upsampling import TransposedConv, bilinear, depth_to_space, space_to_depth, transposed_conv
+from practicum.models.upsampling import TransposedConv, bilinear, depth_to_space, space_to_depth, transposed_conv
 
 
 @pytest.mark.parametrize('stride, size', [(16, 31), (16, 32), (2, 4), (8, 16), (4, 7), (2, 3), (2, 2), (32, 63),

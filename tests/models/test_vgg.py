@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from models.vgg import ARCHITECTURES, VGG
+from practicum.common.errors import UserError
+from practicum.models.vgg import ARCHITECTURES, VGG
 from tests.models import networks
-from training.errors import UserError
 
 SMALL = VGG(5, depth=11, hidden=(12, 8))
 SHAPE = (2, 32, 32, 3)

@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import models
-from models.captioner import Captioner
-from models.stages import run_stages
-from models.video_captioner import VideoCaptioner
+from practicum import models
+from practicum.common.errors import UserError
+from practicum.models.captioner import Captioner
+from practicum.models.stages import run_stages
+from practicum.models.video_captioner import VideoCaptioner
 from tests.models import networks
-from training.errors import UserError
 
 VOCABULARY, BATCH, FRAMES, COUNT, WORDS = 11, 2, 3, 2, 4
 

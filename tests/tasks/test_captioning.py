@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tasks.captioning import Captioning
-from tasks.captioning_cases import f1
-from tasks.text.bleu import bleu
-from tasks.text.cider import cider_d
-from tasks.text.rouge import rouge_l
-from tasks.text.vocabulary import END, PAD, SPECIAL, START, UNKNOWN, Vocabulary
-from training.errors import UserError
-from training.evaluation import merge
+from practicum.common.errors import UserError
+from practicum.common.vocabulary import END, PAD, SPECIAL, START, UNKNOWN, Vocabulary
+from practicum.tasks.captioning import Captioning
+from practicum.tasks.captioning_cases import f1
+from practicum.tasks.text.bleu import bleu
+from practicum.tasks.text.cider import cider_d
+from practicum.tasks.text.rouge import rouge_l
+from practicum.training.evaluation import merge
 
 WORDS = ('a', 'dog', 'runs', 'sits')
 A, DOG, RUNS, SITS = range(4, 8)
@@ -311,7 +311,7 @@ def test_pictures(shape):
 
 
 def test_pictures_can_be_drawn(tmp_path):
-    from training.report import write_picture
+    from practicum.training.results import write_picture
     figure = captioning().pictures({}, [kept((12, 16, 3), 'a $dog runs', rouge_l=0.5)])['worst_captions']
     assert write_picture(tmp_path / 'captions.png', figure).ndim == 3
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
-from tasks.classification import Classification
-from tasks.classification_metrics import RocAuc, per_class_table, roc_auc
-from tasks.decisions import Decisions
-from training.errors import UserError
-from training.evaluation import merge
+from practicum.common.errors import UserError
+from practicum.tasks.classification import Classification
+from practicum.tasks.classification_metrics import RocAuc, per_class_table, roc_auc
+from practicum.tasks.decisions import Decisions
+from practicum.training.evaluation import merge
 
 ANIMALS = ('cat', 'dog', 'Persian cat', 'wolf')
 

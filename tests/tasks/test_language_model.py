@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import models
-import tasks
-from tasks.text.vocabulary import END, SPECIAL, Vocabulary
-from training.errors import UserError
+from practicum import models, tasks
+from practicum.common.errors import UserError
+from practicum.common.vocabulary import END, SPECIAL, Vocabulary
 
 WORDS = Vocabulary('whitespace', (*SPECIAL, 'a', 'b'))
 LETTERS = Vocabulary('characters', (*SPECIAL, 'a', 'b'))

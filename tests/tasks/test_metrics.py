@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tasks.classification import Classification
-from tasks.classification_metrics import CALIBRATION_BINS
-from tasks.metrics import ConfusionMatrix, Mean
-from training.evaluation import Evaluation, merge
+from practicum.tasks.classification import Classification
+from practicum.tasks.classification_metrics import CALIBRATION_BINS
+from practicum.tasks.metrics import ConfusionMatrix, Mean
+from practicum.training.evaluation import Evaluation, merge
 
 CLASSES = 4
 TASK = Classification({}, {'class_names': [str(i) for i in range(CLASSES)]})

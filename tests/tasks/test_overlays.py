@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from tasks import overlays
-from tasks.segmentation_metrics import measure
+from practicum.tasks import overlays
+from practicum.tasks.segmentation_metrics import measure
 
 TRUTH, PREDICTION = (np.array(colour) for colour in overlays.COLOURS[0])
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import tasks
-from tasks.segmentation import LOSSES, Segmentation
-from training.errors import UserError
-from training.evaluation import merge
+from practicum import tasks
+from practicum.common.errors import UserError
+from practicum.tasks.segmentation import LOSSES, Segmentation
+from practicum.training.evaluation import merge
 
 CLASSES = ('background', 'heart', 'lung')
 

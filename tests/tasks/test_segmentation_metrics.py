@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from skimage.metrics import hausdorff_distance
 
-from tasks import segmentation_metrics
-from tasks.segmentation_metrics import measure, overlap, summarize, surface_distances
+from practicum.tasks import segmentation_metrics
+from practicum.tasks.segmentation_metrics import measure, overlap, summarize, surface_distances
 
 NAMES = ('background', 'ventricle')
 THREE = ('background', 'ventricle', 'muscle')

@@ -37,11 +37,12 @@ def main() -> int:
             send()
 
     import launch
-    from training import checkpoints, outputs, progress, window
+    from practicum.common import console
+    from practicum.training import checkpoints, outputs, window
     if kind == 'step':
         call_after(window.MetricWindow, 'add', count_down)
     elif kind == 'evaluation':
-        call_after(progress.Ticker, '__call__', count_down)
+        call_after(console.Ticker, '__call__', count_down)
     elif kind == 'row':
         call_after(outputs.Outputs, 'scalars', count_down)
     elif kind == 'save':

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from practicum.training import components
 from tests.tiny import tiny_config
-from training import components
 
 
 def take_steps(precision: str, model: tuple[str, ...], steps: int = 3):

@@ -7,16 +7,16 @@ import jax
 import numpy as np
 import pytest
 
-import tasks
+from practicum import tasks
+from practicum.common.errors import UserError
+from practicum.training import components
+from practicum.training.checkpoints import Checkpoints, flatten
+from practicum.training.evaluation import evaluate
+from practicum.training.loop import train
+from practicum.training.parallel import Parallel
+from practicum.training.state import evaluated_variables
+from practicum.training.transfer import init_from
 from tests.tiny_text import WORDS, text_config, write_corpus
-from training import components
-from training.checkpoints import Checkpoints, flatten
-from training.errors import UserError
-from training.evaluation import evaluate
-from training.loop import train
-from training.parallel import Parallel
-from training.state import evaluated_variables
-from training.transfer import init_from
 
 STEPS = 4
 NO_DROPOUT = 'model.dropout=0.0'

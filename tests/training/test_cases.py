@@ -5,15 +5,15 @@ import json
 import numpy as np
 import pytest
 
-import tasks
-from input_pipeline.arrays import ArraySource
+from practicum import tasks
+from practicum.input_pipeline.arrays import ArraySource
+from practicum.training import components
+from practicum.training import config as config_lib
+from practicum.training.cases import CaseCollector
+from practicum.training.evaluation import evaluate
+from practicum.training.parallel import Parallel
+from practicum.training.state import evaluated_variables
 from tests.tiny_segmentation import get_config, masks_and_images
-from training import components
-from training import config as config_lib
-from training.cases import CaseCollector
-from training.evaluation import evaluate
-from training.parallel import Parallel
-from training.state import evaluated_variables
 
 
 class Counting:

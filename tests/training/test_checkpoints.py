@@ -19,10 +19,10 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from practicum.common.errors import UserError
+from practicum.training import checkpoints as checkpoints_lib
+from practicum.training.checkpoints import Checkpoints, NonFiniteError, flatten, unflatten
 from tests.conftest import ROOT
-from training import checkpoints as checkpoints_lib
-from training.checkpoints import Checkpoints, NonFiniteError, flatten, unflatten
-from training.errors import UserError
 
 
 def make_trees(step: int) -> tuple[dict, dict]:
@@ -359,7 +359,8 @@ def test_a_read_only_run_can_be_read(workdir, monkeypatch):
 
 HOLDER = '''
 import sys, time
-from training.checkpoints import Checkpoints
+import launch
+from practicum.training.checkpoints import Checkpoints
 with Checkpoints(sys.argv[1], writable=True):
     print('holding', flush=True)
     time.sleep(60)

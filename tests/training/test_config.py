@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from practicum.common.errors import UserError, nearest
+from practicum.common.files import digest
+from practicum.training import config as config_lib
 from tests.tiny import tiny_config
-from training import config as config_lib
-from training.errors import UserError
 
 
 @pytest.fixture
@@ -154,8 +155,8 @@ def test_differences_are_named_by_field_and_blind_to_lists_and_tuples():
 
 
 def test_digest_is_stable_and_tells_apart():
-    assert config_lib.digest({'a': 1, 'b': (2, 3)}) == config_lib.digest({'b': [2, 3], 'a': 1})
-    assert config_lib.digest({'a': 1}) != config_lib.digest({'a': 2})
+    assert digest({'a': 1, 'b': (2, 3)}) == digest({'b': [2, 3], 'a': 1})
+    assert digest({'a': 1}) != digest({'a': 2})
 
 
 @pytest.mark.parametrize('name, known, expected', [
@@ -164,7 +165,7 @@ def test_digest_is_stable_and_tells_apart():
     ('xyz', [], 'there are none'),
 ])
 def test_nearest(name, known, expected):
-    assert config_lib.nearest(name, known) == expected
+    assert nearest(name, known) == expected
 
 
 def test_a_config_from_before_a_field_existed_has_its_default():

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from practicum.training.checkpoints import Checkpoints
+from practicum.training.loop import train
 from tests.conftest import ROOT
 from tests.tiny import tiny_config
-from training.checkpoints import Checkpoints
-from training.loop import train
 
 # Evaluations and checkpoints are rare, so that all time goes into steps; descent, so that rounding stays small.
 OPTIONS = ('log_every=10 steps', 'evaluation.every=1000 steps', 'checkpoint.every=1000 steps', 'optimizer.name=sgd',

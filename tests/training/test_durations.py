@@ -2,8 +2,8 @@
 
 import pytest
 
-from training.durations import to_steps
-from training.errors import UserError
+from practicum.common.errors import UserError
+from practicum.training.durations import to_steps
 
 
 def steps(text, batch_size=64, num_examples=1000):

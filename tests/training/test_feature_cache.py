@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from practicum.commands import commands
+from practicum.common.errors import UserError
+from practicum.training import checkpoints
+from practicum.training.loop import train
 from tests.tiny import tiny_config
-from training import checkpoints, commands
-from training.errors import UserError
-from training.loop import train
 
 
 def config_of(*overrides: str):

@@ -6,13 +6,13 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.base import base
-from tasks.classification import Classification
+from practicum.common.errors import UserError
+from practicum.tasks.classification import Classification
+from practicum.training import components
+from practicum.training.defaults import base
+from practicum.training.durations import to_steps
+from practicum.training.optimizer import Optimizer, build_schedule
 from tests.tiny import tiny_config
-from training import components
-from training.durations import to_steps
-from training.errors import UserError
-from training.optimizer import Optimizer, build_schedule
 
 RATE = 0.1
 

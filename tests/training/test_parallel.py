@@ -8,13 +8,12 @@ import jax
 import numpy as np
 import pytest
 
-import models
-import tasks
+from practicum import models, tasks
+from practicum.training import components
+from practicum.training.evaluation import evaluate
+from practicum.training.parallel import Parallel
+from practicum.training.state import evaluated_variables
 from tests.tiny import tiny_config
-from training import components
-from training.evaluation import evaluate
-from training.parallel import Parallel
-from training.state import evaluated_variables
 
 COUNTS = (1, 2, 4, 8)
 # Plain descent, because adam divides small numbers by each other and makes rounding visible.

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from input_pipeline.arrays import ArraySource
-from input_pipeline.batches import TrainBatches
+from practicum.input_pipeline.arrays import ArraySource
+from practicum.input_pipeline.batches import TrainBatches
+from practicum.training.checkpoints import Checkpoints
+from practicum.training.writers import MetricWriters
 from tests.conftest import ROOT
-from training.checkpoints import Checkpoints
-from training.writers import MetricWriters
 
 # Log lines, evaluations and checkpoints fall on different steps, so that a checkpoint cuts through windows of the others;
 # adam, dropout, augmentation and moving averages all carry something from step to step. The loss is highest in the

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from training import components
-from training import config as config_lib
-from training.checkpoints import Checkpoints
-from training.errors import UserError
-from training.loop import train
+from practicum.common.errors import UserError
+from practicum.training import components
+from practicum.training import config as config_lib
+from practicum.training.checkpoints import Checkpoints
+from practicum.training.loop import train
 
 # experiments/line starts at m = -1, b = 5 and sees (1, 3) and (2, 5): errors e = m x + b - y = (1, -2), so
 #   loss = mean(e^2) = 2.5,  d loss / dm = 2 mean(e x) = -3,  d loss / db = 2 mean(e) = -1.

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from practicum.common.errors import UserError
+from practicum.training import components
+from practicum.training.checkpoints import Checkpoints, flatten
+from practicum.training.loop import train
+from practicum.training.transfer import assign, init_from
 from tests.tiny import tiny_config
-from training import components
-from training.checkpoints import Checkpoints, flatten
-from training.errors import UserError
-from training.loop import train
-from training.transfer import assign, init_from
 
 
 def arrays(**shapes):

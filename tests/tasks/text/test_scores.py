@@ -6,9 +6,9 @@ import random
 import numpy as np
 import pytest
 
-from tasks.text.bleu import bleu
-from tasks.text.cider import cider_d
-from tasks.text.rouge import longest_common_subsequence, rouge_l
+from practicum.tasks.text.bleu import bleu
+from practicum.tasks.text.cider import cider_d
+from practicum.tasks.text.rouge import longest_common_subsequence, rouge_l
 
 # Several lengths and numbers of references, a repeated word, an empty text, one of one word, one that is its reference.
 CORPUS = (

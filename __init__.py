@@ -1,0 +1,1 @@
+"""Practicum: deep-learning experiments in JAX."""

@@ -1,0 +1,28 @@
+"""The commands of launch.py, one file each: its arguments and what it runs. Add one: a file here and a line in COMMANDS.
+
+A command imports what it runs only when it runs, so that `launch.py --help` answers at once.
+"""
+
+from .embed import Embed
+from .evaluate import Evaluate
+from .generate import Generate
+from .import_weights import ImportWeights
+from .list_experiments import ListExperiments
+from .neighbors import Neighbors
+from .predict import Predict
+from .report import Report
+from .show import Show
+from .train import Train
+
+COMMANDS = {
+    'train': Train(),
+    'evaluate': Evaluate(),
+    'predict': Predict(),
+    'generate': Generate(),
+    'report': Report(),
+    'embed': Embed(),
+    'neighbors': Neighbors(),
+    'import': ImportWeights(),
+    'show': Show(),
+    'list': ListExperiments(),
+}

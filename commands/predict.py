@@ -1,0 +1,31 @@
+"""`launch.py predict`: classes, masks or captions of image files."""
+
+from pathlib import Path
+
+from . import command
+
+
+class Predict(command.Command):
+    """See the top of this file."""
+    help = 'classify, segment or caption images'
+    takes_overrides = prints_data = True
+
+    def add_arguments(self, parser):
+        """See `Command`."""
+        parser.add_argument('inputs', nargs='+', help='images or folders of images')
+        parser.add_argument('--top_k', type=int, default=3, help='classes per image')
+        parser.add_argument('--invert', action='store_true',
+                            help='predict the negative: for dark digits on light paper')
+        parser.add_argument('--output', type=Path,
+                            help='write to this .csv, .json or .txt file, or masks to this folder')
+        parser.add_argument('--format', choices=('table', 'csv', 'json'), default='table')
+        command.add_tta(parser)
+        command.add_checkpoint(parser)
+        command.add_processes(parser)
+
+    def run(self, args, overrides):
+        """See `Command`."""
+        command.prepare(args)
+        from ..inference.prediction import predict_files
+        return predict_files(args.workdir, args.inputs, step=args.step, top_k=args.top_k, invert=args.invert,
+                             output=args.output, form=args.format, tta=args.tta or 'none', overrides=overrides)

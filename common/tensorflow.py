@@ -1,0 +1,9 @@
+"""TensorFlow, which only data sets and TensorBoard need."""
+
+
+def import_tensorflow():
+    """Imports TensorFlow with all GPUs hidden from it: it would take their memory from JAX."""
+    import tensorflow as tf
+    tf.config.set_visible_devices([], 'GPU')
+    tf.get_logger().setLevel('ERROR')
+    return tf

@@ -1,0 +1,376 @@
+"""Pictures by what a network sees in them: `launch.py embed` writes features, `neighbors` finds the most similar."""
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import models, tasks
+from ..common.console import Ticker, format_metric, format_seconds
+from ..common.errors import UserError, file_error, nearest, some
+from ..common.files import digest, write_json
+from ..input_pipeline import images
+from ..models.stages import endpoints
+from ..training import checkpoints, forward
+from . import contact_sheet
+from .image_index import Index, K, nearest_others, precision
+from .prediction import PictureModel, find_pictures, read_checkpoint
+
+POOLS = ('mean', 'max', 'flatten')
+_SHEET_ROWS, _SHEET_NEIGHBORS = 40, 20
+
+
+class FeatureExtractor(PictureModel):
+    """What a network makes of pictures at one of its endpoints, as one vector of length 1 for each.
+
+    Works with any checkpoint whose model is made of stages, also with a body that has no head.
+
+    Args:
+      workdir: of a run, or what `launch.py import` wrote.
+      step: 'best', 'last' or a number.
+      endpoint: of the model; '' for the last before the logits.
+      pool: how a feature map [height, width, channels] becomes a vector: its 'mean' or 'max' over the pixels, or all of
+        it, 'flatten'.
+
+    Attributes:
+      endpoint: the one it takes.
+      dimension: length of the vectors.
+      weights: a checksum of the weights and of all else that decides the features.
+
+    Raises:
+      UserError: no such checkpoint or endpoint, or one that the checkpoint has no weights for.
+    """
+
+    def __init__(self, workdir: Path, step: str | int = 'best', *, endpoint: str = '', pool: str = 'mean'):
+        if pool not in POOLS:
+            raise UserError(f'--pool {pool}; {nearest(pool, POOLS)}')
+        checkpoint, config = read_checkpoint(workdir, step)
+        meta = checkpoint.meta
+        if 'vocabulary' in meta['data']:
+            raise UserError(f'{workdir} is a network that writes: embed takes one that looks at pictures alone, as '
+                            'does the run its body came from')
+        # Without a head there are no classes, and then no task; the number is that of a head that is not run.
+        facts = (tasks.build(config.task, meta['data']).model_facts() if meta['data'].get('class_names') else
+                 {'num_classes': 1})
+        model = models.build(config.model, precision=config.precision, **facts)
+        example = jnp.zeros((1, *config.image.size, config.image.channels))
+        known = endpoints(model, example)
+        if not known:
+            raise UserError(f'{workdir}: {config.model.name} has no endpoints to take features at, as those of '
+                            'resnet or alexnet')
+        if endpoint and endpoint not in known:
+            raise UserError(f'--features {endpoint}: {config.model.name} has no such endpoint; '
+                            f'{nearest(endpoint, known)}')
+        self.endpoint = endpoint or [name for name in known if name != 'logits'][-1]
+        variables = _needed(checkpoint.variables, forward.body_shapes(model, (example,), self.endpoint),
+                            f'--features {self.endpoint}: {workdir}')
+
+        def apply(variables: Mapping[str, Any], batch: Mapping[str, jax.Array]) -> jax.Array:
+            values = model.apply(variables, batch['image'], train=False, features=self.endpoint)
+            return _normalize(_pool(values.astype(jnp.float32), pool))
+        super().__init__(checkpoint, config, variables, apply)
+        self.dimension = jax.eval_shape(apply, variables, {'image': example}).shape[1]
+        decides = [meta['config'].get(name) for name in ('model', 'precision', 'image')]
+        self.weights = digest([*decides, meta['checksums']['variables']])
+
+    def extract(self, files: Collection[Path], unreadable: list[str]) -> tuple[list[Path], list[str], np.ndarray]:
+        """Computes the features of picture files; what cannot be read is added to `unreadable`.
+
+        Returns:
+          The files that could be read, checksums of their content, and features, float32 [files, dimension].
+
+        Raises:
+          UserError: the features do not fit into memory, or are not finite.
+        """
+        _check_memory(len(files), self.dimension)
+        features = np.empty((len(files), self.dimension), np.float32)
+        read: list[Path] = []
+        digests: list[str] = []
+        waiting: list[np.ndarray] = []
+        running: list[tuple[int, jax.Array, int]] = []  # of one batch: where it begins, its features, its pictures
+
+        def finish() -> None:
+            for begin, values, count in running:
+                features[begin:begin + count] = np.asarray(values)[:count]
+            running.clear()
+
+        def start() -> None:
+            finish()  # one batch late: the device works while the next pictures are read
+            running.append((len(read) - len(waiting), self.start(np.stack(waiting)), len(waiting)))
+            waiting.clear()
+
+        for file, picture in self.read(files, 'computing features', unreadable):
+            try:
+                digests.append(_content(file))
+            except OSError as error:
+                unreadable.append(str(file_error(file, error.strerror)))
+                continue
+            read.append(file)
+            waiting.append(self.fit(picture))
+            if len(waiting) == self.batch_size:
+                start()
+        if waiting:
+            start()
+        finish()
+        features = features[:len(read)]
+        finite = np.isfinite(features).all(axis=1)
+        if not finite.all():
+            raise file_error(read[int(np.argmin(finite))], f'its features at {self.endpoint} are not finite; try '
+                                                           'another --features')
+        return read, digests, features
+
+
+def embed(workdir: Path, folder: Path, *, step: str | int = 'best', endpoint: str = '', pool: str = 'mean',
+          output: Path = Path('index.npz')) -> int:
+    """Writes an index of all pictures of a folder, and how well it tells their classes apart beside it, as .json.
+
+    Args:
+      folder: of pictures; folders in it are classes.
+      output: .npz file to write.
+      workdir, step, endpoint, pool: see FeatureExtractor.
+
+    Returns:
+      Exit code: 2 if some pictures could not be read (all others are in the index all the same), else 0.
+
+    Raises:
+      UserError: whatever keeps the index from being made.
+    """
+    if output.suffix != '.npz':
+        raise UserError(f'--output {output}: it ends in .npz')
+    if folder.is_file():
+        raise file_error(folder, 'embed takes a folder; neighbors takes pictures')
+    files = images.find_images(folder)
+    if any(path.is_dir() for path in folder.glob('train/*')):
+        splits = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.'))
+        raise file_error(folder, f'it is divided into {", ".join(splits)}, which are no classes: embed one of them')
+    extractor = FeatureExtractor(workdir, step, endpoint=endpoint, pool=pool)
+    _make_folder(output)
+    began = time.monotonic()
+    unreadable: list[str] = []
+    read, digests, features = extractor.extract(files, unreadable)
+    if read:
+        below = [file.relative_to(folder) for file in read]
+        labels = [path.parts[0] if len(path.parts) > 1 else '' for path in below]
+        index = Index(features, np.array([path.as_posix() for path in below]), np.array(labels), np.array(digests),
+                      str(folder.resolve()), str(workdir.resolve()), extractor.step, extractor.endpoint, pool,
+                      extractor.weights)
+        logging.info('%s pictures: %s features each, from %s (%s) of step %s of %s, in %s', f'{len(read):,}',
+                     f'{extractor.dimension:,}', extractor.endpoint, pool, f'{extractor.step:,}', workdir,
+                     format_seconds(time.monotonic() - began))
+        facts = {'index': output.name, 'folder': index.folder, 'workdir': index.workdir, 'step': index.step,
+                 'endpoint': index.endpoint, 'pool': pool, 'pictures': len(read), 'dimension': extractor.dimension}
+        scores = _scores(index)
+        try:
+            index.save(output)
+            write_json(output.with_suffix('.json'), facts | scores)
+        except OSError as error:
+            raise UserError(f'cannot write {output}: {error.strerror}') from error
+        logging.info('written to %s and %s', output, output.with_suffix('.json').name)
+    for line in unreadable:
+        print(f'error: {line}', file=sys.stderr)
+    return 2 if unreadable else 0
+
+
+def neighbors(inputs: Sequence[str], path: Path, *, top_k: int = 5, output: Path = Path('neighbors.png'),
+              form: str = 'table', workdir: Path | None = None) -> int:
+    """Prints the pictures of an index that are most similar to others, and draws them.
+
+    Args:
+      inputs: pictures and folders of pictures. Those that are in the index themselves do not find themselves.
+      path: of the index.
+      top_k: how many neighbours of each.
+      output: .png file for the pictures.
+      form: 'table', 'csv' or 'json' for the console.
+      workdir: where the run that made the index is now, if it has moved.
+
+    Returns:
+      Exit code: 2 if some pictures could not be read (all others are compared all the same), else 0.
+
+    Raises:
+      UserError: whatever keeps the pictures from being compared.
+    """
+    if top_k < 1:
+        raise UserError(f'--top_k {top_k}: it must be at least 1')
+    if output.suffix != '.png':
+        raise UserError(f'--output {output}: it ends in .png')
+    index = Index.load(path)
+    extractor = _extractor_of(index, path, workdir)
+    unreadable: list[str] = []
+    files = find_pictures(inputs, None, unreadable)
+    if any(file.resolve() == output.resolve() for file in files):
+        raise UserError(f'--output {output} is one of the pictures to compare; name another file')
+    _make_folder(output)
+    read, digests, queries = extractor.extract(files, unreadable)
+    if read:
+        folder = Path(index.folder)
+        indexed = dict(zip(index.files.tolist(), index.digests.tolist()))
+        same = [{content, indexed.get(_below(file, folder), content)} for file, content in zip(read, digests)]
+        found = nearest_others(index.features, index.digests.tolist(), queries, same, top_k)
+        rows = [{'file': str(file), 'neighbors': [
+            {'file': str(folder / index.files[row]), 'label': str(index.labels[row]), 'distance': distance}
+            for row, distance in others]} for file, others in zip(read, found)]
+        print(format_neighbors(rows, form), end='')
+        sheet = contact_sheet.draw(_tiles(rows[:_SHEET_ROWS], folder))
+        try:
+            sheet.save(output)
+        except OSError as error:
+            raise UserError(f'cannot write {output}: {error.strerror or error}') from error
+        cut = len(rows) > _SHEET_ROWS or top_k > _SHEET_NEIGHBORS
+        logging.info('contact sheet written to %s%s', output, f', of the first {_SHEET_ROWS} queries and '
+                     f'{_SHEET_NEIGHBORS} neighbours' if cut else '')
+    for line in unreadable:
+        print(f'error: {line}', file=sys.stderr)
+    return 2 if unreadable else 0
+
+
+def format_neighbors(rows: Sequence[Mapping[str, Any]], form: str) -> str:
+    """Formats neighbours as 'table', 'csv' (a line for each neighbour) or 'json'."""
+    if form == 'json':
+        return json.dumps(rows, indent=2) + '\n'
+    if form == 'csv':
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator='\n')
+        writer.writerow(('query', 'rank', 'distance', 'label', 'file'))
+        for row in rows:
+            writer.writerows((row['file'], rank, f"{found['distance']:.6f}", found['label'], found['file'])
+                             for rank, found in enumerate(row['neighbors'], start=1))
+        return text.getvalue()
+    width = max((len(found['label']) for row in rows for found in row['neighbors']), default=0)
+    lines = []
+    for row in rows:
+        lines.append(row['file'])
+        lines += [f"  {found['distance']:.4f}  " + (f"{found['label']:<{width}}  " if width else '') + found['file']
+                  for found in row['neighbors']]
+    return '\n'.join(lines) + '\n'
+
+
+def _extractor_of(index: Index, path: Path, workdir: Path | None = None) -> FeatureExtractor:
+    """Returns what made the features.
+
+    Args:
+      path: of the index, for messages.
+      workdir: where the run is now; None for where it was.
+
+    Raises:
+      UserError: the run is gone, or no longer what it was.
+    """
+    again = 'make the index again with launch.py embed'
+    workdir = workdir or Path(index.workdir)
+    if not (workdir / checkpoints.FOLDER).is_dir():
+        raise file_error(path, f'was made with the run {workdir}, which is gone; say where it is with --workdir, '
+                               f'or {again}')
+    try:
+        extractor = FeatureExtractor(workdir, index.step, endpoint=index.endpoint, pool=index.pool)
+    except UserError as error:
+        raise file_error(path, f'cannot be used: {error}; {again}') from error
+    if (extractor.weights, extractor.dimension) != (index.weights, index.features.shape[1]):
+        raise file_error(path, f'was made with other weights than step {index.step:,} of {workdir} has now; {again}')
+    return extractor
+
+
+def _scores(index: Index) -> dict[str, Any]:
+    """Returns and logs the precision of an index, {} where its pictures are not all in class folders."""
+    classes = sorted(set(index.labels.tolist()))
+    if '' in classes or len(classes) < 2:
+        if len(classes) > 1:
+            loose = index.files[index.labels == ''].tolist()
+            logging.info('no precision: %s picture(s) lie beside the class folders (%s)', len(loose), some(loose))
+        return {}
+    scores = precision(index.features, index.labels.tolist(), index.digests.tolist())
+    if scores:
+        logging.info('precision@%d %s   recall@1 %s   (chance %s, %d classes)', K,
+                     *(format_metric('accuracy', scores[name]) for name in (f'precision@{K}', 'recall@1', 'chance')),
+                     len(classes))
+    return {'classes': len(classes)} | scores
+
+
+def _tiles(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[list[contact_sheet.Tile]]:
+    """Reads the pictures of a sheet; one that is gone is left blank."""
+    tick = Ticker('drawing', len(rows))
+    sheet = []
+    for number, row in enumerate(rows):
+        path = Path(row['file'])
+        sheet.append([contact_sheet.Tile(_picture(path), (path.name, 'query'), marked=True)])
+        for found in row['neighbors'][:_SHEET_NEIGHBORS]:
+            path = Path(found['file'])
+            sheet[-1].append(contact_sheet.Tile(_picture(path), (path.relative_to(folder).as_posix(),
+                                                                 f"{found['distance']:.4f}")))
+        tick(number)
+    return sheet
+
+
+def _picture(file: Path) -> np.ndarray | None:
+    try:
+        return images.read_image(file, channels=3)
+    except UserError as error:
+        logging.warning('%s', error)
+        return None
+
+
+def _pool(values: jax.Array, pool: str) -> jax.Array:
+    """[batch, ..., channels] -> [batch, d]."""
+    if pool == 'flatten':
+        return values.reshape(len(values), -1)
+    pixels = tuple(range(1, values.ndim - 1))
+    return values.mean(axis=pixels) if pool == 'mean' else values.max(axis=pixels)
+
+
+def _normalize(values: jax.Array) -> jax.Array:
+    """Scales rows to length 1; a row of zeros stays."""
+    length = jnp.linalg.norm(values, axis=1, keepdims=True)
+    return values / jnp.where(length > 0, length, 1)
+
+
+def _needed(variables: Mapping[str, Any], shapes: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Returns the variables that shapes name.
+
+    Raises:
+      UserError: one is missing or of another shape.
+    """
+    have = flax.traverse_util.flatten_dict(variables, sep='/')
+    needed = flax.traverse_util.flatten_dict(shapes, sep='/')
+    for path, shape in needed.items():
+        if path not in have:
+            raise UserError(f'{what} has no weights for it ({path}): take an endpoint before that layer')
+        if have[path].shape != shape.shape:
+            raise UserError(f'{what} has {path} of shape {have[path].shape}, its model needs {shape.shape}')
+    return flax.traverse_util.unflatten_dict({path: have[path] for path in needed}, sep='/')
+
+
+def _check_memory(count: int, dimension: int) -> None:
+    memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    if 4 * count * dimension > memory / 2:
+        raise UserError(f'{count:,} pictures of {dimension:,} features: {4 * count * dimension / 2**30:,.0f} GiB of '
+                        f'the {memory / 2**30:,.0f} this machine has: use --pool mean, or a later endpoint')
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--output {output}: its folder cannot be made: {error.strerror}') from error
+    if output.is_dir():
+        raise UserError(f'--output {output} is a folder; name a file')
+
+
+def _content(file: Path) -> str:
+    """Returns a checksum of a file's bytes."""
+    return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+
+
+def _below(file: Path, folder: Path) -> str:
+    """Returns a file's path below a resolved folder, '' if it lies elsewhere."""
+    resolved = file.resolve()
+    return resolved.relative_to(folder).as_posix() if resolved.is_relative_to(folder) else ''

@@ -1,0 +1,138 @@
+"""Every field an experiment can have, with its default. An experiment file changes what differs.
+
+Configs are data: scalars, strings, tuples and dicts. Durations are strings with a unit, '300 steps', '10 epochs' or
+'2000000 examples'; '' or '0 steps' switches off what the duration drives.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def base() -> ConfigDict:
+    """Returns the default config, unlocked; `training/config.py` locks it after the experiment has filled it in."""
+    config = ConfigDict()
+    config.seed = 0
+    config.total = '10 epochs'  # length of the whole training
+    config.batch_size = 128  # global: over all devices and hosts
+    config.precision = 'float32'  # compute type of the model, 'float32' or 'bfloat16'; parameters stay float32
+    config.ema_decay = 0.0  # exponential moving average of params and batch_stats, evaluated instead of them; 0: off
+    config.log_every = '100 steps'
+    config.tensorboard = True  # write TensorBoard events beside metrics.jsonl
+
+    config.data = ConfigDict()
+    # 'tfds', 'folder' (class/image), 'mask_folder' (images and masks), 'caption_folder' (images and captions), 'text'
+    # (files), 'tfds_text' or 'arrays'
+    config.data.source = 'tfds'
+    config.data.name = ''  # tfds name, or path of the folder
+    config.data.data_dir = config_dict.placeholder(str)  # tfds data_dir; None: $TFDS_DATA_DIR or ~/tensorflow_datasets
+    config.data.manual_dir = config_dict.placeholder(str)  # files tfds may not fetch; None: <data_dir>/downloads/manual
+    config.data.download = False  # let tfds download and prepare what is missing
+    config.data.train = 'train'  # split to train on, tfds style: 'train', 'train[:10%]', 'train[:-5000]'
+    config.data.memory_limit_mb = 2048  # data sets up to this size are kept in memory as uint8, larger ones stream
+    config.data.workers = 0  # threads that read ahead when streaming; 0: one per core
+    # Smallest and largest share of the area that is cropped from a training picture in a 'folder', such as (0.08, 1.0);
+    # pictures are then read from their files in every epoch. (): whole pictures.
+    config.data.random_resized_crop = ()
+    config.data.max_unreadable = 0.01  # share of a folder that is left out where it cannot be read; more is an error
+    config.data.merge_classes = ()  # (new class, (old names or regexes, ...)) pairs; examples of none are left out
+    config.data.arrays = ConfigDict()  # for source 'arrays': feature name -> tuple of examples
+
+    config.image = ConfigDict()  # how a picture becomes the model's input; travels in the checkpoint
+    config.image.size = (28, 28)  # height, width: other sizes are resized to it
+    config.image.resize = 'stretch'  # 'cover' keeps proportions and cuts the centre, 'crop' of a picture 8 / 7 larger
+    config.image.channels = 1
+    config.image.mean = (0.0,)  # per channel, of pixels in [0, 1]: input = (pixel - mean) / std
+    config.image.std = (1.0,)
+    config.image.local_mean = 0  # pixels: divide by the mean brightness around, against shading in MRI; 0: off
+
+    config.augment = ConfigDict()  # inside the train step, on the device; see input_pipeline/augmentation.py
+    config.augment.invert = 0.0  # probability of 1 - image
+    config.augment.flip_horizontal = 0.0  # probability
+    config.augment.flip_vertical = 0.0  # probability
+    config.augment.shift = 0.0  # +- fraction of height and width
+    config.augment.rotation = 0.0  # +- degrees
+    config.augment.zoom = 0.0  # scale in 1 +- zoom
+    config.augment.shear = 0.0  # +- degrees
+    config.augment.elastic = 0.0  # std of smooth displacements, fraction of height and width; 0.01 to 0.03 is usual
+    config.augment.brightness = 0.0  # +- added to pixels in [0, 1]
+    config.augment.contrast = 0.0  # factor in 1 +- contrast
+    config.augment.gamma = 0.0  # exponent of pixels in [0, 1], log-uniform in 1 / (1 + gamma) to 1 + gamma
+    config.augment.noise = 0.0  # largest standard deviation of Gaussian noise on pixels in [0, 1]
+    config.augment.channel_shift = 0.0  # +- added per channel
+    config.augment.random_crop = 0  # pixels of zero padding on each side before a crop of the original size
+    config.augment.cutout = 0  # side in pixels of a square that is blanked
+    config.augment.fill = 'edge'  # value outside the picture for geometric changes: 'edge' or a grey value, '0' to '1'
+
+    config.text = ConfigDict()  # how texts become tokens; the vocabulary travels in the checkpoint
+    config.text.tokens = 'words'  # 'words' (lower case, no punctuation), 'whitespace' (what it parts) or 'characters'
+    config.text.lowercase = False  # before they are split; 'words' always are
+    config.text.min_count = 1  # rarer tokens of the training texts are read as <unk>
+    config.text.max_size = 0  # most tokens of the vocabulary; 0: all
+    config.text.vocabulary_from = ''  # workdir of a run whose vocabulary to use instead
+    config.text.max_length = 20  # words of a caption that are learned
+    config.text.num_steps = 20  # tokens of a window of running text, over which gradients go back
+    config.text.streams = 20  # contiguous parts of an evaluation text that are read side by side
+
+    config.model = ConfigDict({'name': ''})  # name in models/__init__.py and the fields of that module
+    config.task = ConfigDict({'name': 'classification', 'label_smoothing': 0.0})
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = 'adam'  # sgd, adam, adamw, rmsprop, adagrad
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.momentum = 0.9  # sgd and rmsprop
+    config.optimizer.nesterov = False  # sgd
+    config.optimizer.b1 = 0.9  # adam and adamw
+    config.optimizer.b2 = 0.999
+    config.optimizer.eps = 1e-8
+    config.optimizer.weight_decay = 0.0  # decoupled for adamw, added to the gradient for the others
+    config.optimizer.weight_decay_on = ('.*kernel',)  # regexes over parameter paths such as 'conv1/kernel'
+    config.optimizer.clip_norm = 0.0  # global gradient norm; 0: off
+    config.optimizer.accumulate = 1  # micro-batches per step: same batch, less memory
+    config.optimizer.freeze = ()  # regexes of parameters that do not learn
+    config.optimizer.learning_rate_scales = ()  # (regex, factor) pairs, first match wins
+
+    config.schedule = ConfigDict()
+    config.schedule.name = 'constant'  # constant, exponential, cosine, piecewise
+    config.schedule.warmup = '0 steps'  # linear from 0, before any of them
+    config.schedule.decay_rate = 0.95  # exponential: learning_rate * decay_rate ** (step / decay_steps)
+    config.schedule.decay_steps = '1 epochs'
+    config.schedule.staircase = False
+    config.schedule.final_factor = 0.0  # cosine: ends at learning_rate * final_factor
+    config.schedule.boundaries = ()  # piecewise: durations at which the next factor begins
+    config.schedule.factors = ()  # piecewise: factors of learning_rate from each boundary on
+
+    config.evaluation = ConfigDict()
+    config.evaluation.every = '1 epochs'  # the periodic sets, also at the end
+    config.evaluation.batch_size = 500  # at most, fewer large pictures; does not change any metric
+    config.evaluation.tta = 'none'  # test-time augmentation: 'none', 'flip' or 'ten_crop'
+    config.evaluation.periodic = ('validation',)  # names of sets below
+    config.evaluation.final = ('test',)  # evaluated once, at the end
+    config.evaluation.sets = ConfigDict()
+    config.evaluation.sets.validation = ConfigDict({'split': 'validation', 'invert': False})
+    config.evaluation.sets.test = ConfigDict({'split': 'test', 'invert': False})
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = '1 epochs'  # also at the end
+    config.checkpoint.keep = 2  # the latest so many, and the best one
+    config.checkpoint.best_metric = 'validation/accuracy'  # '' keeps no best
+    config.checkpoint.best_mode = 'max'
+
+    config.init_from = ConfigDict()  # start from another run's weights; see docs/how-to/reuse-a-checkpoint.md
+    config.init_from.workdir = ''  # '': from scratch
+    config.init_from.step = 'best'  # 'best', 'last' or a number
+    config.init_from.include = ('.*',)  # regexes over paths such as 'params/conv1/kernel'
+    config.init_from.skip = ()  # regexes of what to leave at its initial value
+    config.init_from.rename = ()  # (regex, replacement) pairs from their names to ours
+
+    config.cached_features = ConfigDict()  # train what comes after a frozen body on what it says of each picture, once
+    config.cached_features.endpoint = ''  # where the model is cut, such as 'pool5'; '': nothing is cached
+    config.cached_features.flip = False  # mirrored training pictures too
+    config.cached_features.batch_size = 64  # pictures that the body looks at together
+
+    config.parallel = ConfigDict()
+    config.parallel.mode = 'pmap'  # 'pmap' or 'shard_map'; the same numbers
+    config.parallel.devices = 0  # devices per process; 0: all there are
+
+    config.profile = ConfigDict()  # a trace for TensorBoard or Perfetto in <workdir>/profile
+    config.profile.start_step = 0
+    config.profile.steps = 0  # 0: off
+    return config

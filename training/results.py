@@ -1,0 +1,142 @@
+"""The end of a run: result.json, learning curves, and the table a person reads."""
+
+import csv
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ..common.console import format_metric, format_seconds
+from ..common.files import write_json
+from .evaluation import Evaluation
+from .writers import read_rows
+
+RESULT_FILE = 'result.json'
+
+
+def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *, step: int, wall_seconds: float,
+                 examples_per_second: float, best: dict[str, Any] | None, headline: str) -> None:
+    """Writes result.json and learning_curves.png and prints the result table.
+
+    Args:
+      workdir: the run's folder, with its metrics.jsonl.
+      config: the run's config.
+      metrics: final metrics by flat name, 'test/accuracy'.
+      step: steps done.
+      wall_seconds: from the first start to the end, over all processes that worked on the run.
+      examples_per_second: training speed, see `Progress`.
+      best: {'step', 'metric'} of the best checkpoint, or None.
+      headline: the task's, which comes first in the table.
+    """
+    result = {'experiment': config.experiment, 'seed': config.seed, 'step': step,
+              'wall_seconds': round(wall_seconds, 2), 'examples_per_second': round(examples_per_second, 1),
+              'metrics': metrics, 'best': best}
+    rows = read_rows(workdir)
+    write_picture(workdir / 'learning_curves.png', draw_learning_curves(rows, config.experiment))
+    write_json(workdir / RESULT_FILE, result)  # last: it says that nothing is left to do
+    logging.info('%s', result_table(result, headline))
+    logging.info('everything about this run is in %s', workdir)
+
+
+def print_result(workdir: Path, step: int, headline: str) -> bool:
+    """Prints the result table of a run that ended at this step; returns whether it has one."""
+    try:
+        result = json.loads((workdir / RESULT_FILE).read_text())
+    except (OSError, ValueError):
+        return False
+    if result['step'] != step:
+        return False
+    logging.info('%s', result_table(result, headline))
+    return True
+
+
+def result_table(result: dict[str, Any], headline: str) -> str:
+    """Returns the final metrics as a small table, of each set the headline first, then the loss."""
+    def place(item: tuple[str, float]):
+        group, _, name = item[0].rpartition('/')
+        return group, name != headline, name != 'loss', name
+    lines = [(name, format_metric(name, value)) for name, value in sorted(result['metrics'].items(), key=place)]
+    lines += [('steps', f"{result['step']:,}"), ('wall time', format_seconds(result['wall_seconds'])),
+              ('examples/s', f"{result['examples_per_second']:,.0f}")]
+    if result['best']:
+        lines.append((f"best {result['best']['metric']}", f"at step {result['best']['step']:,}"))
+    left, right = max(len(a) for a, _ in lines), max(len(b) for _, b in lines)
+    title = f"{result['experiment']} (seed {result['seed']})"
+    rule = '-' * max(len(title), left + right + 2)
+    return '\n'.join(['', title, rule, *(f'{a:<{left}}  {b:>{right}}' for a, b in lines), rule])
+
+
+def metric_line(metrics: dict[str, float], headline: str) -> str:
+    """Returns each set's headline and loss on one line."""
+    shown = [name for name in metrics if name.rpartition('/')[2] in (headline, 'loss')]
+    return '  '.join(f'{name} {format_metric(name, metrics[name])}' for name in shown)
+
+
+def format_table(rows: list[dict[str, Any]]) -> str:
+    """Returns rows of equal keys as aligned columns; shares have three digits, None is '-'."""
+    cells = [list(rows[0])] + [['-' if value is None else f'{value:.3f}' if isinstance(value, float) else str(value)
+                                for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    return '\n'.join('  '.join(f'{cell:<{width}}' for cell, width in zip(line, widths)).rstrip() for line in cells)
+
+
+def draw_learning_curves(rows: list[dict[str, Any]], title: str):
+    """Draws one panel per metric over steps, training and evaluation sets together."""
+    from matplotlib.figure import Figure
+    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for row in rows:
+        for key, value in row.items():
+            group, slash, name = key.partition('/')
+            if slash:
+                curves.setdefault(name, {}).setdefault(group, []).append((row['step'], value))
+    order = [name for name in ('loss', 'accuracy') if name in curves]
+    order += sorted(set(curves) - set(order))
+    groups = sorted({group for panel in curves.values() for group in panel}, key=lambda name: (name != 'train', name))
+    colours = {group: f'C{i}' for i, group in enumerate(groups)}  # the same in every panel
+    columns = min(4, max(1, len(order)))
+    rows_of_panels = max(1, -(-len(order) // columns))
+    figure = Figure(figsize=(4.2 * columns, 3.2 * rows_of_panels + 0.2), layout='constrained')
+    for i, name in enumerate(order):
+        axes = figure.add_subplot(rows_of_panels, columns, i + 1)
+        for group, points in sorted(curves[name].items(), key=lambda item: groups.index(item[0])):
+            points = sorted(points)
+            axes.plot(*zip(*points), marker='' if len(points) > 30 else 'o', markersize=3, label=group,
+                      color=colours[group], alpha=0.5 if group == 'train' and len(curves[name]) > 1 else 1)
+        axes.set(title=name.replace('_', ' '), xlabel='step')
+        axes.grid(alpha=0.3)
+        if len(curves[name]) > 1:
+            axes.legend()
+        values = [v for points in curves[name].values() for _, v in points]
+        if name == 'loss' and min(values) > 0 and max(values) > 20 * min(values):
+            axes.set_yscale('log')
+    figure.suptitle(title)
+    return figure
+
+
+def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Evaluation) -> dict[str, np.ndarray]:
+    """Writes <workdir>/<name>_<figure>.png, <name>_<table>.csv and, where single examples are looked at, _cases.json.
+
+    Returns:
+      '<name>/<figure>' -> the picture, uint8 [height, width, 3].
+    """
+    if found.cases:
+        write_json(workdir / f'{name}_cases.json', {'step': step, 'metrics': found.scalars(), 'cases': found.cases})
+    for key, rows in task.tables(found.metrics).items():
+        with (workdir / f'{name}_{key}.csv').open('w', newline='') as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')
+            writer.writeheader()
+            writer.writerows(rows)
+    return {f'{name}/{key}': write_picture(workdir / f'{name}_{key}.png', figure)
+            for key, figure in task.pictures(found.metrics, found.worst, found.first).items()}
+
+
+def write_picture(path: Path, figure) -> np.ndarray:
+    """Writes a matplotlib figure as PNG and returns its pixels, uint8 [height, width, 3]."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    figure.set_dpi(110)
+    canvas = FigureCanvasAgg(figure)
+    canvas.print_png(str(path))
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
