@@ -76,7 +76,7 @@ def leave_together(code: int) -> int:
     if several_processes():
         from practicum.training import process
         sys.stdout.flush()
-        process.goodbye()
+        process.dismiss_last_words()
         os._exit(code)
     return code
 

@@ -1,14 +1,14 @@
-"""How fast captions are written, and how fast VGG-16 looks at pictures: ours and PyTorch.
+"""How fast captions are written, and how fast VGG-16 looks at images: ours and PyTorch.
 
     python benchmarks/caption_speed.py --baseline_python PYTHON
 
 PYTHON is an interpreter of an environment with benchmarks/requirements.txt; without it PyTorch is left out. Writing is
-greedy and with 3 beams, for 1 and for 64 pictures whose features are known, 20 words of 3,000 by an LSTM of 512 units;
+greedy and with 3 beams, for 1 and for 64 images whose features are known, 20 words of 3,000 by an LSTM of 512 units;
 no caption ends before, and rounds alternate, while the process that waits is idle. Ours is models/decoding.py in one
 compiled function; PyTorch's a loop over nn.LSTM or nn.LSTMCell, whichever is faster. VGG-16 is the step that caches the
-features of training pictures, from uint8 at 224x224 pixels to 512 numbers; PyTorch's has its convolutions in
+features of training images, from uint8 at 224x224 pixels to 512 numbers; PyTorch's has its convolutions in
 channels_last memory and is given floats. tests/models/test_lstm_torch_parity.py shows that both write the same.
-Prints JSON lines: medians in milliseconds of wall time, captions or pictures per second of the medians, and the median
+Prints JSON lines: medians in milliseconds of wall time, captions or images per second of the medians, and the median
 of the ratios within a round, which other processes on the machine disturb less.
 """
 
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument('--what', nargs='+', choices=('greedy', 'beam_search', 'vgg16'),
                         default=('greedy', 'beam_search', 'vgg16'))
     parser.add_argument('--batches', nargs='+', type=int, default=(1, 64), help='captions written together')
-    parser.add_argument('--pictures', type=int, default=8, help='that VGG-16 looks at together')
+    parser.add_argument('--images', type=int, default=8, help='that VGG-16 looks at together')
     parser.add_argument('--rounds', type=int, default=7)
     parser.add_argument('--repeats', type=int, default=5, help='batches of a round')
     args = parser.parse_args()
@@ -140,7 +140,7 @@ def main() -> None:
                 built['PyTorch'] = torch_process(args.baseline_python, what, rows)
             alternating.parameters(built)
             times = alternating.measure({name: run for name, (run, _) in built.items()}, args.rounds, args.repeats)
-            report(f'{what}, batch {rows}', 'pictures' if what == 'vgg16' else 'captions', rows, times)
+            report(f'{what}, batch {rows}', 'images' if what == 'vgg16' else 'captions', rows, times)
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
     python benchmarks/cnn_step.py --baseline_python PYTHON --models resnet50 resnet20
 
 PYTHON is an interpreter of an environment with benchmarks/requirements.txt and torchvision; without it PyTorch is left
-out. All steps are forward, backward and SGD in float32 on random pictures; rounds alternate, and the processes that
+out. All steps are forward, backward and SGD in float32 on random images; rounds alternate, and the processes that
 wait are idle. There is no second copy of the networks: for 'plain flax' the layers that models/ has of its own are
 replaced by nn.Conv, nn.BatchNorm and nn.max_pool while a model is traced. 'engine' is the step that training compiles
 from a config, with the gradient's mean over devices, metrics and SGD by optax. Prints JSON lines: medians in

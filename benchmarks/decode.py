@@ -4,7 +4,7 @@
 
 500 JPEGs of 400x300 with smooth noise like a photo's (quality 90, about 34 kB) become 224x224 uint8, all ways with the
 same crops, from files to batches of 50 on all cores. tf.data decodes the crop alone (tf.image.decode_and_crop_jpeg) and
-resizes bilinear, once to float32 and once to uint8. Rounds alternate. Prints JSON lines: medians in pictures/s of wall
+resizes bilinear, once to float32 and once to uint8. Rounds alternate. Prints JSON lines: medians in images/s of wall
 time, the same per core of processor time (which other work on the machine hardly changes), and the median of each
 round's ratio to the faster tf.data.
 """
@@ -38,7 +38,7 @@ from PIL import Image  # noqa: E402
 
 from practicum.input_pipeline import jpeg
 
-PICTURES = 500
+IMAGES = 500
 BATCH = 50
 HEIGHT, WIDTH, SIDE = 300, 400, 224
 AREA = (0.08, 1.0)
@@ -79,7 +79,7 @@ def simplejpeg_pillow(path: Path, window: tuple[int, ...]) -> np.ndarray:
 
 
 def tensorflow_eager(path: Path, window: tuple[int, ...]) -> np.ndarray:
-    """TensorFlow's fused decoding, called picture by picture."""
+    """TensorFlow's fused decoding, called image by image."""
     part = tf.raw_ops.DecodeAndCropJpeg(contents=path.read_bytes(), crop_window=window, channels=3)
     resized = tf.raw_ops.ResizeBilinear(images=part[None], size=SIZE, half_pixel_centers=True)
     return tf.cast(tf.round(resized[0]), tf.uint8).numpy()
@@ -103,25 +103,25 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=11)
     rounds = parser.parse_args().rounds
     generator = np.random.default_rng(0)
-    draws = generator.random((PICTURES, 4))
+    draws = generator.random((IMAGES, 4))
     windows = np.array([jpeg.crop_window(HEIGHT, WIDTH, numbers, AREA) for numbers in draws], np.int32)
     workers = len(os.sched_getaffinity(0))
-    batches = [slice(i, i + BATCH) for i in range(0, PICTURES, BATCH)]
+    batches = [slice(i, i + BATCH) for i in range(0, IMAGES, BATCH)]
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
-        files = [Path(folder) / f'{i}.jpg' for i in range(PICTURES)]
+        files = [Path(folder) / f'{i}.jpg' for i in range(IMAGES)]
         for file in files:
             file.write_bytes(photo(generator))
         paths = [str(file) for file in files]
 
         def ours(rows: slice) -> np.ndarray:
             out = np.empty((BATCH, *SIZE, 3), np.uint8)
-            for row, i in enumerate(range(PICTURES)[rows]):
+            for row, i in enumerate(range(IMAGES)[rows]):
                 jpeg.read_crop(files[i], draws[i], AREA, out[row])
             return out
 
         def one_by_one(way: Callable) -> Callable:
-            return lambda rows: np.stack([way(files[i], tuple(windows[i])) for i in range(PICTURES)[rows]])
+            return lambda rows: np.stack([way(files[i], tuple(windows[i])) for i in range(IMAGES)[rows]])
 
         in_threads = {'ours': ours, 'tf_function_of_a_batch': lambda rows: tensorflow_batch(
             tf.constant(paths[rows]), windows[rows]).numpy()}
@@ -141,14 +141,14 @@ def main() -> None:
             for name, run in ways.items():
                 began, began_processor = time.perf_counter(), time.process_time()
                 run()
-                wall[name].append(PICTURES / (time.perf_counter() - began))
-                processor[name].append(PICTURES / (time.process_time() - began_processor))
+                wall[name].append(IMAGES / (time.perf_counter() - began))
+                processor[name].append(IMAGES / (time.process_time() - began_processor))
 
     reference = np.concatenate([np.asarray(batch, np.float32) for batch in results['tf_data_float32']])
     for name in ways:
         pictures = np.concatenate([np.asarray(batch, np.float32) for batch in results[name]])
         print(json.dumps({
-            'way': name, 'cores': workers, 'pictures_per_second': round(statistics.median(wall[name])),
+            'way': name, 'cores': workers, 'images_per_second': round(statistics.median(wall[name])),
             'per_core_of_processor_time': round(statistics.median(processor[name])),
             'wall_ratio_to_tf_data': ratio(wall, name), 'processor_ratio_to_tf_data': ratio(processor, name),
             'mean_grey_levels_from_tf_data': round(float(np.abs(pictures - reference).mean()), 2)}))

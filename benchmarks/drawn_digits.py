@@ -2,9 +2,9 @@
 
     python benchmarks/drawn_digits.py --output drawn --runs runs/mnist_lenet-small-seed0 runs/mnist_lenet-seed0
 
-Writes a contact sheet (drawn/sheet.png), seven single pictures as a user would hand them to `launch.py predict`, and
-two tables in Markdown: what each run says of the seven pictures, and its accuracy on 200 drawings of every style.
-None of the pictures is like MNIST on purpose except 'plain': MNIST is light on dark, centred and of one thickness.
+Writes a contact sheet (drawn/sheet.png), seven single images as a user would hand them to `launch.py predict`, and
+two tables in Markdown: what each run says of the seven images, and its accuracy on 200 drawings of every style.
+None of the images is like MNIST on purpose except 'plain': MNIST is light on dark, centred and of one thickness.
 """
 
 import argparse
@@ -39,7 +39,7 @@ STROKES = {
 }
 
 STYLES = ('plain', 'rotated', 'thick', 'thin', 'inverted', 'colour', 'photographed')
-SEVEN = (7, 4, 2, 3, 8, 6, 5)  # the digit of each style's single picture
+SEVEN = (7, 4, 2, 3, 8, 6, 5)  # the digit of each style's single image
 
 
 def smooth(points: list[tuple[float, float]], pieces: int = 16) -> np.ndarray:
@@ -69,7 +69,7 @@ def ink(digit: int, random: np.random.Generator, thickness: float, degrees: floa
 
 
 def drawing(style: str, digit: int, random: np.random.Generator) -> Image.Image:
-    """One picture of a digit in one of STYLES."""
+    """One image of a digit in one of STYLES."""
     thickness = {'thick': .17, 'thin': .025}.get(style, random.uniform(.07, .09))
     degrees = random.choice([-1, 1]) * random.uniform(15, 25) if style == 'rotated' else random.uniform(-4, 4)
     pen = ink(digit, random, thickness, degrees)[..., None]

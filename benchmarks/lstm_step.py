@@ -4,7 +4,7 @@
 
 PYTHON is an interpreter of an environment with benchmarks/requirements.txt; without it PyTorch is left out. 'small' and
 'medium' are the networks of experiments/brown_lstm.py with 10,000 words, 'captioner' is models/captioner.py with
-inject='first' on features that were computed before: 80 captions of 21 steps, 5 of each of 16 pictures. Steps are
+inject='first' on features that were computed before: 80 captions of 21 steps, 5 of each of 16 images. Steps are
 forward, backward, clipping and SGD in float32, dropout included, on random words; rounds alternate, and the process
 that waits is idle. tests/models/test_lstm_torch_parity.py shows that the networks are the same. Prints JSON lines:
 medians in milliseconds of wall time, words per second of the medians, and the median of the ratios within a round,
@@ -92,7 +92,7 @@ def _language_model(fields: dict[str, Any], vocabulary: Vocabulary) -> tuple:
     task = tasks.build({'name': 'language_model'}, {'vocabulary': vocabulary.to_meta()})
     model = models.build({'name': 'lstm', **{name: fields[name] for name in ('hidden', 'embedding', 'layers',
                                                                              'dropout')}},
-                         axis_name=AXIS, **task.model_facts())
+                         axis_name=AXIS, **task.model_fields())
     tokens = _words(fields, fields['batch'], fields['num_steps'] + 1)
     batch = {'tokens': tokens[:, :-1], 'targets': tokens[:, 1:], 'begin': np.zeros(len(tokens), np.float32)}
     params = jax.jit(model.init)(jax.random.key(0), tokens)['params']
@@ -107,7 +107,7 @@ def _captioner(fields: dict[str, Any], vocabulary: Vocabulary) -> tuple:
     model = models.build({'name': 'captioner', 'body': {'name': 'vgg', 'depth': 16}, 'endpoint': 'pool5',
                           'inject': 'first', **{name: fields[name] for name in ('hidden', 'embedding', 'layers',
                                                                                 'dropout')}},
-                         axis_name=AXIS, **task.model_facts())
+                         axis_name=AXIS, **task.model_fields())
     batch = {forward.FEATURES: np.random.default_rng(0).random((shape[0], fields['features']), np.float32),
              'captions': _words(fields, *shape)}
     params = jax.jit(lambda key: model.init(key, *batch.values(), begin='features'))(jax.random.key(0))['params']

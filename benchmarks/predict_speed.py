@@ -1,4 +1,4 @@
-"""How many pictures a second a trained run predicts: the network alone, and `launch.py predict` as a whole.
+"""How many images a second a trained run predicts: the network alone, and `launch.py predict` as a whole.
 
     python benchmarks/predict_speed.py WORKDIR PICTURES...
 
@@ -54,7 +54,7 @@ def main() -> None:
                 prediction.predict_files(args.workdir, [str(file) for file in inputs], output=output)
                 seconds.append(time.perf_counter() - begin)
             whole.append((seconds[1] - seconds[0]) / (len(files) - predictor.batch_size))
-    print(json.dumps({'run': args.workdir.name, 'batch': predictor.batch_size, 'pictures': len(files),
+    print(json.dumps({'run': args.workdir.name, 'batch': predictor.batch_size, 'images': len(files),
                       'network images/s': round(predictor.batch_size / statistics.median(network), 1),
                       'predict images/s': round(1 / statistics.median(whole), 1)}))
 

@@ -3,7 +3,7 @@
     python benchmarks/segmentation_step.py --baseline_python PYTHON
 
 PYTHON is an interpreter of an environment with benchmarks/requirements.txt; without it PyTorch is left out. All steps
-are forward, backward and SGD in float32 on random 256x256 grey pictures with two classes; rounds alternate, and the
+are forward, backward and SGD in float32 on random 256x256 grey images with two classes; rounds alternate, and the
 processes that wait are idle. Then the upsampling layer of FCN alone, forward and backward. Prints JSON lines: medians
 in milliseconds and ratios to ours.
 """

@@ -27,7 +27,7 @@ def warn_once(text: str) -> None:
     logging.warning('%s', text)
 
 
-class Ticker:
+class ProgressLog:
     """Says how far a long piece of work is, at most every `every` seconds, and nothing of a short one.
 
     Args:

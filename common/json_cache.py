@@ -9,7 +9,7 @@ from .files import cache_folder, digest, write_cached
 _VERSION = 1  # of the files; those of another one are computed again
 
 
-def remember(what: str, identity: Any, compute: Callable[[], Any]) -> Any:
+def cached_json(what: str, identity: Any, compute: Callable[[], Any]) -> Any:
     """Returns compute(), or what it returned last time.
 
     Args:

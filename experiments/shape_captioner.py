@@ -14,7 +14,7 @@ from practicum.training.defaults import base
 
 
 def get_config():
-    """Five captions of each of 8,000 pictures; before every word the LSTM looks where it wants on a small CNN's map."""
+    """Five captions of each of 8,000 images; before every word the LSTM looks where it wants on a small CNN's map."""
     config = base()
     config.data.name = 'shape_scenes/still'
     config.image.size = (64, 64)
@@ -27,7 +27,7 @@ def get_config():
                     'body': {'name': 'small_cnn', 'features': (32, 64, 128), 'block_dropout': (0.0, 0.0, 0.0)}}
     # Chosen on the validation set: what is most probable is most often true, and longer captions claim more.
     config.task = {'name': 'captioning', 'beam_size': 8, 'length_penalty': 0.0}
-    config.batch_size = 32  # pictures, each with its five captions
+    config.batch_size = 32  # images, each with its five captions
     config.total = '12 epochs'
     config.optimizer.learning_rate = 2e-3
     config.optimizer.clip_norm = 5.0
@@ -39,7 +39,7 @@ def get_config():
 
 
 def tags():
-    """Labels instead of sentences, 'blue circle red square': the same network for what a picture is to be found by."""
+    """Labels instead of sentences, 'blue circle red square': the same network for what an image is to be found by."""
     config = get_config()
     config.data.name = 'shape_scenes/tags'
     config.task.kind = 'tags'

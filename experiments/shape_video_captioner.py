@@ -49,7 +49,7 @@ def mean_pooled():
 def from_tags():
     """The same on the frozen convolutions of `shape_captioner:tags`, which know shapes and colours already."""
     config = get_config()
-    config.image.size = (64, 64)  # shapes are as large as in the pictures there
+    config.image.size = (64, 64)  # shapes are as large as in the images there
     config.model.body = {'name': 'small_cnn', 'features': (32, 64, 128), 'block_dropout': (0.0, 0.0, 0.0)}
     config.model.endpoint = 'flat'
     config.init_from.workdir = 'runs/shape_captioner-tags'

@@ -1,4 +1,4 @@
-"""Rows of small pictures with captions, to look at many at once."""
+"""Rows of small images with captions, to look at many at once."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-_SIDE = 176  # pixels that a picture may take, either way
+_SIDE = 176  # pixels that an image may take, either way
 _GAP = 10
 _BORDER = 4
 _LINE = 16
@@ -18,10 +18,10 @@ _INK, _MARK, _BLANK = (40, 40, 40), (200, 60, 40), (225, 225, 225)
 
 @dataclasses.dataclass
 class Tile:
-    """One picture of a sheet.
+    """One image of a sheet.
 
     Attributes:
-      picture: uint8 [height, width, channels] with 1 or 3 channels; None for one that could not be read.
+      image: uint8 [height, width, channels] with 1 or 3 channels; None for one that could not be read.
       lines: caption; what is too long is cut in its middle.
       marked: drawn with a border.
     """
@@ -31,7 +31,7 @@ class Tile:
 
 
 def draw(rows: Sequence[Sequence[Tile]]) -> Image.Image:
-    """Draws tiles in rows; pictures keep their proportions."""
+    """Draws tiles in rows; images keep their proportions."""
     # matplotlib's font knows Latin, Greek and Cyrillic; Pillow's own Latin alone.
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf', _TEXT)
     lines = max(len(tile.lines) for row in rows for tile in row)
@@ -60,12 +60,12 @@ def _small(picture: np.ndarray | None) -> Image.Image:
     image = Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture).convert('RGB')
     scale = _SIDE / max(image.size)
     size = tuple(max(1, round(scale * side)) for side in image.size)
-    # Pictures of a few pixels, such as digits, are shown as they are: in squares.
+    # Images of a few pixels, such as digits, are shown as they are: in squares.
     return image.resize(size, Image.Resampling.NEAREST if scale > 4 else Image.Resampling.BICUBIC)
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """Returns a text that fits below a picture: file names differ at their ends more often than in the middle."""
+    """Returns a text that fits below an image: file names differ at their ends more often than in the middle."""
     kept, short = len(text), text
     while font.getlength(short) > _SIDE and kept > 2:
         kept -= 1

@@ -1,4 +1,4 @@
-"""Features of many pictures in one file, the search for similar ones, and how well they tell classes apart."""
+"""Features of many images in one file, the search for similar ones, and how well they tell classes apart."""
 
 import collections
 import dataclasses
@@ -19,12 +19,12 @@ _TEXTS = ('format', 'folder', 'workdir', 'endpoint', 'pool', 'weights')  # field
 
 @dataclasses.dataclass
 class Index:
-    """The features of a folder's pictures, and all that is needed to compare others with them.
+    """The features of a folder's images, and all that is needed to compare others with them.
 
     Attributes:
       features: float32 [n, d], rows of length 1 (or 0).
       files: paths below `folder`, [n].
-      labels: class folders, [n]; '' for pictures that lie in none.
+      labels: class folders, [n]; '' for images that lie in none.
       digests: checksums of the files' content, [n].
       folder, workdir: absolute paths.
       step: of the checkpoint.
@@ -91,13 +91,13 @@ class Index:
 
 def nearest_others(features: np.ndarray, digests: Sequence[str], queries: np.ndarray, same: Sequence[set[str]],
                    k: int) -> list[list[tuple[int, float]]]:
-    """Finds for each query the nearest rows that are not the query's own picture.
+    """Finds for each query the nearest rows that are not the query's own image.
 
     Args:
       features: float32 [n, d].
-      digests: of the content of the n pictures.
+      digests: of the content of the n images.
       queries: float32 [m, d].
-      same: for each query the digests of pictures that are itself.
+      same: for each query the digests of images that are itself.
       k: how many to find; fewer where there are fewer others.
 
     Returns:
@@ -117,17 +117,17 @@ def nearest_others(features: np.ndarray, digests: Sequence[str], queries: np.nda
 
 
 def precision(features: np.ndarray, labels: Sequence[str], digests: Sequence[str], k: int = K) -> dict[str, float]:
-    """Scores features by whether the nearest other pictures are of the same class, leave-one-out.
+    """Scores features by whether the nearest other images are of the same class, leave-one-out.
 
     Args:
       features: float32 [n, d].
-      labels: classes of the n pictures.
-      digests: of their content: copies of one picture are not others of each other.
+      labels: classes of the n images.
+      digests: of their content: copies of one image are not others of each other.
       k: how many neighbours to look at; of fewer others all.
 
     Returns:
-      'precision@k': the mean share of the k nearest of the same class; 'recall@1': the share of pictures whose nearest
-      has it; 'chance': what either would be for features without meaning. {} if all pictures are the same.
+      'precision@k': the mean share of the k nearest of the same class; 'recall@1': the share of images whose nearest
+      has it; 'chance': what either would be for features without meaning. {} if all images are the same.
     """
     if len(set(digests)) < 2:
         return {}

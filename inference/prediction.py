@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from .. import tasks
-from ..common.console import Ticker
+from ..common.console import ProgressLog
 from ..common.errors import UserError
 from ..input_pipeline import contours, dicom, images, preprocessing
 from ..input_pipeline.views import Views
@@ -30,20 +30,20 @@ _BATCH_PIXELS = 2**19  # a network's intermediate results may take a thousand by
 _FORMS = {'.csv': 'csv', '.json': 'json', '.txt': 'table'}
 
 
-class PictureModel:
-    """A checkpoint's network behind one compiled function, which takes a fixed number of pictures.
+class ImageModel:
+    """A checkpoint's network behind one compiled function, which takes a fixed number of images.
 
     Args:
       checkpoint: its step is remembered.
       config: of the run.
       variables: what `apply` needs of the checkpoint's variables.
       apply: apply(variables, batch) -> [batch, ...], of what preprocessing makes of a batch.
-      size: (height, width) that pictures are brought to; config.image.size by default.
-      views: how often `apply` looks at each picture.
+      size: (height, width) that images are brought to; config.image.size by default.
+      views: how often `apply` looks at each image.
 
     Attributes:
-      size, channels: of the pictures it takes.
-      frames: of the videos that it takes instead; 1 for pictures.
+      size, channels: of the images it takes.
+      frames: of the videos that it takes instead; 1 for images.
       batch_size: how many of them it looks at together.
     """
 
@@ -71,22 +71,22 @@ class PictureModel:
         return self._apply(self.variables, {'image': padded})
 
     def outputs(self, pictures: np.ndarray) -> list[Any]:
-        """Returns the outputs for each of at most `batch_size` pictures, uint8 [n, height, width, channels]."""
+        """Returns the outputs for each of at most `batch_size` images, uint8 [n, height, width, channels]."""
         outputs = jax.tree.map(np.asarray, self.start(pictures))
         return [jax.tree.map(lambda values: values[row], outputs) for row in range(len(pictures))]
 
     def read(self, files: Collection[Path], what: str, unreadable: list[str], *, invert: bool = False
              ) -> Iterator[tuple[Path, np.ndarray]]:
-        """Yields (file, picture) with progress; what cannot be read is added to `unreadable`.
+        """Yields (file, image) with progress; what cannot be read is added to `unreadable`.
 
         Args:
           what: is being done, for the progress.
-          invert: yield 255 - picture.
+          invert: yield 255 - image.
 
         Yields:
-          Pictures in their own size, uint8 [height, width, channels].
+          Images in their own size, uint8 [height, width, channels].
         """
-        tick = Ticker(what, len(files))
+        tick = ProgressLog(what, len(files))
         for number, file in enumerate(files):
             try:
                 if self.frames > 1:
@@ -99,8 +99,8 @@ class PictureModel:
             tick(number)
 
 
-class Predictor(PictureModel):
-    """A trained model with everything it needs to look at pictures.
+class Predictor(ImageModel):
+    """A trained model with everything it needs to look at images.
 
     Args:
       workdir: of a run.
@@ -121,10 +121,10 @@ class Predictor(PictureModel):
         for override in overrides:
             config_lib.apply_override(config, override)
         if config.task.name == 'language_model':
-            raise UserError(f'{workdir} is a language model, it looks at no pictures: use launch.py generate')
+            raise UserError(f'{workdir} is a language model, it looks at no images: use launch.py generate')
         if checkpoint.meta['data'].get('class_names') == []:
             raise UserError(f'{workdir} is a body without a head, it predicts nothing: train a head on it with '
-                            '--config.init_from.workdir, or compare pictures with launch.py embed')
+                            '--config.init_from.workdir, or compare images with launch.py embed')
         self.task = tasks.build(config.task, checkpoint.meta['data'])
         views = Views(tta, config.image.size)
         config.image.resize = views.resize(config.image.resize)
@@ -139,10 +139,10 @@ class Predictor(PictureModel):
         super().__init__(checkpoint, config, checkpoint.variables, apply, size=views.read_size, views=views.count)
 
     def __call__(self, pictures: np.ndarray, top_k: int = 5) -> list[dict[str, Any]]:
-        """Predicts pictures of the size it takes.
+        """Predicts images of the size it takes.
 
         Args:
-          pictures: uint8 [n, height, width, channels].
+          images: uint8 [n, height, width, channels].
           top_k: how many classes to return of each.
         """
         parts = [pictures[begin:begin + self.batch_size] for begin in range(0, len(pictures), self.batch_size)]
@@ -151,7 +151,7 @@ class Predictor(PictureModel):
 
 
 def read_checkpoint(workdir: Path, step: str | int) -> tuple[checkpoints.Checkpoint, ConfigDict]:
-    """Reads the checkpoint of a run that looks at pictures.
+    """Reads the checkpoint of a run that looks at images.
 
     Returns:
       The checkpoint and its config.
@@ -162,25 +162,25 @@ def read_checkpoint(workdir: Path, step: str | int) -> tuple[checkpoints.Checkpo
     checkpoint = checkpoints.read(workdir, step)
     config = config_lib.from_dict(checkpoint.meta['config'])
     if config.data.source == 'arrays':
-        raise UserError(f'{config.experiment} in {workdir} was trained on numbers, it cannot look at pictures')
+        raise UserError(f'{config.experiment} in {workdir} was trained on numbers, it cannot look at images')
     return checkpoint, config
 
 
 def predict_files(workdir: Path, inputs: Sequence[str], *, step: str | int = 'best', top_k: int = 3,
                   invert: bool = False, output: Path | None = None, form: str = 'table', tta: str = 'none',
                   overrides: Sequence[str] = ()) -> int:
-    """Predicts picture files and prints or writes the result.
+    """Predicts image files and prints or writes the result.
 
     Args:
-      inputs: pictures and folders of pictures.
-      invert: predict 255 - picture, for dark on light where the model learned light on dark.
+      inputs: images and folders of images.
+      invert: predict 255 - image, for dark on light where the model learned light on dark.
       output: file to write; '.csv' and '.json' choose the form. For a task whose predictions are files, such as
         segmentation, the folder for them; <workdir>/predictions by default.
       form: 'table', 'csv' or 'json' for the console.
       tta, overrides: see Predictor.
 
     Returns:
-      Exit code: 2 if some pictures could not be read (all others are predicted and written all the same), else 0.
+      Exit code: 2 if some images could not be read (all others are predicted and written all the same), else 0.
     """
     if top_k < 1:
         raise UserError(f'--top_k {top_k}: it must be at least 1')
@@ -190,9 +190,9 @@ def predict_files(workdir: Path, inputs: Sequence[str], *, step: str | int = 'be
     if task.writes_files:
         folder = output or workdir / 'predictions'
         if any(Path(text).is_dir() and Path(text).resolve() == folder.resolve() for text in inputs):
-            raise UserError(f'--output {folder}: the pictures are there; give the predictions a folder of their own')
+            raise UserError(f'--output {folder}: the images are there; give the predictions a folder of their own')
         if folder.suffix in _FORMS or folder.is_file():
-            raise UserError(f'--output {folder}: {predictor.config.task.name} writes files for each picture, give it a '
+            raise UserError(f'--output {folder}: {predictor.config.task.name} writes files for each image, give it a '
                             'folder')
     elif output is not None and (output.suffix not in _FORMS or output.suffix == '.txt' and form != 'table'):
         raise UserError(f'--output {output}: it ends in .csv or .json, or in .txt for a table')
@@ -237,7 +237,7 @@ def format_predictions(rows: list[dict[str, Any]], form: str, task: Any) -> str:
 
 
 def find_pictures(inputs: Sequence[str], output: Path | None, unreadable: list[str]) -> dict[Path, str]:
-    """Returns picture file -> a name for it, unique, without suffix: its path below the folder it was found in.
+    """Returns image file -> a name for it, unique, without suffix: its path below the folder it was found in.
 
     The name begins with that folder's own where there are several. Files below the folder `output` are left out: they
     are predictions of an earlier call.

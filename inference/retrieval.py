@@ -1,4 +1,4 @@
-"""Pictures by what a network sees in them: `launch.py embed` writes features, `neighbors` finds the most similar."""
+"""Images by what a network sees in them: `launch.py embed` writes features, `neighbors` finds the most similar."""
 
 import csv
 import hashlib
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import models, tasks
-from ..common.console import Ticker, format_metric, format_seconds
+from ..common.console import ProgressLog, format_metric, format_seconds
 from ..common.errors import UserError, file_error, nearest, some
 from ..common.files import digest, write_json
 from ..input_pipeline import images
@@ -26,14 +26,14 @@ from ..models.stages import endpoints
 from ..training import checkpoints, forward
 from . import contact_sheet
 from .image_index import Index, K, nearest_others, precision
-from .prediction import PictureModel, find_pictures, read_checkpoint
+from .prediction import ImageModel, find_pictures, read_checkpoint
 
 POOLS = ('mean', 'max', 'flatten')
 _SHEET_ROWS, _SHEET_NEIGHBORS = 40, 20
 
 
-class FeatureExtractor(PictureModel):
-    """What a network makes of pictures at one of its endpoints, as one vector of length 1 for each.
+class FeatureExtractor(ImageModel):
+    """What a network makes of images at one of its endpoints, as one vector of length 1 for each.
 
     Works with any checkpoint whose model is made of stages, also with a body that has no head.
 
@@ -59,10 +59,10 @@ class FeatureExtractor(PictureModel):
         checkpoint, config = read_checkpoint(workdir, step)
         meta = checkpoint.meta
         if 'vocabulary' in meta['data']:
-            raise UserError(f'{workdir} is a network that writes: embed takes one that looks at pictures alone, as '
+            raise UserError(f'{workdir} is a network that writes: embed takes one that looks at images alone, as '
                             'does the run its body came from')
         # Without a head there are no classes, and then no task; the number is that of a head that is not run.
-        facts = (tasks.build(config.task, meta['data']).model_facts() if meta['data'].get('class_names') else
+        facts = (tasks.build(config.task, meta['data']).model_fields() if meta['data'].get('class_names') else
                  {'num_classes': 1})
         model = models.build(config.model, precision=config.precision, **facts)
         example = jnp.zeros((1, *config.image.size, config.image.channels))
@@ -86,7 +86,7 @@ class FeatureExtractor(PictureModel):
         self.weights = digest([*decides, meta['checksums']['variables']])
 
     def extract(self, files: Collection[Path], unreadable: list[str]) -> tuple[list[Path], list[str], np.ndarray]:
-        """Computes the features of picture files; what cannot be read is added to `unreadable`.
+        """Computes the features of image files; what cannot be read is added to `unreadable`.
 
         Returns:
           The files that could be read, checksums of their content, and features, float32 [files, dimension].
@@ -99,7 +99,7 @@ class FeatureExtractor(PictureModel):
         read: list[Path] = []
         digests: list[str] = []
         waiting: list[np.ndarray] = []
-        running: list[tuple[int, jax.Array, int]] = []  # of one batch: where it begins, its features, its pictures
+        running: list[tuple[int, jax.Array, int]] = []  # of one batch: where it begins, its features, its images
 
         def finish() -> None:
             for begin, values, count in running:
@@ -107,7 +107,7 @@ class FeatureExtractor(PictureModel):
             running.clear()
 
         def start() -> None:
-            finish()  # one batch late: the device works while the next pictures are read
+            finish()  # one batch late: the device works while the next images are read
             running.append((len(read) - len(waiting), self.start(np.stack(waiting)), len(waiting)))
             waiting.clear()
 
@@ -134,15 +134,15 @@ class FeatureExtractor(PictureModel):
 
 def embed(workdir: Path, folder: Path, *, step: str | int = 'best', endpoint: str = '', pool: str = 'mean',
           output: Path = Path('index.npz')) -> int:
-    """Writes an index of all pictures of a folder, and how well it tells their classes apart beside it, as .json.
+    """Writes an index of all images of a folder, and how well it tells their classes apart beside it, as .json.
 
     Args:
-      folder: of pictures; folders in it are classes.
+      folder: of images; folders in it are classes.
       output: .npz file to write.
       workdir, step, endpoint, pool: see FeatureExtractor.
 
     Returns:
-      Exit code: 2 if some pictures could not be read (all others are in the index all the same), else 0.
+      Exit code: 2 if some images could not be read (all others are in the index all the same), else 0.
 
     Raises:
       UserError: whatever keeps the index from being made.
@@ -150,7 +150,7 @@ def embed(workdir: Path, folder: Path, *, step: str | int = 'best', endpoint: st
     if output.suffix != '.npz':
         raise UserError(f'--output {output}: it ends in .npz')
     if folder.is_file():
-        raise file_error(folder, 'embed takes a folder; neighbors takes pictures')
+        raise file_error(folder, 'embed takes a folder; neighbors takes images')
     files = images.find_images(folder)
     if any(path.is_dir() for path in folder.glob('train/*')):
         splits = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.'))
@@ -166,11 +166,11 @@ def embed(workdir: Path, folder: Path, *, step: str | int = 'best', endpoint: st
         index = Index(features, np.array([path.as_posix() for path in below]), np.array(labels), np.array(digests),
                       str(folder.resolve()), str(workdir.resolve()), extractor.step, extractor.endpoint, pool,
                       extractor.weights)
-        logging.info('%s pictures: %s features each, from %s (%s) of step %s of %s, in %s', f'{len(read):,}',
+        logging.info('%s images: %s features each, from %s (%s) of step %s of %s, in %s', f'{len(read):,}',
                      f'{extractor.dimension:,}', extractor.endpoint, pool, f'{extractor.step:,}', workdir,
                      format_seconds(time.monotonic() - began))
         facts = {'index': output.name, 'folder': index.folder, 'workdir': index.workdir, 'step': index.step,
-                 'endpoint': index.endpoint, 'pool': pool, 'pictures': len(read), 'dimension': extractor.dimension}
+                 'endpoint': index.endpoint, 'pool': pool, 'images': len(read), 'dimension': extractor.dimension}
         scores = _scores(index)
         try:
             index.save(output)
@@ -185,21 +185,21 @@ def embed(workdir: Path, folder: Path, *, step: str | int = 'best', endpoint: st
 
 def neighbors(inputs: Sequence[str], path: Path, *, top_k: int = 5, output: Path = Path('neighbors.png'),
               form: str = 'table', workdir: Path | None = None) -> int:
-    """Prints the pictures of an index that are most similar to others, and draws them.
+    """Prints the images of an index that are most similar to others, and draws them.
 
     Args:
-      inputs: pictures and folders of pictures. Those that are in the index themselves do not find themselves.
+      inputs: images and folders of images. Those that are in the index themselves do not find themselves.
       path: of the index.
       top_k: how many neighbours of each.
-      output: .png file for the pictures.
+      output: .png file for the images.
       form: 'table', 'csv' or 'json' for the console.
       workdir: where the run that made the index is now, if it has moved.
 
     Returns:
-      Exit code: 2 if some pictures could not be read (all others are compared all the same), else 0.
+      Exit code: 2 if some images could not be read (all others are compared all the same), else 0.
 
     Raises:
-      UserError: whatever keeps the pictures from being compared.
+      UserError: whatever keeps the images from being compared.
     """
     if top_k < 1:
         raise UserError(f'--top_k {top_k}: it must be at least 1')
@@ -210,7 +210,7 @@ def neighbors(inputs: Sequence[str], path: Path, *, top_k: int = 5, output: Path
     unreadable: list[str] = []
     files = find_pictures(inputs, None, unreadable)
     if any(file.resolve() == output.resolve() for file in files):
-        raise UserError(f'--output {output} is one of the pictures to compare; name another file')
+        raise UserError(f'--output {output} is one of the images to compare; name another file')
     _make_folder(output)
     read, digests, queries = extractor.extract(files, unreadable)
     if read:
@@ -281,12 +281,12 @@ def _extractor_of(index: Index, path: Path, workdir: Path | None = None) -> Feat
 
 
 def _scores(index: Index) -> dict[str, Any]:
-    """Returns and logs the precision of an index, {} where its pictures are not all in class folders."""
+    """Returns and logs the precision of an index, {} where its images are not all in class folders."""
     classes = sorted(set(index.labels.tolist()))
     if '' in classes or len(classes) < 2:
         if len(classes) > 1:
             loose = index.files[index.labels == ''].tolist()
-            logging.info('no precision: %s picture(s) lie beside the class folders (%s)', len(loose), some(loose))
+            logging.info('no precision: %s image(s) lie beside the class folders (%s)', len(loose), some(loose))
         return {}
     scores = precision(index.features, index.labels.tolist(), index.digests.tolist())
     if scores:
@@ -297,21 +297,21 @@ def _scores(index: Index) -> dict[str, Any]:
 
 
 def _tiles(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[list[contact_sheet.Tile]]:
-    """Reads the pictures of a sheet; one that is gone is left blank."""
-    tick = Ticker('drawing', len(rows))
+    """Reads the images of a sheet; one that is gone is left blank."""
+    tick = ProgressLog('drawing', len(rows))
     sheet = []
     for number, row in enumerate(rows):
         path = Path(row['file'])
-        sheet.append([contact_sheet.Tile(_picture(path), (path.name, 'query'), marked=True)])
+        sheet.append([contact_sheet.Tile(_image(path), (path.name, 'query'), marked=True)])
         for found in row['neighbors'][:_SHEET_NEIGHBORS]:
             path = Path(found['file'])
-            sheet[-1].append(contact_sheet.Tile(_picture(path), (path.relative_to(folder).as_posix(),
+            sheet[-1].append(contact_sheet.Tile(_image(path), (path.relative_to(folder).as_posix(),
                                                                  f"{found['distance']:.4f}")))
         tick(number)
     return sheet
 
 
-def _picture(file: Path) -> np.ndarray | None:
+def _image(file: Path) -> np.ndarray | None:
     try:
         return images.read_image(file, channels=3)
     except UserError as error:
@@ -352,7 +352,7 @@ def _needed(variables: Mapping[str, Any], shapes: Mapping[str, Any], what: str) 
 def _check_memory(count: int, dimension: int) -> None:
     memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     if 4 * count * dimension > memory / 2:
-        raise UserError(f'{count:,} pictures of {dimension:,} features: {4 * count * dimension / 2**30:,.0f} GiB of '
+        raise UserError(f'{count:,} images of {dimension:,} features: {4 * count * dimension / 2**30:,.0f} GiB of '
                         f'the {memory / 2**30:,.0f} this machine has: use --pool mean, or a later endpoint')
 
 

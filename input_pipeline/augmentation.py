@@ -4,7 +4,7 @@
     images = augment(keys, images)                    # or
     images, masks = augment(keys, images, masks)      # both move together
 
-Every example has its own key, and each operation folds its own fixed number into that key. The picture an example
+Every example has its own key, and each operation folds its own fixed number into that key. The image an example
 becomes therefore depends on neither the rest of the batch, nor the device, nor on which other operations are on.
 """
 

@@ -21,7 +21,7 @@ class TrainBatches:
     """The endless stream of training batches: epoch after epoch, each a permutation of all examples.
 
     Batches run on across the end of an epoch, so that every epoch shows every example exactly once whatever the batch
-    size. Sources that choose at random, such as which part of a picture to crop, are given random numbers by the row of
+    size. Sources that choose at random, such as which part of an image to crop, are given random numbers by the row of
     the global batch, and so their choice depends on nothing but seed, step and row.
 
     Args:

@@ -1,4 +1,4 @@
-"""Pictures with captions: <folder>/images/* and <folder>/captions.txt, Flickr8k's form, or captions.json, COCO's.
+"""Images with captions: <folder>/images/* and <folder>/captions.txt, Flickr8k's form, or captions.json, COCO's.
 
 captions.txt is CSV with the header image,caption and a line for each caption; a caption need not be quoted to hold
 commas. captions.json is {'images': [{'id', 'file_name'}, ...], 'annotations': [{'image_id', 'caption'}, ...]}.
@@ -22,25 +22,25 @@ _NAMED = 3  # so many files are named in a message
 
 
 class CaptionSource:
-    """One split of a folder of pictures with captions; one example is a picture with all of its captions.
+    """One split of a folder of images with captions; one example is an image with all of its captions.
 
-    The order is the fixed pseudo-random one of `folder_source`, so that a part of a split divides pictures, not
-    captions. Left out, with one line in the log, are captions without words, repeated ones, those of pictures that are
-    not there and, if the folder has no given splits, pictures without captions.
+    The order is the fixed pseudo-random one of `folder_source`, so that a part of a split divides images, not
+    captions. Left out, with one line in the log, are captions without words, repeated ones, those of images that are
+    not there and, if the folder has no given splits, images without captions.
 
     Args:
       file: captions.txt, captions.json or those of a split; images/ lies beside it.
-      size: (height, width) that pictures come in.
+      size: (height, width) that images come in.
       channels: 1 or 3.
       resize: how they get there, see `images.fit`.
-      limit: config.data.max_unreadable, what share of the captions and of the pictures may be left out.
+      limit: config.data.max_unreadable, what share of the captions and of the images may be left out.
 
     Attributes:
-      files: of the pictures.
+      files: of the images.
       captions: a list of str for each.
 
     Raises:
-      UserError: no pictures or captions, a file that is not understood, or more left out than the limit.
+      UserError: no images or captions, a file that is not understood, or more left out than the limit.
     """
 
     def __init__(self, file: Path, size: tuple[int, int], channels: int, resize: str = 'stretch', limit: float = 0.01):
@@ -72,7 +72,7 @@ class CaptionSource:
         """Returns 'image' uint8 [n, height, width, channels].
 
         Raises:
-          UserError: a picture cannot be read.
+          UserError: an image cannot be read.
         """
         examples = self.blank(indices)
         for out, i in zip(examples['image'], indices):
@@ -80,11 +80,11 @@ class CaptionSource:
         return examples
 
     def blank(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns what `read` does, of black pictures."""
+        """Returns what `read` does, of black images."""
         return {'image': np.zeros((len(indices), *self._size, self._channels), np.uint8)}
 
     def check(self, index: int, *, pixels: bool) -> None:
-        """Raises UserError if a picture cannot be read; without `pixels` only its header is."""
+        """Raises UserError if an image cannot be read; without `pixels` only its header is."""
         images.check(self.files[index], channels=self._channels, pixels=pixels)
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
@@ -120,13 +120,13 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) ->
 
 
 def _captions_of(file: Path, pictures: Mapping[str, Path], limit: float, whole: bool) -> dict[str, list[str]]:
-    """Returns name of the picture -> its captions; says what was left out, or refuses to leave out so much.
+    """Returns name of the image -> its captions; says what was left out, or refuses to leave out so much.
 
     Args:
       file: see `CaptionSource`.
-      pictures: the names that there are, below images/.
+      images: the names that there are, below images/.
       limit: config.data.max_unreadable.
-      whole: pictures that the file does not name are missing there, rather than of another split.
+      whole: images that the file does not name are missing there, rather than of another split.
     """
     known: dict[str, list[str]] = {}
     empty, repeated, missing, total = 0, 0, [], 0
@@ -143,7 +143,7 @@ def _captions_of(file: Path, pictures: Mapping[str, Path], limit: float, whole: 
     if not total:
         raise file_error(file, 'holds no captions')
     if not known:
-        raise file_error(file, f'none of its {total:,} captions is of a picture in images/ (the first is of '
+        raise file_error(file, f'none of its {total:,} captions is of an image in images/ (the first is of '
                                f'{missing[0]})' if missing else f'all of its {total:,} captions are empty')
     without = sorted(set(pictures) - set(known)) if whole else []
     left_out = [_count(empty, 'empty caption'), _count(repeated, 'repeated caption'),
@@ -160,7 +160,7 @@ def _captions_of(file: Path, pictures: Mapping[str, Path], limit: float, whole: 
 
 
 def _read(file: Path) -> Iterator[tuple[str, str]]:
-    """Yields the name of a picture and a caption, without line breaks and blanks around it."""
+    """Yields the name of an image and a caption, without line breaks and blanks around it."""
     try:
         text = file.read_bytes().decode('utf-8-sig')
     except UnicodeDecodeError as error:

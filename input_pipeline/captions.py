@@ -1,4 +1,4 @@
-"""Captions as token ids beside their pictures."""
+"""Captions as token ids beside their images."""
 
 import logging
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ class Captioned:
     """A source whose examples have 'captions', int32 [n, captions, length]: <start>, words, <end>, <pad> ...
 
     Args:
-      source: of pictures, streaming; `describe` knows their captions.
+      source: of images, streaming; `describe` knows their captions.
       captions: int32 [len(source), captions, length].
       meta: facts that travel in checkpoints.
     """
@@ -24,7 +24,7 @@ class Captioned:
         self._source, self._captions, self.meta = source, captions, meta
 
     @property
-    def takes_draws(self) -> bool:
+    def needs_rng(self) -> bool:
         """Whether `read` wants random numbers."""
         return getattr(self._source, 'takes_draws', False)
 
@@ -32,11 +32,11 @@ class Captioned:
         return len(self._source)
 
     def read(self, indices: np.ndarray, *draws: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns pictures and captions."""
+        """Returns images and captions."""
         return self._source.read(indices, *draws) | {'captions': self._captions[indices]}
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """Returns what is known of each picture, its 'captions' as texts among it."""
+        """Returns what is known of each image, its 'captions' as texts among it."""
         return self._source.describe(indices)
 
 
@@ -44,7 +44,7 @@ def tokenize(source: Any, text: Mapping[str, Any], vocabulary: Vocabulary | None
     """Adds captions as token ids to a source whose `describe` has them as texts.
 
     Args:
-      source: of pictures.
+      source: of images.
       text: config.text.
       vocabulary: of the training captions; None to build it from these.
 
@@ -70,7 +70,7 @@ def tokenize(source: Any, text: Mapping[str, Any], vocabulary: Vocabulary | None
     longest = min(text['max_length'], max((len(words) for captions in encoded for words in captions), default=0))
     most = max(map(len, encoded))
     if not longest:
-        raise UserError('these pictures have no captions: config.data')
+        raise UserError('these images have no captions: config.data')
     ids = np.zeros((len(encoded), most, longest + 2), np.int32)
     for row, captions in zip(ids, encoded):
         for out, words in zip(row, filter(None, captions)):  # one of punctuation alone has no words

@@ -1,4 +1,4 @@
-"""Closed contours around regions of a picture: files of points, and masks from contours.
+"""Closed contours around regions of an image: files of points, and masks from contours.
 
 A contour is float64 [points, 2] of (x, y) in pixels, x along the columns and y along the rows, with the centre of the
 top left pixel at (0, 0). The last point is joined to the first.
@@ -64,25 +64,25 @@ def write_contour(path, contour: np.ndarray) -> None:
 
 
 def check_inside(contour: np.ndarray, shape: tuple[int, int], path) -> None:
-    """Refuses a contour that leaves the picture, whose outermost edges lie half a pixel beyond the centres.
+    """Refuses a contour that leaves the image, whose outermost edges lie half a pixel beyond the centres.
 
     Args:
         contour: float [points, 2].
-        shape: (height, width) of the picture.
+        shape: (height, width) of the image.
         path: the contour's file, for the message.
 
     Raises:
-        UserError: the contour belongs to another picture, or to another size of this one.
+        UserError: the contour belongs to another image, or to another size of this one.
     """
     height, width = shape
     if contour.min() < -0.5 or contour[:, 0].max() > width - 0.5 or contour[:, 1].max() > height - 0.5:
         (left, top), (right, bottom) = contour.min(0), contour.max(0)
-        raise file_error(path, f'leaves the picture of {width}x{height} pixels: x from {left:g} to {right:g}, y from '
+        raise file_error(path, f'leaves the image of {width}x{height} pixels: x from {left:g} to {right:g}, y from '
                               f'{top:g} to {bottom:g}, counted from 0')
 
 
 def rasterize(contour: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Fills a contour: the pixels whose centre is inside, by the even-odd rule; what is outside the picture is cut.
+    """Fills a contour: the pixels whose centre is inside, by the even-odd rule; what is outside the image is cut.
 
     A centre exactly on the contour counts on the left and the top side of the region and does not on the right and
     the bottom (the rule of computer graphics), so that the area is unbiased and neighbours that share an edge do not
@@ -90,7 +90,7 @@ def rasterize(contour: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
     Args:
         contour: float [points, 2].
-        shape: (height, width) of the picture.
+        shape: (height, width) of the image.
 
     Returns:
         bool [height, width].

@@ -1,4 +1,4 @@
-"""Reading single grey DICOM slices into uint8 pictures with their pixel spacing."""
+"""Reading single grey DICOM slices into uint8 images with their pixel spacing."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Pictures in folders: <folder>/<class>/*.jpg, or <folder>/<split>/<class>/*.jpg."""
+"""Images in folders: <folder>/<class>/*.jpg, or <folder>/<split>/<class>/*.jpg."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,30 +12,30 @@ from . import images, memory
 
 
 class FolderSource:
-    """One split of a folder of pictures.
+    """One split of a folder of images.
 
     The order is a fixed pseudo-random one, by a hash of the path below the split, so that 'train[:10%]' is a fair
     sample of all classes.
 
     Args:
       root: folder with one folder per class.
-      size: (height, width) that pictures come in.
+      size: (height, width) that images come in.
       channels: 1 or 3.
       resize: how they get there, see `images.fit`.
 
     Attributes:
       labels: int32 [n].
-      crop_area: smallest and largest share of a picture's area that `read` crops, given random numbers. May be set; ()
-        by default, for whole pictures.
+      crop_area: smallest and largest share of an image's area that `read` crops, given random numbers. May be set; ()
+        by default, for whole images.
 
     Raises:
-      UserError: there are no pictures, or fewer than two classes.
+      UserError: there are no images, or fewer than two classes.
     """
 
     def __init__(self, root: Path, size: tuple[int, int], channels: int, resize: str = 'stretch'):
         classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith('.'))
         if not classes:
-            raise UserError(f'{root} has no class folders: it should hold <class>/<picture> files')
+            raise UserError(f'{root} has no class folders: it should hold <class>/<image> files')
         self.name, self._root, self._size, self._channels = str(root), root, tuple(size), channels
         self._resize, self.crop_area = resize, ()
         self.meta = {'class_names': classes}
@@ -48,7 +48,7 @@ class FolderSource:
         self.labels = np.asarray([label for _, label in labelled], np.int32)
 
     @property
-    def takes_draws(self) -> bool:
+    def needs_rng(self) -> bool:
         """Whether `read` wants random numbers."""
         return bool(self.crop_area)
 
@@ -72,10 +72,10 @@ class FolderSource:
 
         Args:
           indices: int [n].
-          draws: uniform in [0, 1), [n, 4]: read a random part of each picture, see `jpeg.crop_window`. None: all of it.
+          draws: uniform in [0, 1), [n, 4]: read a random part of each image, see `jpeg.crop_window`. None: all of it.
 
         Raises:
-          UserError: a picture cannot be read.
+          UserError: an image cannot be read.
         """
         examples = self.blank(indices)
         if draws is None:
@@ -89,12 +89,12 @@ class FolderSource:
         return examples
 
     def blank(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns what `read` does, of black pictures."""
+        """Returns what `read` does, of black images."""
         return {'image': np.zeros((len(indices), *self._size, self._channels), np.uint8),
                 'label': self.labels[indices]}
 
     def check(self, index: int, *, pixels: bool) -> None:
-        """Raises UserError if a picture cannot be read; without `pixels` only its header is."""
+        """Raises UserError if an image cannot be read; without `pixels` only its header is."""
         images.check(self.files[index], channels=self._channels, pixels=pixels)
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Reading picture files as users have them, into uint8 arrays of one size and number of channels."""
+"""Reading image files as users have them, into uint8 arrays of one size and number of channels."""
 
 import contextlib
 import os
@@ -25,16 +25,16 @@ _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 # Above any camera's sensor; decoded, a picture of this size takes 300 MB.
 MAX_PIXELS = 100_000_000
 
-# Pillow warns about large pictures on two more lines of the terminal; `read_image` refuses them by an error.
+# Pillow warns about large images on two more lines of the terminal; `read_image` refuses them by an error.
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 
 
 def read_image(path, *, channels: int) -> np.ndarray:
-    """Reads one picture: the first frame, turned upright by its EXIF orientation.
+    """Reads one image: the first frame, turned upright by its EXIF orientation.
 
     Transparent parts show a white page, as in a browser: a digit drawn on a transparent background becomes ink on
     paper. 16-bit grey is scaled from 0..65535 and floating point from 0..1 to 0..255; other ranges are refused, because
-    stretching each picture by its own extremes would make equal things unequal. Colour becomes grey by the luma of
+    stretching each image by its own extremes would make equal things unequal. Colour becomes grey by the luma of
     ITU-R 601. Colour profiles are ignored. Only DICOM is stretched by its own extremes (see `dicom.read_dicom`), since
     scanners agree on no unit.
 
@@ -46,11 +46,11 @@ def read_image(path, *, channels: int) -> np.ndarray:
         uint8 [height, width, channels].
 
     Raises:
-        UserError: one line naming the file and what is wrong: missing, a directory, empty, not a picture, damaged,
+        UserError: one line naming the file and what is wrong: missing, a directory, empty, not an image, damaged,
             of absurd size, or of values with no agreed range.
     """
     if channels not in (1, 3):
-        raise UserError(f'channels is {channels!r}; pictures are read with 1 channel (grey) or 3 (RGB)')
+        raise UserError(f'channels is {channels!r}; images are read with 1 channel (grey) or 3 (RGB)')
     if dicom.is_dicom(path):
         return np.repeat(dicom.read_dicom(path).pixels[..., None], channels, axis=2)
     return _to_channels(decode(Path(path)), path, channels)
@@ -68,13 +68,13 @@ def read_video(path, *, frames: int, channels: int) -> np.ndarray:
         uint8 [frames, height, width, channels].
 
     Raises:
-        UserError: as `read_image`, and for a picture that does not move.
+        UserError: as `read_image`, and for an image that does not move.
     """
     path = Path(path)
     with _decoding(path) as image:
         total = getattr(image, 'n_frames', 1)
         if total < 2:
-            raise file_error(path, 'is one picture; a video is an animated GIF, PNG or WebP')
+            raise file_error(path, 'is one image; a video is an animated GIF, PNG or WebP')
         pictures = []
         for number in np.linspace(0, total - 1, frames).round().astype(int).tolist():
             image.seek(number)
@@ -83,7 +83,7 @@ def read_video(path, *, frames: int, channels: int) -> np.ndarray:
 
 
 def _to_channels(image: Image.Image, path, channels: int) -> np.ndarray:
-    """Returns a decoded picture as uint8 [height, width, channels]."""
+    """Returns a decoded image as uint8 [height, width, channels]."""
     image = _eight_bit_grey(image, path)
     if image.has_transparency_data:
         page = Image.new('RGBA', image.size, 'white')
@@ -114,12 +114,12 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def fit(image: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
-    """Brings a picture to the size that a model takes; the same in training, evaluation and prediction.
+    """Brings an image to the size that a model takes; the same in training, evaluation and prediction.
 
     Args:
         image: uint8 [height, width, channels], channels 1 or 3.
         size: (height, width).
-        how: config.image.resize. 'stretch' changes the proportions, see `resize`. 'crop' keeps them: the picture is
+        how: config.image.resize. 'stretch' changes the proportions, see `resize`. 'crop' keeps them: the image is
             scaled until `size` is 0.875 of its shorter side, 224 of 256, and the centre is cut out (He et al. 2016,
             "Deep residual learning", as the reference implementations of PyTorch evaluate it). 'cover' is the same
             without a margin: `size` is all of the shorter side.
@@ -163,12 +163,12 @@ def resized_spacing(spacing_mm: Sequence[float] | None, size: tuple[int, int], n
 
 
 def find_images(path) -> list[Path]:
-    """The picture files (by suffix) of a folder and the folders in it, sorted; a file is returned as itself.
+    """The image files (by suffix) of a folder and the folders in it, sorted; a file is returned as itself.
 
     Hidden files and folders are skipped, and so are symbolic links to folders and those to files outside the folder.
 
     Raises:
-        UserError: there is nothing at the path, no picture in the folder, or a folder that may not be read.
+        UserError: there is nothing at the path, no image in the folder, or a folder that may not be read.
     """
     folder = Path(path)
     if folder.is_file():
@@ -209,9 +209,9 @@ def decode(path: Path, *, pixels: bool = True) -> Image.Image:
 
 @contextlib.contextmanager
 def _decoding(path: Path) -> Iterator[Image.Image]:
-    """Opens a picture; every way in which that or the decoding within fails becomes a UserError."""
+    """Opens an image; every way in which that or the decoding within fails becomes a UserError."""
     if path.is_dir():
-        raise file_error(path, 'is a folder, not a picture')
+        raise file_error(path, 'is a folder, not an image')
     if not path.is_file():  # Also a pipe or a device, which would block.
         raise file_error(path, 'no such file')
     try:
@@ -226,7 +226,7 @@ def _decoding(path: Path) -> Iterator[Image.Image]:
     except PermissionError:
         raise file_error(path, 'may not be read (permission denied)') from None
     except Image.UnidentifiedImageError:
-        raise file_error(path, 'is not a BMP, GIF, JPEG, PNG, PPM, TIFF, WebP or DICOM picture, or its beginning is '
+        raise file_error(path, 'is not a BMP, GIF, JPEG, PNG, PPM, TIFF, WebP or DICOM image, or its beginning is '
                                 'damaged') from None
     except Image.DecompressionBombError:
         raise file_error(path, 'has too many pixels; shrink it first') from None
@@ -237,7 +237,7 @@ def _decoding(path: Path) -> Iterator[Image.Image]:
 
 
 def _eight_bit_grey(image, path):
-    """Pictures with more than 8 bits per pixel as 'L'; others as they are. Pillow itself would clip at 255."""
+    """Images with more than 8 bits per pixel as 'L'; others as they are. Pillow itself would clip at 255."""
     if image.mode.startswith('I'):
         values = np.asarray(image).astype(np.int64)
         low, high, unit = 0, 65535, 257  # 65535 / 255

@@ -1,4 +1,4 @@
-"""Random parts of large pictures, fast: what ImageNet-sized training reads from its files.
+"""Random parts of large images, fast: what ImageNet-sized training reads from its files.
 
 simplejpeg decodes (libjpeg-turbo, to the same pixels as Pillow, at half, quarter or eighth size where that is enough)
 and OpenCV resizes with SIMD: about half of Pillow's time, see benchmarks/decode.py. Whatever is not a plain upright
@@ -26,18 +26,18 @@ cv2.setNumThreads(0)  # batches are read in threads already, one per core
 
 def crop_window(height: int, width: int, draws: Sequence[float], area: tuple[float, float]
                 ) -> tuple[int, int, int, int]:
-    """Returns (top, left, height, width) of a random part of a picture (Szegedy et al. 2015, section 6).
+    """Returns (top, left, height, width) of a random part of an image (Szegedy et al. 2015, section 6).
 
     The share of the area is uniform and the aspect ratio log-uniform, in 3/4..4/3 as far as such a part fits into the
-    picture; so nothing has to be drawn again. In a picture too narrow for any such ratio the part is as large as fits.
+    image; so nothing has to be drawn again. In an image too narrow for any such ratio the part is as large as fits.
 
     Args:
-      height, width: of the picture, pixels.
+      height, width: of the image, pixels.
       draws: four numbers in [0, 1): of area, ratio, top and left.
-      area: smallest and largest share of the picture's area.
+      area: smallest and largest share of the image's area.
     """
     share = area[0] + (area[1] - area[0]) * draws[0]
-    low = min(max(share * width / height, _RATIOS[0]), _RATIOS[1])  # flatter ones are higher than the picture
+    low = min(max(share * width / height, _RATIOS[0]), _RATIOS[1])  # flatter ones are higher than the image
     high = min(max(width / (share * height), _RATIOS[0]), _RATIOS[1])
     ratio = low * (high / low) ** draws[1]
     crop_height = min(math.sqrt(share * height * width / ratio), height, width / ratio)
@@ -48,7 +48,7 @@ def crop_window(height: int, width: int, draws: Sequence[float], area: tuple[flo
 
 
 def read_crop(path: Path, draws: Sequence[float], area: tuple[float, float], out: np.ndarray) -> None:
-    """Reads a random part of a picture and resizes it, bilinear.
+    """Reads a random part of an image and resizes it, bilinear.
 
     A part at least twice, four or eight times as large as `out` is decoded at a half, quarter or eighth, and begins and
     ends at a whole pixel of that, so that resizing leaves out no pixels to speak of. Evaluation resizes with Pillow,
@@ -81,7 +81,7 @@ def read_crop(path: Path, draws: Sequence[float], area: tuple[float, float], out
         if by > 1:
             reduced = Image.fromarray(picture[..., 0] if channels == 1 else picture).reduce(by)
             picture = np.asarray(reduced).reshape(reduced.height, reduced.width, channels)
-    top, left, height, width = (value // by for value in window)  # rounded down, the part stays inside the picture
+    top, left, height, width = (value // by for value in window)  # rounded down, the part stays inside the image
     part = picture[top:top + height, left:left + width]
     if part.shape[2] == channels:
         cv2.resize(part, size[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
@@ -91,7 +91,7 @@ def read_crop(path: Path, draws: Sequence[float], area: tuple[float, float], out
 
 
 def _reduction(window: tuple[int, int, int, int], size: Sequence[int]) -> int:
-    """Returns by how much a picture can be reduced with no fewer pixels left of the window than are asked for."""
+    """Returns by how much an image can be reduced with no fewer pixels left of the window than are asked for."""
     return next((by for by in _REDUCTIONS if window[2] >= by * size[0] and window[3] >= by * size[1]), 1)
 
 

@@ -1,4 +1,4 @@
-"""Pictures with a mask each: <folder>/images/* and <folder>/masks/*, or <folder>/<split>/images/* and so on."""
+"""Images with a mask each: <folder>/images/* and <folder>/masks/*, or <folder>/<split>/images/* and so on."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,21 +18,21 @@ _NAMED = 3  # so many files are named in a message
 
 
 class MaskFolderSource:
-    """One split of a folder of pictures and their masks.
+    """One split of a folder of images and their masks.
 
-    A picture and its mask have the same path below images/ and masks/, but for the suffix. Those without a partner are
-    left out, with a line in the log, because unlabelled pictures are common beside labelled ones. The order is the
+    An image and its mask have the same path below images/ and masks/, but for the suffix. Those without a partner are
+    left out, with a line in the log, because unlabelled images are common beside labelled ones. The order is the
     fixed pseudo-random one of `folder_source`. Masks are checked when they are read.
 
     Args:
       root: folder that holds images/ and masks/.
       class_names: of mask values 0, 1, ...; the first is the background. With two classes, masks of 0 and 255 are taken
         as 0 and 1.
-      size: (height, width) that pictures and masks are resized to, masks to the nearest pixel's class.
-      channels: of the pictures, 1 or 3.
+      size: (height, width) that images and masks are resized to, masks to the nearest pixel's class.
+      channels: of the images, 1 or 3.
 
     Raises:
-      UserError: a missing or empty folder, two pictures of one name, or not one pair.
+      UserError: a missing or empty folder, two images of one name, or not one pair.
     """
 
     has_masks = True
@@ -44,9 +44,9 @@ class MaskFolderSource:
         pictures, masks = _by_stem(root / 'images'), _by_stem(root / 'masks')
         paired = pictures.keys() & masks.keys()
         if not paired:
-            raise UserError(f'no picture in {root / "images"} has a mask of the same name in {root / "masks"}: '
+            raise UserError(f'no image in {root / "images"} has a mask of the same name in {root / "masks"}: '
                             f'there are {_some(pictures)} and {_some(masks)}')
-        for kind, names, partners in (('picture', pictures, 'mask'), ('mask', masks, 'picture')):
+        for kind, names, partners in (('image', pictures, 'mask'), ('mask', masks, 'image')):
             if alone := names.keys() - paired:
                 plural = 's' if len(alone) > 1 else ''
                 warn_once(f'{root}: left out {len(alone):,} {kind}{plural} without a {partners}: {_some(alone)}')
@@ -69,7 +69,7 @@ class MaskFolderSource:
         """Returns 'image' uint8 [n, height, width, channels] and 'segmentation_mask' uint8 [n, height, width].
 
         Raises:
-          UserError: a file that cannot be read, see `read_mask`, or a mask of another size than its picture.
+          UserError: a file that cannot be read, see `read_mask`, or a mask of another size than its image.
         """
         examples = [self._read_one(self.files[i], self.masks[i]) for i in indices]
         return {'image': np.stack([picture for picture, _ in examples]),
@@ -83,7 +83,7 @@ class MaskFolderSource:
         picture = images.read_image(file, channels=self._channels)
         mask = read_mask(mask_file, self.meta['class_names'])
         if mask.shape != picture.shape[:2]:
-            raise UserError(f'{mask_file}: {mask.shape[1]}x{mask.shape[0]} pixels, but its picture {file} has '
+            raise UserError(f'{mask_file}: {mask.shape[1]}x{mask.shape[0]} pixels, but its image {file} has '
                             f'{picture.shape[1]}x{picture.shape[0]}')
         return images.resize(picture, self._size), images.resize_mask(mask, self._size)
 
@@ -160,7 +160,7 @@ def _read_classes(file: Path) -> Sequence[str]:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    """Returns the picture files of a folder by their paths without suffix."""
+    """Returns the image files of a folder by their paths without suffix."""
     files: dict[str, Path] = {}
     for file in images.find_images(folder):
         other = files.setdefault(_stem(file, folder), file)

@@ -1,7 +1,7 @@
 """Keeps a small data set in memory, decoded once and for all.
 
 The decoded arrays are cached on disk as .npy files under a name that depends on the source's `identity`: where its
-files are, their sizes and times, and the picture size asked for. So a second run starts without decoding.
+files are, their sizes and times, and the image size asked for. So a second run starts without decoding.
 """
 
 import json

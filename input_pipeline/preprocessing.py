@@ -43,33 +43,33 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
     def prepare(batch: Mapping[str, jax.Array], keys: jax.Array | None) -> dict[str, jax.Array]:
         if 'image' not in batch:
             return dict(batch)
-        pictures = batch['image'].astype(jnp.float32) / 255
+        images = batch['image'].astype(jnp.float32) / 255
         batch = dict(batch)
         if change is not None and 'segmentation_mask' in batch:
-            pictures, batch['segmentation_mask'] = change(keys, pictures, batch['segmentation_mask'])
+            images, batch['segmentation_mask'] = change(keys, images, batch['segmentation_mask'])
         elif change is not None:
-            pictures = change(keys, pictures)
+            images = change(keys, images)
         if block:
-            pictures = even_out(pictures, block)
-        return batch | {'image': (pictures - mean) / std}
+            images = even_out(images, block)
+        return batch | {'image': (images - mean) / std}
 
     return prepare
 
 
-def even_out(pictures: jax.Array, block: int) -> jax.Array:
+def even_out(images: jax.Array, block: int) -> jax.Array:
     """Divides by the brightness around each pixel, so that what lies far from a coil looks like what lies near.
 
     A multiplicative bias field cancels where it varies slowly (homomorphic filtering, as in Brinkmann et al. 1998,
     "Optimized homomorphic unsharp masking for MR grayscale inhomogeneity correction").
 
     Args:
-      pictures: float32 [batch, height, width, channels] in [0, 1].
+      images: float32 [batch, height, width, channels] in [0, 1].
       block: side in pixels of the squares whose means are interpolated to the brightness.
 
     Returns:
       float32 of the same shape, around 1, in [0, 4].
     """
-    batch, height, width, channels = pictures.shape
+    batch, height, width, channels = images.shape
     coarse = (batch, -(-height // block), -(-width // block), channels)
-    around = jax.image.resize(jax.image.resize(pictures, coarse, 'linear'), pictures.shape, 'linear')
-    return jnp.clip(pictures / (around + 0.02), 0, 4)  # 0.02: the black around a body stays black
+    around = jax.image.resize(jax.image.resize(images, coarse, 'linear'), images.shape, 'linear')
+    return jnp.clip(images / (around + 0.02), 0, 4)  # 0.02: the black around a body stays black

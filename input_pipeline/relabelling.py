@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..common.errors import UserError, nearest
-from ..common.json_cache import remember
+from ..common.json_cache import cached_json
 from .arrays import ArraySource
 from .selection import Selected
 
@@ -17,7 +17,7 @@ _FIELD = 'config.data.merge_classes'
 _CHUNK = 1024  # examples read per task
 
 
-class Merging:
+class ClassMerge:
     """Which of the old classes become which new one.
 
     Args:
@@ -75,7 +75,7 @@ def merge(source, labels: np.ndarray, pairs: Sequence, name: str):
     Raises:
       UserError: see `Merging`; no example is left.
     """
-    merging = Merging(pairs, source.meta['class_names'])
+    merging = ClassMerge(pairs, source.meta['class_names'])
     new = merging(labels)
     kept = np.flatnonzero(new >= 0)
     if not len(kept):
@@ -115,4 +115,4 @@ def read_labels(source) -> np.ndarray:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return [int(label) for part in pool.map(source.read, chunks) for label in part['label']]
 
-    return np.asarray(remember('labels', source.identity, read_all), np.int32)
+    return np.asarray(cached_json('labels', source.identity, read_all), np.int32)

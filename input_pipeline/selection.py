@@ -1,4 +1,4 @@
-"""Sources made of other sources: a part, chosen examples, inverted pictures."""
+"""Sources made of other sources: a part, chosen examples, inverted images."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ class Part:
 
     def __init__(self, source, begin: int, end: int):
         self.meta, self._source, self._begin, self._end = source.meta, source, begin, end
-        self.takes_draws = getattr(source, 'takes_draws', False)
+        self.needs_rng = getattr(source, 'takes_draws', False)
 
     def __len__(self) -> int:
         return self._end - self._begin
@@ -43,7 +43,7 @@ class Selected:
                  class_names: list[str] | None = None):
         self.meta = source.meta if class_names is None else source.meta | {'class_names': class_names}
         self._source, self._chosen, self._labels = source, chosen, labels
-        self.takes_draws = getattr(source, 'takes_draws', False)
+        self.needs_rng = getattr(source, 'takes_draws', False)
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -59,11 +59,11 @@ class Selected:
 
 
 class Inverted:
-    """Another source with 255 - picture."""
+    """Another source with 255 - image."""
 
     def __init__(self, source):
         self.meta, self._source = source.meta, source
-        self.takes_draws = getattr(source, 'takes_draws', False)
+        self.needs_rng = getattr(source, 'takes_draws', False)
 
     def __len__(self) -> int:
         return len(self._source)

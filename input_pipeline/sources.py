@@ -5,7 +5,7 @@ A source has
   __len__()          number of examples
   read(indices)      int [n] -> {feature: array [n, ...]}
   describe(indices)  int [n] -> what is known of each example, such as its file: dicts that JSON can hold
-and reads the same for the same index, from any thread. One that chooses at random, such as which part of a picture it
+and reads the same for the same index, from any thread. One that chooses at random, such as which part of an image it
 crops, has `takes_draws` set; its read(indices, draws) does so by the numbers it is given. Features are named alike
 everywhere:
   image              uint8 [n, height, width, channels]
@@ -74,17 +74,17 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
 
     Args:
       data: config.data.
-      image: config.image; pictures come in its size and number of channels.
+      image: config.image; images come in its size and number of channels.
       split: 'train', or a part of it: 'train[:10%]', 'train[-5000:]', 'train[10%:90%]'.
-      invert: read 255 - picture.
-      training: config.data.random_resized_crop applies, and a picture that turns out to be damaged late may be replaced
+      invert: read 255 - image.
+      training: config.data.random_resized_crop applies, and an image that turns out to be damaged late may be replaced
         by another. Otherwise each example is there exactly once, and is known to be sound before the first is read.
       text: config.text, for data with texts; None leaves captions out.
       vocabulary: that texts are read in; None to build it from this split.
 
     Raises:
       UserError: unknown source, data that are not there, unknown split, an empty or impossible part, classes to merge
-        that do not exist, too many pictures that cannot be read.
+        that do not exist, too many images that cannot be read.
     """
     known = (*SOURCES, *text_source.READERS)
     if data['source'] not in known:
@@ -116,7 +116,7 @@ def _in_memory(source: Source, begin: int, end: int, data: Mapping[str, Any]) ->
     may_be_unreadable = hasattr(source, 'blank')
     loaded = source
     if not isinstance(source, ArraySource):
-        loaded = memory.load(unreadable.Blanking(source) if may_be_unreadable else source)
+        loaded = memory.load(unreadable.BlankUnreadable(source) if may_be_unreadable else source)
     if (begin, end) != (0, len(loaded)):
         loaded = loaded.part(begin, end)
     if may_be_unreadable:
@@ -153,7 +153,7 @@ def _check_fields(data: Mapping[str, Any]) -> None:
         return
     if len(area) != 2 or not all(isinstance(share, (int, float)) for share in area) or not 0 < area[0] <= area[1] <= 1:
         raise UserError(f'config.data.random_resized_crop = {area}: it is the smallest and the largest share of a '
-                        "picture's area, such as (0.08, 1.0), or ()")
+                        "image's area, such as (0.08, 1.0), or ()")
     if data['source'] != 'folder':
         raise UserError(f"config.data.random_resized_crop: it is for config.data.source = 'folder', not "
                         f"{data['source']!r}; config.augment.zoom and shift crop on the device")

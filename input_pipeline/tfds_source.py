@@ -22,7 +22,7 @@ from PIL import Image
 from ..common.console import warn_once
 from ..common.errors import UserError, nearest
 from ..common.files import digest
-from ..common.json_cache import remember
+from ..common.json_cache import cached_json
 from . import datasets, images, memory
 
 _RANDOM_ACCESS = ('array_record',)
@@ -30,17 +30,17 @@ _MANUAL_FILES = 'manual_files.txt'  # beside the prepared data: a digest of the 
 
 
 class TfdsSource:
-    """One split of a prepared data set of pictures, or videos, with a label, a segmentation mask or captions each.
+    """One split of a prepared data set of images, or videos, with a label, a segmentation mask or captions each.
 
     Which of them is decided by the second of the data set's supervised keys; without those it is 'label', or else
     'captions'. Captions are texts, or {'text': texts} as in coco_captions, and are facts about the examples. So are
     other features that are numbers or texts, such as a patient's name. A feature `spacing_mm`, the height and width of
-    a pixel, is that of the resized picture, and is left out where it is 0, unknown. A text `scene` is JSON.
+    a pixel, is that of the resized image, and is left out where it is 0, unknown. A text `scene` is JSON.
 
     Args:
       folder: the prepared version, <data_dir>/<name>/<version>.
       split: a whole split.
-      size: (height, width) that pictures are resized to.
+      size: (height, width) that images are resized to.
       channels: 1 or 3.
       resize: how they get there, see `images.fit`.
 
@@ -104,7 +104,7 @@ class TfdsSource:
         return {'image': pictures, 'label': np.asarray(targets, np.int32)}
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """Returns by name the features that are neither picture nor target, and 'captions', a list of str."""
+        """Returns by name the features that are neither image nor target, and 'captions', a list of str."""
         if self._fact_keys or self.has_captions:
             return [example['facts'] for example in self._fetch(indices)]
         return [{} for _ in indices]
@@ -122,7 +122,7 @@ class TfdsSource:
         return [self._fit(example) for example in examples] if self._format in _RANDOM_ACCESS else examples
 
     def _fit(self, example: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns picture and target in the model's size, and the facts."""
+        """Returns image and target in the model's size, and the facts."""
         picture, target = example[self._image_key], example[self._target_key]
         facts = {key: _plain(example[key]) for key in self._fact_keys}
         if 'scene' in facts:
@@ -134,10 +134,10 @@ class TfdsSource:
             facts |= {'spacing_mm': spacing} if spacing else {}
         if self.has_masks:
             target = images.resize_mask(target[..., 0], self._size)
-        fitted = self._fit_picture(picture) if self.frames == 1 else np.stack([self._fit_picture(p) for p in picture])
+        fitted = self._fit_image(picture) if self.frames == 1 else np.stack([self._fit_image(p) for p in picture])
         return {'image': fitted, 'target': target, 'facts': facts}
 
-    def _fit_picture(self, picture: np.ndarray) -> np.ndarray:
+    def _fit_image(self, picture: np.ndarray) -> np.ndarray:
         """uint8 [height, width, channels], as many channels as there are -> the model's."""
         if picture.shape[-1] != self._channels:
             mode = 'L' if self._channels == 1 else 'RGB'
@@ -208,7 +208,7 @@ def read_texts(data: Mapping[str, Any], split: str) -> list[str]:
         else:
             examples = _Listed(builder, split, dict).examples
         return [_plain(example['text']) for example in examples]
-    return remember('texts', [str(folder), split, memory.fingerprint(sorted(folder.iterdir()))], read)
+    return cached_json('texts', [str(folder), split, memory.fingerprint(sorted(folder.iterdir()))], read)
 
 
 def read_metadata(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -338,7 +338,7 @@ def _metadata(folder: Path) -> dict[str, Any]:
 
 
 def _keys(info: Mapping[str, Any], features: Mapping[str, Any]) -> tuple[str, str]:
-    """Returns the names of picture and target, from the data set's supervised keys if it has them."""
+    """Returns the names of image and target, from the data set's supervised keys if it has them."""
     items = info.get('supervisedKeys', {}).get('tuple', {}).get('items', ())
     keys = [item.get('featureKey') for item in items]
     if len(keys) == 2 and all(keys):
@@ -348,7 +348,7 @@ def _keys(info: Mapping[str, Any], features: Mapping[str, Any]) -> tuple[str, st
 
 
 def _frames(feature: Mapping[str, Any]) -> int | None:
-    """Returns how many pictures an example has; None: videos of any length."""
+    """Returns how many images an example has; None: videos of any length."""
     if 'video' in feature:
         count = int(feature['video']['shape']['dimensions'][0])
     elif 'sequence' in feature:

@@ -1,4 +1,4 @@
-"""Pictures that cannot be read: found out, counted, left out; too many of them are an error.
+"""Images that cannot be read: found out, counted, left out; too many of them are an error.
 
 Positions in a split, and so its parts, are those of all files, readable or not. Otherwise training and evaluation,
 which learn of damage in different ways, could disagree on where 'train[:90%]' ends.
@@ -11,22 +11,22 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..common.console import Ticker, warn_once
+from ..common.console import ProgressLog, warn_once
 from ..common.errors import UserError
-from ..common.json_cache import remember
+from ..common.json_cache import cached_json
 from .arrays import ArraySource
 from .selection import read
 
-_CHUNK = 256  # pictures checked per task
+_CHUNK = 256  # images checked per task
 _NAMED = 3  # in messages
 _KEY = 'unreadable'
 
 
-class Blanking:
-    """A source to be loaded into memory: unreadable pictures are black, and `describe` says of each why.
+class BlankUnreadable:
+    """A source to be loaded into memory: unreadable images are black, and `describe` says of each why.
 
     Args:
-      source: with `blank(indices)`, what `read` would return of black pictures.
+      source: with `blank(indices)`, what `read` would return of black images.
     """
 
     def __init__(self, source):
@@ -58,7 +58,7 @@ class Blanking:
 
 
 def leave_out(loaded: ArraySource, source, begin: int, limit: float) -> ArraySource:
-    """Returns a part of a loaded `Blanking` source without the pictures that cannot be read.
+    """Returns a part of a loaded `Blanking` source without the images that cannot be read.
 
     Those are tried again first: permissions may have changed since they were decoded.
 
@@ -97,7 +97,7 @@ def readable(source, begin: int, end: int, limit: float, *, pixels: bool, worker
       source: with `check(index, pixels=...)`, which raises UserError, and `files_identity`, which changes whenever one
         of its files does.
       limit: config.data.max_unreadable.
-      pixels: decode every picture, rather than its header alone.
+      pixels: decode every image, rather than its header alone.
       workers: threads; 0 for one per core.
 
     Returns:
@@ -117,7 +117,7 @@ def readable(source, begin: int, end: int, limit: float, *, pixels: bool, worker
 
     def check(positions) -> dict[int, str]:
         chunks = [positions[i:i + _CHUNK] for i in range(0, len(positions), _CHUNK)]
-        tick, reasons = Ticker('checking', len(chunks)), {}
+        tick, reasons = ProgressLog('checking', len(chunks)), {}
         with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
             for done, found in enumerate(pool.map(reasons_of, chunks), start=1):
                 reasons |= found
@@ -125,10 +125,10 @@ def readable(source, begin: int, end: int, limit: float, *, pixels: bool, worker
         return reasons
 
     def check_all() -> list[int]:
-        logging.info('checking %s: %s pictures, once', source.name, f'{end - begin:,}')
+        logging.info('checking %s: %s images, once', source.name, f'{end - begin:,}')
         return list(check(range(end - begin)))
 
-    suspects = remember('unreadable', [pixels, begin, end, source.files_identity], check_all)
+    suspects = cached_json('unreadable', [pixels, begin, end, source.files_identity], check_all)
     reasons = check(suspects)  # again: permissions may have changed
     if reasons:
         report(list(reasons.values()), end - begin, source.name, limit)
@@ -136,19 +136,19 @@ def readable(source, begin: int, end: int, limit: float, *, pixels: bool, worker
 
 
 class Replacing:
-    """A source for training: a picture whose pixels turn out to be damaged is replaced by the next that is sound.
+    """A source for training: an image whose pixels turn out to be damaged is replaced by the next that is sound.
 
-    Which picture that is depends on the files alone, not on when or in which thread the damage is found.
+    Which image that is depends on the files alone, not on when or in which thread the damage is found.
 
     Args:
       source: see `sources.Source`.
       name: for messages.
       limit: config.data.max_unreadable.
-      known: how many pictures have been left out already.
+      known: how many images have been left out already.
     """
 
     def __init__(self, source, name: str, limit: float, known: int):
-        self.meta, self.takes_draws = source.meta, getattr(source, 'takes_draws', False)
+        self.meta, self.needs_rng = source.meta, getattr(source, 'takes_draws', False)
         self._source, self._name, self._limit, self._known = source, name, limit, known
         self._damaged: dict[int, str] = {}
         self._lock = threading.Lock()  # several threads read
@@ -199,19 +199,19 @@ class Replacing:
                 raise _too_many([reason, *self._damaged.values()], self._known + count, total, self._name, self._limit)
             self._damaged[index] = reason
         if count & (count - 1) == 0:  # at 1, 2, 4, 8, ...: a damaged disk would otherwise fill the terminal
-            logging.warning('%s of %s pictures in %s turn out to be damaged, the next is taken in place of each; last: '
+            logging.warning('%s of %s images in %s turn out to be damaged, the next is taken in place of each; last: '
                             '%s', f'{count:,}', f'{total:,}', self._name, reason)
 
 
 def report(reasons: list[str], total: int, name: str, limit: float) -> None:
-    """Warns, once, of pictures that are left out; raises UserError if they are more than `limit` of `total`."""
+    """Warns, once, of images that are left out; raises UserError if they are more than `limit` of `total`."""
     if len(reasons) > limit * total or len(reasons) == total:
         raise _too_many(reasons, len(reasons), total, name, limit)
-    warn_once(f'{len(reasons):,} of {total:,} pictures in {name} cannot be read and are left out: {_some(reasons)}')
+    warn_once(f'{len(reasons):,} of {total:,} images in {name} cannot be read and are left out: {_some(reasons)}')
 
 
 def _too_many(reasons: list[str], count: int, total: int, name: str, limit: float) -> UserError:
-    return UserError(f'{count:,} of {total:,} pictures in {name} cannot be read, more than config.data.max_unreadable '
+    return UserError(f'{count:,} of {total:,} images in {name} cannot be read, more than config.data.max_unreadable '
                      f'= {limit} allows: {_some(reasons)}')
 
 

@@ -33,7 +33,7 @@ class AlexNet(nn.Module):
 
     Attributes:
       num_classes: number of logits.
-      hidden: sizes of the dense layers fc6, fc7, ...; as in torchvision, pictures of other sizes than 224x224 are
+      hidden: sizes of the dense layers fc6, fc7, ...; as in torchvision, images of other sizes than 224x224 are
         averaged to 6x6 before them. () for none: global average pooling before the logits, for other sizes.
       global_pool: 'average', 'max' or 'average_max' (both, one after the other) over all pixels before the dense
         layers, instead of their flattened 6x6; '': as `hidden` says.
@@ -106,7 +106,7 @@ class AlexNet(nn.Module):
 
     def _pool(self, x: jax.Array) -> jax.Array:
         if min(x.shape[1:3]) < 3:
-            raise UserError('alexnet needs pictures of at least 63x63 pixels: config.image.size')
+            raise UserError('alexnet needs images of at least 63x63 pixels: config.image.size')
         return max_pool(x, 3, 2)
 
     def _hidden_layer(self, index: int, name: str, train: bool, x: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What captioners of pictures and of videos share: a body that looks, and an LSTM that writes what is seen."""
+"""What captioners of images and of videos share: a body that looks, and an LSTM that writes what is seen."""
 
 import functools
 import inspect
@@ -18,20 +18,20 @@ Carry = tuple[tuple[jax.Array, jax.Array], ...]  # of each LSTM layer (memory ce
 class CaptionDecoder(nn.Module):
     """A body's features, and LSTM layers that predict each word of a caption from those before it.
 
-    Subclasses say how pictures become features (`pool`), what the LSTM begins with (`begin_writing`) and what it does
-    with a word (`advance`). In all of these arrays are [batch, K, ...] for K captions of a picture, so that what comes
-    from the picture alone is computed and kept once for all of them.
+    Subclasses say how images become features (`pool`), what the LSTM begins with (`begin_writing`) and what it does
+    with a word (`advance`). In all of these arrays are [batch, K, ...] for K captions of an image, so that what comes
+    from the image alone is computed and kept once for all of them.
 
     Features are normalized per vector (layer normalization, Ba et al. 2016, without parameters) before their first
     dense layer: those of a body after a ReLU are of any scale, up to hundreds, and an LSTM whose gates they saturate
     does not learn. It needs no statistics of a batch, so that it is the same in training and in decoding. Words begin
-    with unit variance for the same reason: they stand beside the picture.
+    with unit variance for the same reason: they stand beside the image.
 
     Endpoints: feature_map (of the body), features, logits.
 
     Attributes:
       vocabulary_size: number of tokens.
-      body: a network with endpoints; it runs once per picture.
+      body: a network with endpoints; it runs once per image.
       endpoint: of the body, whose value is looked at.
       hidden: size of every LSTM layer.
       embedding: size of the vectors of words and of the projected features.
@@ -66,12 +66,12 @@ class CaptionDecoder(nn.Module):
 
     def __call__(self, images: jax.Array, captions: jax.Array | None = None, *, train: bool = False,
                  features: str | None = None, begin: str | None = None) -> jax.Array:
-        """Predicts every word of captions from the picture and the words before it.
+        """Predicts every word of captions from the image and the words before it.
 
         Args:
           images: float [batch, height, width, channels], for videos [batch, frames, height, width, channels]; or the
             value of endpoint `begin`.
-          captions: int32 [batch, K, L], K captions of each picture, `<start> w1 ... wn <end> <pad> ...`; what follows a
+          captions: int32 [batch, K, L], K captions of each image, `<start> w1 ... wn <end> <pad> ...`; what follows a
             word changes nothing at it. None if `features` comes before the logits.
           train: whether the body trains and dropout is active, which then needs a 'dropout' rng.
           features: endpoint whose value to return instead of the logits; what lies beyond is not computed.
@@ -169,7 +169,7 @@ class CaptionDecoder(nn.Module):
         return tuple(after), x
 
     def spread(self, carry: Carry, captions: int) -> Carry:
-        """Returns the state for each of K captions of a picture."""
+        """Returns the state for each of K captions of an image."""
         return jax.tree.map(lambda x: jnp.repeat(x, captions, axis=1), carry)
 
     def write(self, features: jax.Array, words: jax.Array) -> dict[str, jax.Array]:

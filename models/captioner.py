@@ -1,4 +1,4 @@
-"""Captions of pictures: an LSTM that is shown features of a convolutional network."""
+"""Captions of images: an LSTM that is shown features of a convolutional network."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ INJECTS = ('first', 'every', 'attention')
 
 
 class Captioner(CaptionDecoder):
-    """Writes captions of a picture; see CaptionDecoder for the rest of its fields and its endpoints.
+    """Writes captions of an image; see CaptionDecoder for the rest of its fields and its endpoints.
 
-    inject='first': the LSTM sees the picture once, before <start> (Vinyals et al. 2015, "Show and tell", section 3.1).
+    inject='first': the LSTM sees the image once, before <start> (Vinyals et al. 2015, "Show and tell", section 3.1).
     inject='every': beside every word (Donahue et al. 2015, "Long-term recurrent convolutional networks", section 5).
-    inject='attention': beside every word a mean over the picture's pixels, weighted by what was written so far (Xu et
+    inject='attention': beside every word a mean over the image's pixels, weighted by what was written so far (Xu et
     al. 2015, "Show, attend and tell", sections 3.1 and 4.2, deterministic "soft" attention). Differences: pixels are
     normalized and projected to `embedding` before they are attended to; with several layers the last one's hidden state
     decides where to look; the doubly stochastic penalty is left out.
@@ -26,7 +26,7 @@ class Captioner(CaptionDecoder):
     attention [batch, pixels, channels], the rows of the map one after the other.
 
     Attributes:
-      inject: how the picture goes in, 'first', 'every' or 'attention'.
+      inject: how the image goes in, 'first', 'every' or 'attention'.
       positions: whether attention is told where each pixel lies, by a learned vector that is added to it (as in Gehring
         et al. 2017, section 3.1); a network whose pixels see little around them cannot tell left from right.
     """

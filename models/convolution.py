@@ -71,7 +71,7 @@ def _cpu_conv_backward(stride, padding, residuals, gradient):
     x, kernel = residuals
     x, gradient = materialized(x), materialized(gradient)
     size, _, channels, features = kernel.shape
-    # Measured on 3x3 kernels, batches of 8 and 128 pictures of 224 and 32 pixels, float32.
+    # Measured on 3x3 kernels, batches of 8 and 128 images of 224 and 32 pixels, float32.
     by_products = size == 1 and padding == 0
     if by_products or (size == 3 and (channels >= 512 or (channels >= 128 and stride > 1))):
         x_gradient = _x_gradient_by_products(x.shape, kernel, gradient, stride, padding)

@@ -40,7 +40,7 @@ class GoogLeNet(nn.Module):
     (Ioffe and Szegedy 2015), and the parameters of torchvision's googlenet. As there, what the paper draws as 5x5
     convolutions are 3x3, and pooling of odd sides keeps the last row and column.
 
-    torchvision's own weights were trained on pixels of [-1, 1] (its transform_input=True makes these of pictures
+    torchvision's own weights were trained on pixels of [-1, 1] (its transform_input=True makes these of images
     normalised with ImageNet's mean and deviation): use them with config.image.mean and .std = (0.5, 0.5, 0.5).
 
     Endpoints: conv1, pool1, conv2, conv3, pool2, inception3a, inception3b, pool3, inception4a, ..., inception4e,
@@ -201,5 +201,5 @@ class AuxiliaryHead(nn.Module):
 def _halve(x: jax.Array, window: int = 3) -> jax.Array:
     """Max pooling with stride 2 that keeps the last rows and columns, in windows that end beyond the edge."""
     if min(x.shape[1:3]) < window - 1:
-        raise UserError('googlenet needs pictures of at least 15x15 pixels: config.image.size')
+        raise UserError('googlenet needs images of at least 15x15 pixels: config.image.size')
     return max_pool(x, window, 2, ceil_mode=True)

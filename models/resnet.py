@@ -21,7 +21,7 @@ ARCHITECTURES = {f'resnet{depth}': {'name': 'resnet', 'depth': depth} for depth 
 
 
 class ResNet(nn.Module):
-    """A residual network for pictures of about 224 pixels, or with another stem of about 32.
+    """A residual network for images of about 224 pixels, or with another stem of about 32.
 
     He et al. 2016, "Deep residual learning for image recognition", table 1, in the form called v1.5: bottlenecks have
     their stride in the 3x3 convolution. torchvision's weights fit.
@@ -33,7 +33,7 @@ class ResNet(nn.Module):
       num_classes: number of logits.
       depth: 18 or 34 (blocks of two 3x3 convolutions), 50, 101 or 152 (bottlenecks).
       stem: 'imagenet' (7x7 convolution and max pooling, down to a quarter of the resolution) or 'cifar' (3x3
-        convolution at full resolution, for pictures of about 32 pixels).
+        convolution at full resolution, for images of about 32 pixels).
       width: channels of the stem and, before the factor 4 of bottlenecks, of layer1; doubled from layer to layer.
       zero_init: whether every block begins as its shortcut, the scale of its last BatchNorm being zero (Goyal et al.
         2017, section 5.1).
@@ -54,7 +54,7 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, features: str | None = None,
                  begin: str | None = None) -> jax.Array:
-        """Classifies pictures.
+        """Classifies images.
 
         Args:
           images: float [batch, height, width, channels], of any size; or the value of endpoint `begin`.
@@ -102,7 +102,7 @@ class ResNet(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """The thin residual network for pictures of 32 pixels.
+    """The thin residual network for images of 32 pixels.
 
     He et al. 2016, section 4.2: three layers of 16, 32 and 64 channels; shortcuts without parameters (option A: pixels
     are skipped and channels filled up with zeros).
@@ -126,7 +126,7 @@ class CifarResNet(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, features: str | None = None,
                  begin: str | None = None) -> jax.Array:
-        """Classifies pictures; arguments and results as of ResNet."""
+        """Classifies images; arguments and results as of ResNet."""
         _check('depth', self.depth, CIFAR_DEPTHS)
         conv, norm = _layers(self, train)
         stages = [('stem', lambda x: nn.relu(norm(name='bn1')(

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 class SegmentationMLP(nn.Module):
     """One hidden ReLU layer over all pixels, then one logit per pixel and class.
 
-    The number of parameters grows with the square of the picture's area: 100.8 million for 256x256 grey pixels and
-    two classes. The size of the first picture is that of all further ones.
+    The number of parameters grows with the square of the image's area: 100.8 million for 256x256 grey pixels and
+    two classes. The size of the first image is that of all further ones.
 
     Attributes:
       num_classes: number of logits per pixel.

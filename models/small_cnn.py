@@ -1,4 +1,4 @@
-"""A small convolutional network for small pictures."""
+"""A small convolutional network for small images."""
 
 import functools
 
@@ -16,7 +16,7 @@ from .stages import run_stages
 class SmallCNN(nn.Module):
     """Blocks of convolution, ReLU, dropout, BatchNorm and max pooling, in this order, then one hidden layer.
 
-    What introductory courses teach on 28x28 pictures of the American sign-language alphabet: filters that become
+    What introductory courses teach on 28x28 images of the American sign-language alphabet: filters that become
     fewer, BatchNorm after the ReLU, and pooling that rounds odd sides up (28, 14, 7, 4 pixels).
 
     Endpoints: block1, block2, ... (after pooling), flat, hidden (after the ReLU, before dropout), logits.

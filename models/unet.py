@@ -22,7 +22,7 @@ class UNet(nn.Module):
     Ronneberger et al. 2015, "U-Net: convolutional networks for biomedical image segmentation", with padded
     convolutions, so that outputs are as large as inputs, and a normalisation before every ReLU.
 
-    Pictures of any size are accepted: they are continued at the lower and right edge, by repeating the last pixel, to
+    Images of any size are accepted: they are continued at the lower and right edge, by repeating the last pixel, to
     a multiple of stem_stride * 2 ** (levels - 1), and the logits are cropped.
 
     Attributes:

@@ -33,7 +33,7 @@ class VGG(nn.Module):
     Attributes:
       num_classes: number of logits.
       depth: layers with parameters in the original: 11, 13, 16 or 19.
-      hidden: sizes of the dense layers fc6, fc7, ...; as in torchvision, pictures of other sizes than 224x224 are
+      hidden: sizes of the dense layers fc6, fc7, ...; as in torchvision, images of other sizes than 224x224 are
         averaged to 7x7 before them. () for none: global average pooling before the logits, for other sizes.
       global_pool: 'average', 'max' or 'average_max' (both, one after the other) over all pixels before the dense
         layers, instead of their flattened 7x7; '': as `hidden` says.
@@ -118,7 +118,7 @@ class VGG(nn.Module):
 
     def _pool(self, x: jax.Array) -> jax.Array:
         if min(x.shape[1:3]) < 2:
-            raise UserError('vgg needs pictures of at least 32x32 pixels: config.image.size')
+            raise UserError('vgg needs images of at least 32x32 pixels: config.image.size')
         return max_pool(x, 2, 2)
 
     def _dense_layer(self, index: int, name: str, train: bool, x: jax.Array) -> jax.Array:

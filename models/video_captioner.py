@@ -25,7 +25,7 @@ class VideoCaptioner(CaptionDecoder):
 
     Attributes:
       layers: number of LSTM layers, at least two for 'lstm'.
-      pooling: how frames become one picture, 'mean' or 'lstm'.
+      pooling: how frames become one image, 'mean' or 'lstm'.
     """
 
     layers: int = 2

@@ -33,7 +33,7 @@ def collect(rows: Sequence[Mapping[str, Any]]) -> dict[str, Panel]:
     return panels
 
 
-def draw_curves(rows: Sequence[Mapping[str, Any]], headline: str = '') -> Html | None:
+def draw_curves(rows: Sequence[Mapping[str, Any]], primary_metric: str = '') -> Html | None:
     """Draws one panel per metric over steps, all sets together; the loss first, then the headline.
 
     Args:
@@ -52,7 +52,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], headline: str = '') -> Html |
     colours = {group: f'c{1 + evaluated.index(group) % _COLOURS}' if group in evaluated else 'c0' for group in groups}
 
     def place(name: str):
-        return name != 'loss', name != headline, set(panels[name]) == {TRAIN}, list(panels).index(name)
+        return name != 'loss', name != primary_metric, set(panels[name]) == {TRAIN}, list(panels).index(name)
     legend = element('p', ([element('span', element('i', class_=colours[group]), group)] for group in groups),
                      class_='legend')
     last = max(1, max(row['step'] for row in rows))

@@ -1,4 +1,4 @@
-"""HTML that cannot be broken by what it shows: elements, tables, and pictures inside the page.
+"""HTML that cannot be broken by what it shows: elements, tables, and images inside the page.
 
 Text becomes part of a page through `element` alone, which escapes it. Pages are ASCII: no encoding can be wrong.
 """
@@ -16,7 +16,7 @@ from ..common.console import format_metric
 
 _VOID = ('img', 'meta')
 _ILLEGAL = re.compile('[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]')  # not allowed in HTML
-_MOST_PIXELS = 120_000_000  # a larger picture is not opened
+_MOST_PIXELS = 120_000_000  # a larger image is not opened
 _LONGEST_SIDE = 2400  # a larger one is scaled down
 _LOSSLESS_BYTES = 120_000  # diagrams stay as they are; what needs more is photographs
 
@@ -145,7 +145,7 @@ def picture(path: Path, alt: str, complain: Callable[[str], None]) -> Html | Non
 
 
 def _compressed(image: Any, *, lossless: bool) -> bytes:
-    """Returns a picture as WebP: exact where that is tried and small, as photographs are kept otherwise."""
+    """Returns an image as WebP: exact where that is tried and small, as photographs are kept otherwise."""
     if image.mode != 'RGB':
         from PIL import Image
         rgba = image.convert('RGBA')

@@ -67,12 +67,12 @@ def write_report(workdir: str | Path, output: str | Path | None = None) -> Path:
 def page(run: Run) -> str:
     """Returns the report of a run as HTML, ASCII."""
     task = run.task()
-    headline = _headline(run, task)
-    curves = draw_curves(run.rows, headline)
-    picture_of_curves = run.workdir / 'learning_curves.png'
-    if curves is None and picture_of_curves in run.files('.png'):
-        curves = picture(picture_of_curves, 'learning curves', run.notes.append)
-    sections = [('Results', _results(run, headline)), ('Learning curves', curves), *_evaluations(run, task),
+    primary_metric = _headline(run, task)
+    curves = draw_curves(run.rows, primary_metric)
+    image_of_curves = run.workdir / 'learning_curves.png'
+    if curves is None and image_of_curves in run.files('.png'):
+        curves = picture(image_of_curves, 'learning curves', run.notes.append)
+    sections = [('Results', _results(run, primary_metric)), ('Learning curves', curves), *_evaluations(run, task),
                 ('Texts over time', _samples(run)), ('Configuration', _configuration(run)),
                 ('Environment', _environment(run))]
     sections = [(f's{number}', title, content) for number, (title, content) in enumerate(sections) if content]
@@ -96,13 +96,13 @@ def _seed(run: Run) -> Any:
 def _headline(run: Run, task: Any) -> str:
     """Returns the name of the metric that the task is judged by, of which the largest numbers are."""
     if task is not None:
-        return task.headline
+        return task.primary_metric
     from .. import tasks
     section, checkpoint = run.config.get('task'), run.config.get('checkpoint')
     name = section.get('name') if isinstance(section, dict) else None
-    headline = getattr(tasks.TASKS.get(str(name)), 'headline', None)  # of some it depends on the data
+    primary_metric = getattr(tasks.TASKS.get(str(name)), 'headline', None)  # of some it depends on the data
     best = checkpoint.get('best_metric') if isinstance(checkpoint, dict) else None
-    return headline if isinstance(headline, str) else str(best or 'accuracy').rpartition('/')[2]
+    return primary_metric if isinstance(primary_metric, str) else str(best or 'accuracy').rpartition('/')[2]
 
 
 def _state(run: Run) -> Html:
@@ -123,13 +123,13 @@ def _state(run: Run) -> Html:
                    element('span', f' \u00b7 {run.workdir.resolve().name}', class_='muted'))
 
 
-def _results(run: Run, headline: str) -> Html | None:
+def _results(run: Run, primary_metric: str) -> Html | None:
     """Returns the headline of every set, large, all metrics as a table, and those of `launch.py evaluate`."""
     latest = run.latest()
     parts = []
     if latest and not run.finished:
         parts.append(element('p', 'The latest evaluations: this run has not reached its end.', class_='muted'))
-    parts.append(_large_numbers(latest, headline, run.sets))
+    parts.append(_large_numbers(latest, primary_metric, run.sets))
     facts = {'steps': f'{run.step:,}'}
     at_end = bool(run.result) and run.result['step'] == run.step
     if at_end and is_number(seconds := run.result.get('wall_seconds')) and math.isfinite(seconds):
@@ -139,27 +139,27 @@ def _results(run: Run, headline: str) -> Html | None:
     best = run.result.get('best') if at_end else None
     if isinstance(best, dict):
         facts[f"best {best.get('metric')}"] = f"at step {best.get('step')}"
-    parts.append(element('div', _metrics_table(latest, headline, run.sets), _definitions(facts), class_='beside'))
+    parts.append(element('div', _metrics_table(latest, primary_metric, run.sets), _definitions(facts), class_='beside'))
     metrics = run.evaluation.get('metrics')
     if isinstance(metrics, dict):
         overrides = run.evaluation.get('overrides') or []
         parts += [element('h3', f"Scored by launch.py evaluate at step {run.evaluation.get('step')}",
                           f', with {", ".join(map(str, overrides))}' if isinstance(overrides, list) and overrides
                           else None),
-                  _metrics_table(metrics, headline, run.sets)]
+                  _metrics_table(metrics, primary_metric, run.sets)]
     return join(parts)
 
 
-def _large_numbers(metrics: Mapping[str, Any], headline: str, sets: Sequence[str]) -> Html | None:
-    shown = [(name, metrics[f'{name}/{headline}']) for name in sets if f'{name}/{headline}' in metrics]
+def _large_numbers(metrics: Mapping[str, Any], primary_metric: str, sets: Sequence[str]) -> Html | None:
+    shown = [(name, metrics[f'{name}/{primary_metric}']) for name in sets if f'{name}/{primary_metric}' in metrics]
     if not shown:
         return None
-    return element('div', (element('div', element('b', metric(headline, value)),
-                                   element('span', f'{plain(name)} {plain(headline)}')) for name, value in shown),
+    return element('div', (element('div', element('b', metric(primary_metric, value)),
+                                   element('span', f'{plain(name)} {plain(primary_metric)}')) for name, value in shown),
                    class_='headline')
 
 
-def _metrics_table(metrics: Mapping[str, Any], headline: str, sets: Sequence[str]) -> Html | None:
+def _metrics_table(metrics: Mapping[str, Any], primary_metric: str, sets: Sequence[str]) -> Html | None:
     """Returns metrics as rows and sets as columns; the exact values are tooltips."""
     found: dict[str, dict[str, Any]] = {}
     for key, value in metrics.items():
@@ -171,7 +171,7 @@ def _metrics_table(metrics: Mapping[str, Any], headline: str, sets: Sequence[str
     columns = [name for name in sets if any(name in row for row in found.values())]
     columns += [name for name in dict.fromkeys(group for row in found.values() for group in row)
                 if name not in columns]
-    names = sorted(found, key=lambda name: (name != headline, name != 'loss'))
+    names = sorted(found, key=lambda name: (name != primary_metric, name != 'loss'))
 
     def cell(name: str, group: str) -> Html:
         value = found[name].get(group)
@@ -184,7 +184,7 @@ def _metrics_table(metrics: Mapping[str, Any], headline: str, sets: Sequence[str
 
 
 def _evaluations(run: Run, task: Any) -> list[tuple[str, Html | None]]:
-    """Returns (title, pictures, tables and cases) of every evaluation set; of `launch.py evaluate` after the run's."""
+    """Returns (title, images, tables and cases) of every evaluation set; of `launch.py evaluate` after the run's."""
     sets = run.sets + [_EVALUATION + name for name in run.sets]
     found: dict[str, dict[str, list[tuple[str, Path]]]] = {name: {} for name in sets}
     for kind, suffix in (('png', '.png'), ('csv', '.csv'), ('cases', '_cases.json')):
@@ -202,15 +202,15 @@ def _evaluations(run: Run, task: Any) -> list[tuple[str, Html | None]]:
         title = plain(name)
         if name.startswith(_EVALUATION):
             title = f'{plain(name.removeprefix(_EVALUATION))} (launch.py evaluate)'
-        parts = [_pictures(run, title, files.get('png', []), seen)]
+        parts = [_images(run, title, files.get('png', []), seen)]
         parts += [_csv(run, key, path) for key, path in files.get('csv', [])]
         parts += [_cases(run, path, rank) for _, path in files.get('cases', [])]
         sections.append((f'Set: {title}' if name else 'Other files', join(parts)))
     return sections
 
 
-def _pictures(run: Run, title: str, files: Sequence[tuple[str, Path]], seen: dict[bytes, str]) -> Html | None:
-    """Returns pictures with their names; of equal ones the first."""
+def _images(run: Run, title: str, files: Sequence[tuple[str, Path]], seen: dict[bytes, str]) -> Html | None:
+    """Returns images with their names; of equal ones the first."""
     figures = []
     for key, path in files:
         try:
@@ -225,7 +225,7 @@ def _pictures(run: Run, title: str, files: Sequence[tuple[str, Path]], seen: dic
         if image is not None:
             seen[digest] = title
             figures.append(element('figure', element('figcaption', plain(key)), image))
-    return element('div', figures, class_='pictures') if figures else None
+    return element('div', figures, class_='images') if figures else None
 
 
 def _csv(run: Run, key: str, path: Path) -> Html | None:

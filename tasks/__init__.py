@@ -1,6 +1,6 @@
 """Tasks: what a model is trained for. Add one: a file here and a line in TASKS.
 
-A task knows losses, metrics, predictions and pictures, and nothing of devices, data sets or files. Its parts:
+A task knows losses, metrics, predictions and images, and nothing of devices, data sets or files. Its parts:
 
   inputs(batch) -> tuple                 the model's positional inputs
   model_facts() -> dict                  fields of the model that follow from the data, such as num_classes
@@ -8,10 +8,10 @@ A task knows losses, metrics, predictions and pictures, and nothing of devices, 
   train_metrics, eval_metrics            clu.metrics Collections over what `score` returns and 'mask'
   fields                                 names of its fields in config.task
   headline                               the metric to print first
-  predict(outputs, picture, facts, top_k) -> Prediction   of one example, for `launch.py predict`
+  predict(outputs, image, facts, top_k) -> Prediction   of one example, for `launch.py predict`
   flatten(row) -> dict, describe(row) -> str              a prediction as columns of a table, as one line
   writes_files                           whether predictions come with files, such as masks
-  pictures(metrics, worst, first=()) -> dict   name -> matplotlib figure, from an evaluation; `worst` and, where a task
+  images(metrics, worst, first=()) -> dict   name -> matplotlib figure, from an evaluation; `worst` and, where a task
                                          takes it, `first` (of the set): lists of {'example', 'outputs', 'case'}
   tables(metrics) -> dict                name -> rows, dicts of equal keys, for a csv file
   carried(outputs) -> pytree             optional: [batch, ...], what the next batch's rows find as batch['carry']

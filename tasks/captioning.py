@@ -1,4 +1,4 @@
-"""Captioning: a text for a picture or a video, word by word."""
+"""Captioning: a text for an image or a video, word by word."""
 
 import functools
 import math
@@ -58,12 +58,12 @@ class Captioning:
         kind = config.get('kind', 'captions')
         if kind not in KINDS:
             raise UserError(f'config.task.kind = {kind!r}; {nearest(str(kind), KINDS)}')
-        self.headline = 'f1' if kind == 'tags' else 'bleu4'
+        self.primary_metric = 'f1' if kind == 'tags' else 'bleu4'
         self.cases = CaptioningCases(self.vocabulary, tags=kind == 'tags', grammar=meta.get('grammar'))
         self.train_metrics = self.eval_metrics = clu_metrics.Collection.create(
             loss=Ratio.of('nll', 'tokens'), perplexity=Perplexity.of('nll', 'tokens'))
 
-    def model_facts(self) -> dict[str, Any]:
+    def model_fields(self) -> dict[str, Any]:
         """Returns the number of tokens."""
         return {'vocabulary_size': self.vocabulary.size}
 
@@ -109,7 +109,7 @@ class Captioning:
         """
         images = batch['features' if begin else 'image']
         state = model.apply(variables, images, begin=begin, method='start')
-        # What is seen is the same for all beams of a picture: only what the LSTM carries is reordered with them.
+        # What is seen is the same for all beams of an image: only what the LSTM carries is reordered with them.
         seen = jax.tree.map(lambda leaf: jnp.repeat(leaf, self.beam_size, axis=0), state['seen'])
 
         def step(carry, tokens):
@@ -126,17 +126,17 @@ class Captioning:
         tokens = found[0][:, 0] if self.beam_size > 1 else found
         return {'generated': tokens[:, :self.max_length]}
 
-    def predict(self, outputs: Mapping[str, np.ndarray], picture: np.ndarray, facts: Mapping[str, Any], top_k: int
+    def predict(self, outputs: Mapping[str, np.ndarray], image: np.ndarray, facts: Mapping[str, Any], top_k: int
                 ) -> Prediction:
-        """Returns the caption of one picture or video.
+        """Returns the caption of one image or video.
 
         Args:
           outputs: 'generated', int32 [length].
-          picture: not used.
+          image: not used.
           facts: not used.
           top_k: not used.
         """
-        del picture, facts, top_k
+        del image, facts, top_k
         return Prediction({'caption': self.vocabulary.decode(outputs['generated'].tolist())})
 
     def flatten(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,9 +158,9 @@ class Captioning:
         del metrics
         return {}
 
-    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
+    def figures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
                  first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-        """Returns figures of pictures with what was written of them: the worst captions, and the first of the set.
+        """Returns figures of images with what was written of them: the worst captions, and the first of the set.
 
         Args:
           metrics: not used.

@@ -1,4 +1,4 @@
-"""Captioning, example by example: what was written of each picture, and how it compares with what people wrote."""
+"""Captioning, example by example: what was written of each image, and how it compares with what people wrote."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ class CaptioningCases:
             case['true'] = bool(shape_grammar.is_true(caption, facts['scene']))
         return case
 
-    def badness(self, case: Mapping[str, Any]) -> float:
+    def severity(self, case: Mapping[str, Any]) -> float:
         """Returns what cases are ranked by: false captions come first, then those least like their references."""
         false = case.get('true') is False
         return 2.0 * false - case['f1' if self._tags else 'rouge_l']  # scores are at most 1
@@ -93,7 +93,7 @@ def f1(words: Sequence[str], others: Sequence[str]) -> float:
 
 
 def draw_captions(cases: Sequence[Mapping[str, Any]], title: str):
-    """Draws pictures with the caption above, red where it is false or poor, and one of the references below.
+    """Draws images with the caption above, red where it is false or poor, and one of the references below.
 
     Args:
       cases: up to 12, the rest is not drawn; each with 'example': 'image', uint8 [height, width, channels], or [frames,
@@ -103,19 +103,19 @@ def draw_captions(cases: Sequence[Mapping[str, Any]], title: str):
     Returns:
       A matplotlib figure.
     """
-    from matplotlib.figure import Figure  # half a second that only pictures need
+    from matplotlib.figure import Figure  # half a second that only images need
     cases = cases[:_MOST_SHOWN]
     video = cases[0]['example']['image'].ndim == 4
     columns, inches, letters = (2, 6.0, 80) if video else (4, 3.0, 38)
     columns = min(columns, len(cases))
     rows = -(-len(cases) // columns)
-    height, width = _picture(cases[0]['example']['image']).shape[:2]
+    height, width = _image(cases[0]['example']['image']).shape[:2]
     figure = Figure(figsize=(inches * columns, rows * (0.95 * inches * height / width + 1.0) + 0.4),
                     layout='constrained')
     for number, kept in enumerate(cases):
         axes = figure.add_subplot(rows, columns, number + 1)
         case = kept['case']
-        axes.imshow(_picture(kept['example']['image']), cmap='gray', vmin=0, vmax=255)
+        axes.imshow(_image(kept['example']['image']), cmap='gray', vmin=0, vmax=255)
         reference = case['captions'][0] if case['captions'] else ''
         axes.set_title(_wrapped(case['caption'] or '(no word)', letters), fontsize=9, parse_math=False,
                        color='firebrick' if _is_poor(case) else 'black')
@@ -135,8 +135,8 @@ def _wrapped(text: str, letters: int, lines: int = 4) -> str:
     return '\n'.join(textwrap.wrap(text, letters, max_lines=lines, placeholder=' …'))
 
 
-def _picture(image: np.ndarray) -> np.ndarray:
-    """A picture for matplotlib; of a video its first, middle and last frame side by side."""
+def _image(image: np.ndarray) -> np.ndarray:
+    """An image for matplotlib; of a video its first, middle and last frame side by side."""
     if image.ndim == 4:
         last = len(image) - 1
         frames = [image[frame] for frame in sorted({0, last // 2, last})]

@@ -33,7 +33,7 @@ class Classification:
       UserError: the data have no classes, or a field is out of range.
     """
     fields = ('label_smoothing', 'auxiliary_weight', 'cases', 'decisions')
-    headline = 'accuracy'
+    primary_metric = 'accuracy'
     writes_files = False
 
     def __init__(self, config: Mapping[str, Any], meta: Mapping[str, Any]):
@@ -64,7 +64,7 @@ class Classification:
         self.train_metrics = TrainMetrics
         self.eval_metrics = clu_metrics.Collection.create(**evaluated)
 
-    def model_facts(self) -> dict[str, Any]:
+    def model_fields(self) -> dict[str, Any]:
         """Returns the number of classes."""
         return {'num_classes': len(self.class_names)}
 
@@ -109,7 +109,7 @@ class Classification:
         return scores
 
     def combine_views(self, logits: jax.Array) -> jax.Array:
-        """Returns logits whose softmax is the mean of that over several views of the same pictures.
+        """Returns logits whose softmax is the mean of that over several views of the same images.
 
         Args:
           logits: float32 [views, batch, classes].
@@ -117,11 +117,11 @@ class Classification:
         return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(logits.shape[0])
 
     def predict(self, logits: np.ndarray, picture: np.ndarray, facts: Mapping[str, Any], top_k: int) -> Prediction:
-        """Returns the `top_k` classes of one picture with their probabilities in percent, the likeliest first.
+        """Returns the `top_k` classes of one image with their probabilities in percent, the likeliest first.
 
         Args:
           logits: float [classes].
-          picture: not used.
+          image: not used.
           facts: not used.
           top_k: how many classes.
         """
@@ -146,7 +146,7 @@ class Classification:
         classes = '   '.join(f'{name} : {share:.2f} %' for name, share in zip(row['classes'], row['percent']))
         return f"{row['decision']}   ({classes})" if 'decision' in row else classes
 
-    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
+    def figures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
                  first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """Returns figures: the confusion matrix, and the worst mistakes where `cases` are looked at."""
         del first
@@ -164,7 +164,7 @@ class Classification:
 
 def draw_confusion_matrix(counts: np.ndarray, class_names: tuple[str, ...]):
     """Draws int [classes, classes] counts, true classes in rows, coloured by the share of their row."""
-    from matplotlib.figure import Figure  # half a second that only pictures need
+    from matplotlib.figure import Figure  # half a second that only images need
     n = len(class_names)
     side = min(14.0, max(4.0, 0.55 * n + 1.5))
     figure = Figure(figsize=(side, side), layout='constrained')

@@ -1,4 +1,4 @@
-"""Classification, example by example: what was said of each picture, and the worst mistakes."""
+"""Classification, example by example: what was said of each image, and the worst mistakes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,7 +32,7 @@ class ClassificationCases:
                 'class_probability': float(probabilities[label]),
                 'predicted_probability': float(probabilities[predicted])}
 
-    def badness(self, case: Mapping[str, Any]) -> float:
+    def severity(self, case: Mapping[str, Any]) -> float:
         """Returns how little was thought of the true class."""
         return -case['class_probability']
 
@@ -43,15 +43,15 @@ class ClassificationCases:
 
 
 def draw_worst_cases(worst: Sequence[Mapping[str, Any]]):
-    """Draws the pictures whose class was thought the least likely, with what was said of them."""
+    """Draws the images whose class was thought the least likely, with what was said of them."""
     from matplotlib.figure import Figure
     columns = min(4, len(worst))
     rows = -(-len(worst) // columns)
     figure = Figure(figsize=(2.6 * columns, 3.0 * rows), layout='constrained')
     for number, kept in enumerate(worst):
         axes = figure.add_subplot(rows, columns, number + 1)
-        picture, case = kept['example']['image'], kept['case']
-        axes.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=255)
+        image, case = kept['example']['image'], kept['case']
+        axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap='gray', vmin=0, vmax=255)
         right = case['class'] == case['predicted']
         axes.set_title(f"{case['class']}: {100 * case['class_probability']:.1f} %"
                        + ('' if right else f"\n{case['predicted']}: {100 * case['predicted_probability']:.1f} %"),

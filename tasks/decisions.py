@@ -1,4 +1,4 @@
-"""What to do about a picture, decided by the names of classes: which animals pass a door."""
+"""What to do about an image, decided by the names of classes: which animals pass a door."""
 
 import re
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class Decisions:
         return bool(self.names)
 
     def __call__(self, probabilities: np.ndarray) -> str:
-        """Returns the decision with the largest probability, the sum over its classes; of one picture, [classes]."""
+        """Returns the decision with the largest probability, the sum over its classes; of one image, [classes]."""
         return self.names[int(np.argmax(np.bincount(self._groups, probabilities, len(self.names))))]
 
     def correct(self, probabilities: jax.Array, label: jax.Array) -> jax.Array:

@@ -39,11 +39,11 @@ class LanguageModel:
         self.vocabulary = Vocabulary.from_meta(meta['vocabulary'])
         characters = self.vocabulary.kind == 'characters'  # <end> is the end of a line, and one of them
         self._write = None
-        self.headline = 'bits_per_character' if characters else 'perplexity'
+        self.primary_metric = 'bits_per_character' if characters else 'perplexity'
         per_token = Bits if characters else Perplexity
 
         self.train_metrics = self.eval_metrics = clu_metrics.Collection.create(
-            loss=Ratio.of('nll', 'tokens'), **{self.headline: per_token.of('nll', 'tokens')})
+            loss=Ratio.of('nll', 'tokens'), **{self.primary_metric: per_token.of('nll', 'tokens')})
 
     def inputs(self, batch: Mapping[str, jax.Array]) -> tuple:
         """Returns tokens and what the window before left behind, zeroed where a stream begins."""
@@ -56,7 +56,7 @@ class LanguageModel:
         """Returns what the next window of each row begins with."""
         return outputs['carry']
 
-    def model_facts(self) -> dict[str, Any]:
+    def model_fields(self) -> dict[str, Any]:
         """Returns the size of the vocabulary."""
         return {'vocabulary_size': self.vocabulary.size}
 
@@ -87,9 +87,9 @@ class LanguageModel:
         written = np.asarray(self._write(variables, prompts, jax.random.key(0))).tolist()
         return [{'text': self.vocabulary.decode_lines(tokens)} for tokens in written]
 
-    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
+    def figures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
                  first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-        """Returns no pictures."""
+        """Returns no images."""
         del metrics, worst, first
         return {}
 

@@ -16,7 +16,7 @@ def trace(mask: np.ndarray) -> list[np.ndarray]:
         float64 [points, 2] each, without repeating the first point, the one that encloses the largest area first.
     """
     from skimage.measure import find_contours
-    padded = np.pad(np.asarray(mask, bool), 1).astype(np.float64)  # Closes contours at the border of the picture.
+    padded = np.pad(np.asarray(mask, bool), 1).astype(np.float64)  # Closes contours at the border of the image.
     loops = [loop[:-1, ::-1] - 1 for loop in find_contours(padded, 0.5, fully_connected='high')]
     areas = [_signed_area(loop) for loop in loops]
     order = sorted((i for i, area in enumerate(areas) if area > 0), key=lambda i: -areas[i])

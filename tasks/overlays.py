@@ -1,4 +1,4 @@
-"""Pictures of masks on images: of one image, and a sheet of cases with truth and prediction side by side.
+"""Images of masks on images: of one image, and a sheet of cases with truth and prediction side by side.
 
 The truth has cool colours and lies just outside its mask, the prediction has warm ones and lies just inside its own:
 where they agree, both are seen. The colours are told apart by every kind of colour vision (after Okabe & Ito 2008).
@@ -61,7 +61,7 @@ def draw_cases(cases: Sequence[Mapping[str, Any]]):
     Returns:
       A matplotlib figure.
     """
-    from matplotlib.figure import Figure  # half a second that only pictures need
+    from matplotlib.figure import Figure  # half a second that only images need
     cases = cases[:_MOST_ROWS]
     height, width = cases[0]['example']['image'].shape[:2]
     panel = _PANEL_INCHES * np.array([min(1.5, max(0.5, height / width)), 1])

@@ -1,4 +1,4 @@
-"""What a task says of one picture."""
+"""What a task says of one image."""
 
 from typing import Any, NamedTuple
 
@@ -10,8 +10,8 @@ class Prediction(NamedTuple):
 
     Attributes:
       row: what JSON can hold.
-      files: end of a file's name -> its content: a picture, uint8 [height, width] or [height, width, 3], or a contour,
-        float [points, 2] of (x, y), or None for one that this picture does not have.
+      files: end of a file's name -> its content: an image, uint8 [height, width] or [height, width, 3], or a contour,
+        float [points, 2] of (x, y), or None for one that this image does not have.
     """
     row: dict[str, Any]
     files: dict[str, np.ndarray | None] = {}

@@ -15,7 +15,7 @@ from .prediction import Prediction
 class Regression:
     """Mean squared error between the model's output and 'y'."""
     fields = ()
-    headline = 'loss'
+    primary_metric = 'loss'
     writes_files = False
     cases = None
 
@@ -28,7 +28,7 @@ class Regression:
 
         self.train_metrics = self.eval_metrics = Metrics
 
-    def model_facts(self) -> dict[str, Any]:
+    def model_fields(self) -> dict[str, Any]:
         """Nothing of the model follows from the data."""
         return {}
 
@@ -40,9 +40,9 @@ class Regression:
         """Returns the squared error as 'loss', [batch]."""
         return {'loss': (outputs - batch['y']) ** 2}
 
-    def predict(self, outputs: np.ndarray, picture: np.ndarray, facts: Mapping[str, Any], top_k: int) -> Prediction:
+    def predict(self, outputs: np.ndarray, image: np.ndarray, facts: Mapping[str, Any], top_k: int) -> Prediction:
         """Returns the predicted number of one example; only outputs, float [], is used."""
-        del picture, facts, top_k
+        del image, facts, top_k
         return Prediction({'value': float(outputs)})
 
     def flatten(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class Regression:
         del metrics
         return {}
 
-    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
+    def figures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
                  first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """There are none."""
         del metrics, worst, first

@@ -36,7 +36,7 @@ class Segmentation:
       UserError: an unknown loss, fewer than 2 classes, or weights that do not fit them.
     """
     fields = ('loss', 'class_weights')
-    headline = 'dice'
+    primary_metric = 'dice'
     writes_files = True
 
     def __init__(self, config: Mapping[str, Any], meta: Mapping[str, Any]):
@@ -68,7 +68,7 @@ class Segmentation:
         self.train_metrics = TrainMetrics
         self.eval_metrics = EvalMetrics
 
-    def model_facts(self) -> dict[str, Any]:
+    def model_fields(self) -> dict[str, Any]:
         """Returns the number of classes."""
         return {'num_classes': len(self.class_names)}
 
@@ -117,13 +117,13 @@ class Segmentation:
             loss += 1 - jnp.mean((2 * intersection + 1) / (areas + 1), axis=-1)
         return loss
 
-    def predict(self, logits: np.ndarray, picture: np.ndarray, facts: Mapping[str, Any], top_k: int) -> Prediction:
-        """Segments one picture at its own size.
+    def predict(self, logits: np.ndarray, image: np.ndarray, facts: Mapping[str, Any], top_k: int) -> Prediction:
+        """Segments one image at its own size.
 
         Args:
           logits: float32 [height, width, classes], at the model's size.
-          picture: uint8 [own height, own width, channels].
-          facts: 'spacing_mm' of the picture, if it is known.
+          image: uint8 [own height, own width, channels].
+          facts: 'spacing_mm' of the image, if it is known.
           top_k: not used.
 
         Returns:
@@ -136,11 +136,11 @@ class Segmentation:
         from skimage.transform import resize
         probabilities = np.asarray(jax.nn.softmax(logits.astype(np.float32)))
         # Bilinear on probabilities: the outline keeps the precision that the probabilities have between pixels.
-        size = (*picture.shape[:2], probabilities.shape[-1])
+        size = (*image.shape[:2], probabilities.shape[-1])
         probabilities = resize(probabilities, size, order=1, anti_aliasing=False)
         mask = np.argmax(probabilities, axis=-1).astype(np.uint8)
         classes: dict[str, dict[str, Any]] = {}
-        files: dict[str, Any] = {'mask.png': mask, 'overlay.png': overlays.overlay(picture, prediction=mask)}
+        files: dict[str, Any] = {'mask.png': mask, 'overlay.png': overlays.overlay(image, prediction=mask)}
         for index, name in enumerate(self.class_names[1:], start=1):
             region = mask == index
             classes[name] = {'pixels': int(region.sum()), 'components': int(measure.label(region).max())}
@@ -168,7 +168,7 @@ class Segmentation:
         del metrics
         return {}
 
-    def pictures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
+    def figures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
                  first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """Returns the worst cases, image, truth and prediction side by side, as a figure."""
         del metrics, first
@@ -196,7 +196,7 @@ class SegmentationCases:
         return segmentation_metrics.measure(outputs['prediction'], example['segmentation_mask'], self._class_names,
                                             facts.get('spacing_mm'))
 
-    def badness(self, case: Mapping[str, Any]) -> float:
+    def severity(self, case: Mapping[str, Any]) -> float:
         """Returns what cases are ranked by: 1 - mean Dice; 0 where there was nothing to find and nothing was found."""
         dice = [value for value in case['dice'].values() if value is not None]
         return 1 - sum(dice) / len(dice) if dice else 0.0

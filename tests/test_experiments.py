@@ -46,14 +46,14 @@ def fake_data(monkeypatch):
             if task == 'language_model':
                 return text_source.open_stream([LINE] * 20, text, vocabulary)
             if task == 'captioning':
-                pictures = generator.integers(0, 256, (4, *frames, *image['size'], image['channels']), np.uint8)
+                images = generator.integers(0, 256, (4, *frames, *image['size'], image['channels']), np.uint8)
                 facts = [{'captions': [LINE, LINE[:8]], 'scene': {'shapes': []}}] * 4
                 meta = {'grammar': 'shape_scenes'} if data['name'].startswith('shape_scenes') else {}
-                return captions.tokenize(ArraySource({'image': pictures}, meta, facts),
+                return captions.tokenize(ArraySource({'image': images}, meta, facts),
                                          dict(text, min_count=1), vocabulary)
-            pictures = generator.integers(0, 256, (count, *image['size'], image['channels']), np.uint8)
+            images = generator.integers(0, 256, (count, *image['size'], image['channels']), np.uint8)
             target = generator.integers(0, classes, (count, *image['size']) if masks else count)
-            return ArraySource({'image': pictures, **({'segmentation_mask': target.astype(np.uint8)} if masks else
+            return ArraySource({'image': images, **({'segmentation_mask': target.astype(np.uint8)} if masks else
                                                       {'label': target.astype(np.int32)})},
                                {'class_names': ['cat', 'dog', *map(str, range(2, classes))]})
         monkeypatch.setattr(sources, 'open_split', open_split)

@@ -114,7 +114,7 @@ def test_predict_gives_the_same_in_every_form(call_launch, trained_run, digit_fi
 
 
 def test_predict_agrees_with_evaluate(call_launch, trained_run, tmp_path):
-    """The pictures a user hands over take the same way to the model as those of the test set."""
+    """The images a user hands over take the same way to the model as those of the test set."""
     config = tiny_config()
     source = sources.open_split(config.data, config.image, 'test')
     examples = source.read(np.arange(len(source)))
@@ -137,7 +137,7 @@ def test_invert_predicts_the_negative(call_launch, trained_run, digit_files, tmp
         assert a['classes'] == b['classes'] and a['percent'] == pytest.approx(b['percent'], abs=1e-3)
 
 
-def test_any_picture_is_predicted(call_launch, trained_run, digit_files, tmp_path):
+def test_any_image_is_predicted(call_launch, trained_run, digit_files, tmp_path):
     """16 bits, palette, CMYK, transparency, animation, any size and shape; equal content gives equal predictions."""
     digit = np.asarray(Image.open(digit_files / '0.png'))
     grey = Image.fromarray(digit)

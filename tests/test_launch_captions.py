@@ -51,7 +51,7 @@ def test_a_run_leaves_captions_beside_their_references(run):
 
 def test_the_vocabulary_travels_in_the_checkpoint(run):
     entries = checkpoints.read(run, 'last').meta['data']['vocabulary']['entries']
-    assert set(entries[4:]) == {'a', 'picture', 'that', 'is', 'it', 'all', 'of', 'red', 'green', 'blue'}
+    assert set(entries[4:]) == {'a', 'image', 'that', 'is', 'it', 'all', 'of', 'red', 'green', 'blue'}
 
 
 def test_evaluate_repeats_what_training_said(run, call_launch):
@@ -62,7 +62,7 @@ def test_evaluate_repeats_what_training_said(run, call_launch):
     assert found == pytest.approx({name: said[name] for name in found}, rel=1e-4, abs=1e-5)
 
 
-def test_predict_writes_a_caption_for_each_picture(run, folder, call_launch, tmp_path):
+def test_predict_writes_a_caption_for_each_image(run, folder, call_launch, tmp_path):
     output = tmp_path / 'captions.csv'
     red, green, blue = (folder / 'images' / f'{i}.png' for i in range(3))
     result = call_launch('predict', '--workdir', run, '--step', 'last', red, green, '--output', output)
@@ -116,6 +116,6 @@ def test_mistakes_are_one_line(folder, tmp_path, call_launch, overrides, words):
     assert all(word in result.err for word in words), result.err
 
 
-def test_a_run_on_text_is_not_asked_about_pictures(run, call_launch):
+def test_a_run_on_text_is_not_asked_about_images(run, call_launch):
     result = call_launch('generate', '--workdir', run, '--prompt', 'it is')
     assert result.code == 2 and 'launch.py predict' in result.err and len(result.err.splitlines()) == 1

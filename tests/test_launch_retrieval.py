@@ -36,7 +36,7 @@ def write_run(workdir, *, head=True, seed=0, fields=MODEL, size=SIZE):
     return model, flax.traverse_util.unflatten_dict(flat, sep='/')
 
 
-def write_pictures(folder, count=5):
+def write_images(folder, count=5):
     """Noisy crosses and rings of 8x8 pixels, and a copy of the first cross."""
     random = np.random.default_rng(0)
     y, x = np.mgrid[:8, :8] - 3.5
@@ -52,18 +52,18 @@ def write_pictures(folder, count=5):
 
 @pytest.fixture(scope='module')
 def made(tmp_path_factory):
-    """(folder with run/, pictures/; model, variables)."""
+    """(folder with run/, images/; model, variables)."""
     root = tmp_path_factory.mktemp('retrieval')
     model, variables = write_run(root / 'run')
-    write_pictures(root / 'pictures')
+    write_images(root / 'images')
     return root, model, variables
 
 
 @pytest.fixture
 def index(made, call_launch, tmp_path):
-    """An index of the pictures at the default endpoint."""
+    """An index of the images at the default endpoint."""
     root, _, _ = made
-    result = call_launch('embed', '--workdir', root / 'run', root / 'pictures', '--output', tmp_path / 'index.npz')
+    result = call_launch('embed', '--workdir', root / 'run', root / 'images', '--output', tmp_path / 'index.npz')
     assert result.code == 0, result.err
     return tmp_path / 'index.npz'
 
@@ -75,11 +75,11 @@ def assert_one_line(result, *parts):
 
 
 def expected_features(made, files, endpoint, pool):
-    """Features of pictures, computed one by one without the code that is tested."""
+    """Features of images, computed one by one without the code that is tested."""
     root, model, variables = made
     vectors = []
     for file in files:
-        picture = np.asarray(Image.open(root / 'pictures' / file), np.float32)[None, :, :, None]
+        picture = np.asarray(Image.open(root / 'images' / file), np.float32)[None, :, :, None]
         values = np.asarray(model.apply(variables, (picture / 255 - 0.3) / 0.2, features=endpoint))[0]
         vector = pool(values)
         vectors.append(vector / np.linalg.norm(vector))
@@ -95,7 +95,7 @@ def expected_features(made, files, endpoint, pool):
 ])
 def test_an_index_holds_what_the_network_says_at_an_endpoint(args, endpoint, pool, made, call_launch, tmp_path):
     root, _, _ = made
-    result = call_launch('embed', '--workdir', root / 'run', root / 'pictures', '--output', tmp_path / 'new' / 'x.npz',
+    result = call_launch('embed', '--workdir', root / 'run', root / 'images', '--output', tmp_path / 'new' / 'x.npz',
                          *args)
     assert result.code == 0 and result.err == ''
     with np.load(tmp_path / 'new' / 'x.npz', allow_pickle=False) as archive:
@@ -106,20 +106,20 @@ def test_an_index_holds_what_the_network_says_at_an_endpoint(args, endpoint, poo
     assert found['features'].dtype == np.float32
     np.testing.assert_allclose(found['features'], expected_features(made, found['files'], endpoint, pool), atol=1e-5)
     assert str(found['workdir']) == str((root / 'run').resolve()) and found['step'] == 0
-    assert str(found['endpoint']) == endpoint and str(found['folder']) == str((root / 'pictures').resolve())
+    assert str(found['endpoint']) == endpoint and str(found['folder']) == str((root / 'images').resolve())
 
 
 def test_the_size_of_batches_changes_nothing(made, index, call_launch, monkeypatch, tmp_path):
     root, _, _ = made
     monkeypatch.setattr('practicum.inference.prediction._LARGEST_BATCH', 4)  # two whole ones and one of three
-    assert call_launch('embed', '--workdir', root / 'run', root / 'pictures', '--output', tmp_path / 'x.npz').code == 0
+    assert call_launch('embed', '--workdir', root / 'run', root / 'images', '--output', tmp_path / 'x.npz').code == 0
     with np.load(index) as one, np.load(tmp_path / 'x.npz') as many:
         np.testing.assert_allclose(many['features'], one['features'], atol=1e-6)
 
 
 def test_precision_is_printed_and_kept_beside_the_index(made, call_launch, tmp_path):
     root, _, _ = made
-    result = call_launch('embed', '--workdir', root / 'run', root / 'pictures', '--output', tmp_path / 'x.npz')
+    result = call_launch('embed', '--workdir', root / 'run', root / 'images', '--output', tmp_path / 'x.npz')
     facts = json.loads((tmp_path / 'x.json').read_text())
     with np.load(tmp_path / 'x.npz') as archive:
         features, labels = archive['features'], archive['labels']
@@ -131,13 +131,13 @@ def test_precision_is_printed_and_kept_beside_the_index(made, call_launch, tmp_p
         first.append(labels[others[0]] == label)
     assert facts['precision@5'] == pytest.approx(np.mean(shares)) and facts['recall@1'] == pytest.approx(np.mean(first))
     assert f'precision@5 {100 * np.mean(shares):.2f} %' in result.out
-    assert facts['pictures'] == 11 and facts['classes'] == 2 and facts['dimension'] == 8
+    assert facts['images'] == 11 and facts['classes'] == 2 and facts['dimension'] == 8
 
 
 def test_neighbours_are_the_nearest_others_in_every_form(made, index, call_launch, tmp_path):
-    """A picture of the folder, a copy of one elsewhere, and one changed a little, which finds its origin."""
+    """An image of the folder, a copy of one elsewhere, and one changed a little, which finds its origin."""
     root, _, _ = made
-    ring = root / 'pictures' / 'ring' / '2.png'
+    ring = root / 'images' / 'ring' / '2.png'
     shutil.copy(ring, tmp_path / 'elsewhere.png')
     Image.fromarray(np.clip(np.asarray(Image.open(ring)), 2, 253)).save(tmp_path / 'changed.png')
     args = ('neighbors', ring, tmp_path / 'elsewhere.png', tmp_path / 'changed.png', '--index', index, '--top_k', 3,
@@ -150,7 +150,7 @@ def test_neighbours_are_the_nearest_others_in_every_form(made, index, call_launc
     row = files.index('ring/2.png')
     distances = 1 - features @ features[row]
     nearest = [i for i in np.argsort(distances, kind='stable') if i != row][:3]
-    assert [found['file'] for found in inside['neighbors']] == [str(root / 'pictures' / files[i]) for i in nearest]
+    assert [found['file'] for found in inside['neighbors']] == [str(root / 'images' / files[i]) for i in nearest]
     assert [found['distance'] for found in inside['neighbors']] == pytest.approx(distances[nearest], abs=1e-5)
     assert elsewhere['neighbors'] == inside['neighbors']
     assert changed['neighbors'][0]['file'] == str(ring) and changed['neighbors'][0]['label'] == 'ring'
@@ -169,18 +169,18 @@ def test_neighbours_are_the_nearest_others_in_every_form(made, index, call_launc
 
 def test_a_copy_within_the_folder_is_not_its_own_neighbour(made, index, call_launch, tmp_path):
     root, _, _ = made
-    result = call_launch('neighbors', root / 'pictures' / 'cross' / '0.png', '--index', index, '--top_k', 99,
+    result = call_launch('neighbors', root / 'images' / 'cross' / '0.png', '--index', index, '--top_k', 99,
                          '--output', tmp_path / 'sheet.png', '--format', 'json')
     query, = json.loads(result.out)
     names = [found['file'].rpartition('/')[2] for found in query['neighbors']]
     assert len(names) == 9 and 'copy.png' not in names
 
 
-def test_a_picture_that_was_edited_since_is_still_itself(made, call_launch, tmp_path):
+def test_a_image_that_was_edited_since_is_still_itself(made, call_launch, tmp_path):
     root, _, _ = made
-    shutil.copytree(root / 'pictures', tmp_path / 'pictures')
-    edited = tmp_path / 'pictures' / 'ring' / '1.png'
-    assert call_launch('embed', '--workdir', root / 'run', tmp_path / 'pictures', '--output', tmp_path / 'x.npz'
+    shutil.copytree(root / 'images', tmp_path / 'images')
+    edited = tmp_path / 'images' / 'ring' / '1.png'
+    assert call_launch('embed', '--workdir', root / 'run', tmp_path / 'images', '--output', tmp_path / 'x.npz'
                        ).code == 0
     Image.fromarray(np.clip(np.asarray(Image.open(edited)), 2, 253)).save(edited)
     result = call_launch('neighbors', edited, '--index', tmp_path / 'x.npz', '--top_k', 99, '--output',
@@ -193,24 +193,24 @@ def test_a_body_without_a_head_is_enough(made, call_launch, tmp_path):
     root, _, _ = made
     write_run(tmp_path / 'body', head=False)
     for workdir, name in ((root / 'run', 'whole'), (tmp_path / 'body', 'body')):
-        assert call_launch('embed', '--workdir', workdir, root / 'pictures', '--output', tmp_path / f'{name}.npz'
+        assert call_launch('embed', '--workdir', workdir, root / 'images', '--output', tmp_path / f'{name}.npz'
                            ).code == 0
     with np.load(tmp_path / 'whole.npz') as whole, np.load(tmp_path / 'body.npz') as body:
         np.testing.assert_array_equal(whole['features'], body['features'])
         assert str(body['endpoint']) == 'hidden'
-    assert_one_line(call_launch('embed', '--workdir', tmp_path / 'body', root / 'pictures', '--features', 'logits',
+    assert_one_line(call_launch('embed', '--workdir', tmp_path / 'body', root / 'images', '--features', 'logits',
                                 '--output', tmp_path / 'x.npz'), 'logits', 'no weights', 'params/logits/')
-    assert_one_line(call_launch('predict', '--workdir', tmp_path / 'body', root / 'pictures'), 'without a head')
-    assert call_launch('neighbors', root / 'pictures' / 'ring' / '0.png', '--index', tmp_path / 'body.npz', '--output',
+    assert_one_line(call_launch('predict', '--workdir', tmp_path / 'body', root / 'images'), 'without a head')
+    assert call_launch('neighbors', root / 'images' / 'ring' / '0.png', '--index', tmp_path / 'body.npz', '--output',
                        tmp_path / 'sheet.png').code == 0
 
 
-def test_unreadable_pictures_are_listed_and_the_others_done(made, call_launch, tmp_path):
+def test_unreadable_images_are_listed_and_the_others_done(made, call_launch, tmp_path):
     root, _, _ = made
-    shutil.copytree(root / 'pictures', tmp_path / 'pictures')
-    (tmp_path / 'pictures' / 'cross' / '3.png').write_text('no picture')
-    (tmp_path / 'pictures' / 'ring' / 'empty.png').touch()
-    result = call_launch('embed', '--workdir', root / 'run', tmp_path / 'pictures', '--output', tmp_path / 'x.npz')
+    shutil.copytree(root / 'images', tmp_path / 'images')
+    (tmp_path / 'images' / 'cross' / '3.png').write_text('no image')
+    (tmp_path / 'images' / 'ring' / 'empty.png').touch()
+    result = call_launch('embed', '--workdir', root / 'run', tmp_path / 'images', '--output', tmp_path / 'x.npz')
     assert result.code == 2 and 'precision@5' in result.out
     assert ['error' in line for line in result.err.splitlines()] == [True, True] and '3.png' in result.err
     with np.load(tmp_path / 'x.npz') as archive:
@@ -218,8 +218,8 @@ def test_unreadable_pictures_are_listed_and_the_others_done(made, call_launch, t
         np.testing.assert_allclose(archive['features'], expected_features(made, files, 'hidden', np.ravel), atol=1e-5)
     assert len(files) == 10 and 'cross/3.png' not in files
 
-    (tmp_path / 'pictures' / 'ring' / '0.png').unlink()  # a neighbour that is gone is left blank in the sheet
-    result = call_launch('neighbors', root / 'pictures' / 'ring' / '0.png', tmp_path / 'nothing.png', '--index',
+    (tmp_path / 'images' / 'ring' / '0.png').unlink()  # a neighbour that is gone is left blank in the sheet
+    result = call_launch('neighbors', root / 'images' / 'ring' / '0.png', tmp_path / 'nothing.png', '--index',
                          tmp_path / 'x.npz', '--output', tmp_path / 'sheet.png', '--top_k', 10, '--format', 'json')
     assert result.code == 2 and 'error: ' in result.err and 'nothing.png' in result.err
     assert len(json.loads(result.out)) == 1 and (tmp_path / 'sheet.png').is_file()
@@ -227,18 +227,18 @@ def test_unreadable_pictures_are_listed_and_the_others_done(made, call_launch, t
 
 def test_nothing_readable_writes_nothing(made, call_launch, tmp_path):
     root, _, _ = made
-    (tmp_path / 'pictures').mkdir()
-    (tmp_path / 'pictures' / 'a.png').write_text('no picture')
-    assert_one_line(call_launch('embed', '--workdir', root / 'run', tmp_path / 'pictures', '--output',
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'images' / 'a.png').write_text('no image')
+    assert_one_line(call_launch('embed', '--workdir', root / 'run', tmp_path / 'images', '--output',
                                 tmp_path / 'x.npz'), 'a.png')
-    assert [path.name for path in tmp_path.iterdir()] == ['pictures']
+    assert [path.name for path in tmp_path.iterdir()] == ['images']
 
 
-def test_pictures_beside_the_class_folders_have_no_precision(made, call_launch, tmp_path):
+def test_images_beside_the_class_folders_have_no_precision(made, call_launch, tmp_path):
     root, _, _ = made
-    shutil.copytree(root / 'pictures', tmp_path / 'pictures')
-    shutil.copy(tmp_path / 'pictures' / 'ring' / '1.png', tmp_path / 'pictures' / 'loose.png')
-    result = call_launch('embed', '--workdir', root / 'run', tmp_path / 'pictures', '--output', tmp_path / 'x.npz')
+    shutil.copytree(root / 'images', tmp_path / 'images')
+    shutil.copy(tmp_path / 'images' / 'ring' / '1.png', tmp_path / 'images' / 'loose.png')
+    result = call_launch('embed', '--workdir', root / 'run', tmp_path / 'images', '--output', tmp_path / 'x.npz')
     assert result.code == 0 and 'loose.png' in result.out and 'precision@5' not in result.out
     assert 'precision@5' not in json.loads((tmp_path / 'x.json').read_text())
 
@@ -246,9 +246,9 @@ def test_pictures_beside_the_class_folders_have_no_precision(made, call_launch, 
 def test_a_run_that_moved_or_changed_is_one_line(made, call_launch, tmp_path):
     root, _, _ = made
     shutil.copytree(root / 'run', tmp_path / 'run')
-    query = root / 'pictures' / 'ring' / '0.png'
+    query = root / 'images' / 'ring' / '0.png'
     find = ('neighbors', query, '--index', tmp_path / 'x.npz', '--output', tmp_path / 'sheet.png')
-    assert call_launch('embed', '--workdir', tmp_path / 'run', root / 'pictures', '--output', tmp_path / 'x.npz'
+    assert call_launch('embed', '--workdir', tmp_path / 'run', root / 'images', '--output', tmp_path / 'x.npz'
                        ).code == 0
     (tmp_path / 'run').rename(tmp_path / 'moved')
     assert_one_line(call_launch(*find), tmp_path / 'run', 'gone', '--workdir')
@@ -271,14 +271,14 @@ def test_a_run_that_moved_or_changed_is_one_line(made, call_launch, tmp_path):
 ])
 def test_mistakes_of_embed_are_one_line(args, parts, made, call_launch):
     root, _, _ = made
-    assert_one_line(call_launch('embed', '--workdir', root / 'run', root / 'pictures', *args), *parts)
+    assert_one_line(call_launch('embed', '--workdir', root / 'run', root / 'images', *args), *parts)
 
 
 def test_what_embed_cannot_take_is_one_line(made, call_launch, trained_run, tmp_path):
     root, _, _ = made
     output = ('--output', tmp_path / 'x.npz')
-    assert_one_line(call_launch('embed', '--workdir', trained_run, root / 'pictures', *output), 'mlp', 'no endpoints')
-    picture = root / 'pictures' / 'ring' / '0.png'
+    assert_one_line(call_launch('embed', '--workdir', trained_run, root / 'images', *output), 'mlp', 'no endpoints')
+    picture = root / 'images' / 'ring' / '0.png'
     assert_one_line(call_launch('embed', '--workdir', root / 'run', picture, *output), '0.png', 'folder')
     assert_one_line(call_launch('embed', '--workdir', root / 'run', tmp_path, *output), 'no images')
 
@@ -286,7 +286,7 @@ def test_what_embed_cannot_take_is_one_line(made, call_launch, trained_run, tmp_
 def test_mistakes_of_neighbors_are_one_line(made, index, call_launch, tmp_path):
     root, _, _ = made
     query = tmp_path / 'query.png'
-    shutil.copy(root / 'pictures' / 'ring' / '0.png', query)
+    shutil.copy(root / 'images' / 'ring' / '0.png', query)
     content = query.read_bytes()
     for args, parts in ((('--top_k', '0'), ('--top_k',)), (('--output', 'sheet.gif'), ('sheet.gif', '.png')),
                         (('--output', query), ('query.png', 'another')),
@@ -299,20 +299,20 @@ def test_mistakes_of_neighbors_are_one_line(made, index, call_launch, tmp_path):
 
 
 def test_the_how_to_works_as_written(call_launch, monkeypatch, tmp_path):
-    """docs/how-to/find-similar-images.md, with an AlexNet of random weights for small pictures."""
+    """docs/how-to/find-similar-images.md, with an AlexNet of random weights for small images."""
     how_to = Path(__file__).resolve().parent.parent / 'docs' / 'how-to' / 'find-similar-images.md'
     commands = [shlex.split(line)[2:] for line in how_to.read_text().splitlines()
                 if line.startswith('.venv/bin/python launch.py')]
     assert [command[0] for command in commands] == ['embed', 'neighbors', 'embed']
     write_run(tmp_path / 'weights' / 'alexnet', head=False, fields={'name': 'alexnet', 'hidden': ()},
               size=(1, 64, 64, 3))
-    write_pictures(tmp_path / 'pictures', count=3)
-    shutil.copy(tmp_path / 'pictures' / 'ring' / '0.png', tmp_path / 'query.jpg')
+    write_images(tmp_path / 'images', count=3)
+    shutil.copy(tmp_path / 'images' / 'ring' / '0.png', tmp_path / 'query.jpg')
     monkeypatch.chdir(tmp_path)
     for command in commands:
         result = call_launch(*command)
         assert result.code == 0, result.err
-    assert {path.name for path in tmp_path.iterdir()} == {'weights', 'pictures', 'query.jpg', 'sheet.png', 'index.npz',
+    assert {path.name for path in tmp_path.iterdir()} == {'weights', 'images', 'query.jpg', 'sheet.png', 'index.npz',
                                                           'index.json', 'places.npz', 'places.json'}
     with np.load('index.npz') as index, np.load('places.npz') as places:
         assert index['features'].shape == (7, 256) and places['features'].shape == (7, 256)  # one pixel is left

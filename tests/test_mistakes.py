@@ -170,7 +170,7 @@ def test_mistakes_are_one_line_in_a_real_process(run_launch, tmp_path):
     assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('command', [('evaluate',), ('predict', 'picture.png')])
+@pytest.mark.parametrize('command', [('evaluate',), ('predict', 'image.png')])
 def test_a_workdir_without_checkpoints_is_one_line(command, call_launch, tmp_path):
     assert_one_line(call_launch(*command, '--workdir', tmp_path / 'missing'), 'missing', 'no checkpoints')
     assert not (tmp_path / 'missing').exists()
@@ -280,20 +280,20 @@ def test_resuming_with_another_model_is_one_line_and_keeps_the_run(call_launch, 
     assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before
 
 
-# --- pictures ---
+# --- images ---
 
 def spoil(folder: Path) -> list[Path]:
-    """Makes files that are no pictures; returns them."""
+    """Makes files that are no images; returns them."""
     whole = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(whole, 'PNG')
-    contents = {'empty.png': b'', 'text.png': b'not a picture\n', 'cut.png': whole.getvalue()[:200],
+    contents = {'empty.png': b'', 'text.png': b'not an image\n', 'cut.png': whole.getvalue()[:200],
                 'zeros.jpg': bytes(1000)}
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     return [folder / name for name in contents]
 
 
-def test_unreadable_pictures_are_named_and_the_others_predicted(call_launch, trained_run, digit_files, tmp_path):
+def test_unreadable_images_are_named_and_the_others_predicted(call_launch, trained_run, digit_files, tmp_path):
     bad = spoil(tmp_path)
     output = tmp_path / 'out.csv'
     result = call_launch('predict', '--workdir', trained_run, bad[0], digit_files / '0.png', *bad[1:],
@@ -316,7 +316,7 @@ def test_errors_do_not_mix_with_predictions_on_stdout(call_launch, trained_run, 
 
 
 def test_nothing_readable_writes_no_file(call_launch, trained_run, tmp_path):
-    (tmp_path / 'text.png').write_text('not a picture')
+    (tmp_path / 'text.png').write_text('not an image')
     result = call_launch('predict', '--workdir', trained_run, tmp_path / 'text.png', '--output', tmp_path / 'out.csv')
     assert_one_line(result, 'text.png')
     assert result.out == ''
@@ -337,14 +337,14 @@ def test_wrong_arguments_of_predict_are_one_line(args, parts, call_launch, train
     assert_one_line(call_launch('predict', '--workdir', trained_run, digit_files / '0.png', *args), *parts)
 
 
-def test_a_folder_without_pictures_is_one_line(call_launch, trained_run, tmp_path):
+def test_a_folder_without_images_is_one_line(call_launch, trained_run, tmp_path):
     assert_one_line(call_launch('predict', '--workdir', trained_run, tmp_path), str(tmp_path), 'no images')
 
 
-def test_a_run_that_does_not_look_at_pictures_predicts_none(call_launch, digit_files, tmp_path):
+def test_a_run_that_does_not_look_at_images_predicts_none(call_launch, digit_files, tmp_path):
     assert call_launch('--config', 'line', '--workdir', tmp_path, '--config.batch_size=8', '--config.total=2 steps',
                        '--config.tensorboard=False').code == 0
-    assert_one_line(call_launch('predict', '--workdir', tmp_path, digit_files / '0.png'), 'line', 'pictures')
+    assert_one_line(call_launch('predict', '--workdir', tmp_path, digit_files / '0.png'), 'line', 'images')
 
 
 @pytest.mark.parametrize('override, parts', [
@@ -358,7 +358,7 @@ def test_evaluating_with_overrides_that_do_not_fit_is_one_line(override, parts, 
     assert_one_line(call_launch('evaluate', '--workdir', trained_run, f'--config.{override}'), *parts)
 
 
-# --- pictures in folders as data ---
+# --- images in folders as data ---
 
 def write_classes(root: Path, *names: str, count: int = 10) -> Path:
     generator = np.random.default_rng(0)
@@ -373,7 +373,7 @@ def folder(root: Path) -> tuple[str, ...]:
     return '--config.data.source=folder', f'--config.data.name={root}'
 
 
-def test_a_folder_of_pictures_trains(call_launch, tmp_path):
+def test_a_folder_of_images_trains(call_launch, tmp_path):
     root = tmp_path / 'animals'
     for split in ('train', 'validation', 'test'):
         write_classes(root / split, 'cat', 'dog')
@@ -392,7 +392,7 @@ def test_a_folder_of_pictures_trains(call_launch, tmp_path):
     (lambda root: (write_classes(root, 'cat'), (root / 'dog').mkdir()), ('dog', 'no images')),
     (lambda root: (write_classes(root, 'cat', 'dog'), (root / 'dog' / '3.png').write_bytes(b'')), ('3.png', '0 bytes')),
 ])
-def test_a_wrong_folder_of_pictures_is_one_line_and_writes_nothing(prepare, parts, call_launch, tmp_path):
+def test_a_wrong_folder_of_images_is_one_line_and_writes_nothing(prepare, parts, call_launch, tmp_path):
     prepare(tmp_path / 'animals')
     result = call_launch('--config', TINY, *folder(tmp_path / 'animals'), '--workdir', tmp_path / 'run')
     assert_one_line(result, 'animals' if 'classes' not in parts[0] else '', *parts)

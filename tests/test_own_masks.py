@@ -39,11 +39,11 @@ def workplace(tmp_path_factory) -> Path:
     (root / 'experiments' / 'outlines.py').write_text(experiment)
     (root / 'outlines' / 'classes.txt').write_text('background\ndisc\n')
     for i in range(24):
-        picture, mask = draw_disc(64, rng)
-        Image.fromarray(picture).save(root / 'outlines' / 'images' / f'{i:02}.jpg')
+        image, mask = draw_disc(64, rng)
+        Image.fromarray(image).save(root / 'outlines' / 'images' / f'{i:02}.jpg')
         Image.fromarray(mask).save(root / 'outlines' / 'masks' / f'{i:02}.png')
-    picture, mask = draw_disc(90, rng)
-    Image.fromarray(picture).save(root / 'new' / 'one.png')
+    image, mask = draw_disc(90, rng)
+    Image.fromarray(image).save(root / 'new' / 'one.png')
     np.save(root / 'truth.npy', mask)
     return root
 
@@ -63,7 +63,7 @@ def test_the_how_to_works_as_written(workplace, call_launch, monkeypatch):
     cases = json.loads((run / 'test_cases.json').read_text())['cases']
     found = cases + json.loads((run / 'validation_cases.json').read_text())['cases']
     files = [case['file'] for case in found]
-    assert len(cases) == 4 and len(set(files)) == 7  # 24 pictures: 85 % and 70 % are 20 and 17
+    assert len(cases) == 4 and len(set(files)) == 7  # 24 images: 85 % and 70 % are 20 and 17
     assert all(re.fullmatch(r'images/\d\d\.jpg', file) for file in files)
     dice = [case['dice']['disc'] for case in cases]
     assert np.mean(dice) == pytest.approx(outcome['metrics']['test/dice'], abs=1e-4)

@@ -29,7 +29,7 @@ def run(tmp_path_factory, data_folder, run_launch):
     return workdir
 
 
-def test_a_run_leaves_scores_of_every_case_and_the_worst_as_pictures(run):
+def test_a_run_leaves_scores_of_every_case_and_the_worst_as_images(run):
     found = json.loads((run / 'test_cases.json').read_text())
     result = json.loads((run / 'result.json').read_text())
     assert found['step'] == 20 and [case['file'] for case in found['cases']] != []
@@ -49,7 +49,7 @@ def test_evaluate_gives_the_same_cases_again(run, call_launch, tmp_path):
     assert (copy / 'evaluation_test_worst_cases.png').is_file()
 
 
-def test_masks_go_where_the_pictures_folders_say(run, call_launch, tmp_path):
+def test_masks_go_where_the_images_folders_say(run, call_launch, tmp_path):
     for folder in ('a', 'b/deep'):
         (tmp_path / folder).mkdir(parents=True)
         Image.fromarray(tiny_segmentation.disc(7)[0]).save(tmp_path / folder / 'x.png')
@@ -93,11 +93,11 @@ def test_a_contour_of_an_earlier_call_does_not_stay_beside_an_empty_mask(run, ca
 
 
 def test_predictions_are_not_predicted_again(run, call_launch, tmp_path, data_folder):
-    pictures = shutil.copytree(data_folder / 'test' / 'images', tmp_path / 'pictures')
+    images = shutil.copytree(data_folder / 'test' / 'images', tmp_path / 'images')
     for _ in range(2):
-        result = call_launch('predict', '--workdir', run, pictures, '--output', pictures / 'out', '--format', 'json')
+        result = call_launch('predict', '--workdir', run, images, '--output', images / 'out', '--format', 'json')
         assert result.code == 0 and len(json.loads(result.out)) == 12
-    assert_one_line(call_launch('predict', '--workdir', run, pictures, '--output', pictures), str(pictures), 'own')
+    assert_one_line(call_launch('predict', '--workdir', run, images, '--output', images), str(images), 'own')
 
 
 @pytest.mark.parametrize('name', ['out.json', 'out.csv', 'file'])
@@ -110,7 +110,7 @@ def test_masks_need_a_folder(run, call_launch, tmp_path, data_folder, name):
 @pytest.mark.parametrize('change, parts', [
     (lambda root: Image.new('L', (5, 5)).save(root / 'train/masks/003.png'), ('masks/003.png', '5x5', '48x48')),
     (lambda root: Image.new('L', (48, 48), 2).save(root / 'train/masks/004.png'), ('masks/004.png', '2')),
-    (lambda root: (root / 'train/images/005.png').write_bytes(b'no picture'), ('images/005.png',)),
+    (lambda root: (root / 'train/images/005.png').write_bytes(b'no image'), ('images/005.png',)),
     (lambda root: shutil.rmtree(root / 'train/masks'), ('masks',)),
 ])
 def test_a_broken_folder_of_masks_is_one_line_and_loses_nothing(change, parts, data_folder, call_launch, tmp_path):

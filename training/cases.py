@@ -1,4 +1,4 @@
-"""What an evaluation finds out about single examples: scores for a file, the worst ones for pictures."""
+"""What an evaluation finds out about single examples: scores for a file, the worst ones for images."""
 
 import heapq
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ class CaseCollector:
             if position < _FIRST:
                 self.first.append(kept)
             # Of equally bad ones the first in the source is shown.
-            heapq.heappush(self._worst, (self._cases.badness(case), -position, kept))
+            heapq.heappush(self._worst, (self._cases.severity(case), -position, kept))
             if len(self._worst) > _SHOWN:
                 heapq.heappop(self._worst)
 

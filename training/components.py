@@ -24,7 +24,7 @@ from .state import TrainState, init_state, initial_carry
 from .step import make_eval_step, make_train_step
 from .window import MetricLayout
 
-_EVALUATION_PIXELS = 2 ** 22  # of all pictures that a device evaluates together: 83 of 224x224
+_EVALUATION_PIXELS = 2 ** 22  # of all images that a device evaluates together: 83 of 224x224
 
 
 @dataclasses.dataclass
@@ -80,7 +80,7 @@ class Training:
         """Returns the state of step 0, on the default device.
 
         Raises:
-          UserError: the model does not fit the pictures, or the task the model.
+          UserError: the model does not fit the images, or the task the model.
         """
         inputs, batch = self._example()
         state = init_state(self.model, inputs, self.optimizer, seed=self.config.seed, ema=bool(self.config.ema_decay))
@@ -175,7 +175,7 @@ def _given_vocabulary(text: ConfigDict) -> Vocabulary | None:
 
 def build_model(config: ConfigDict, task, axis_name: str | None = None):
     """Builds the model of a config for a task."""
-    return models.build(config.model, precision=config.precision, axis_name=axis_name, **task.model_facts())
+    return models.build(config.model, precision=config.precision, axis_name=axis_name, **task.model_fields())
 
 
 def build_forward(config: ConfigDict, model, task) -> Callable:
@@ -185,10 +185,10 @@ def build_forward(config: ConfigDict, model, task) -> Callable:
         return forward.whole(model, task)
     forward.check_endpoints(model, 'cached_features.endpoint')
     if any(config.augment[name] != off for name, off in augmentation.DEFAULTS.items()):
-        raise UserError('config.cached_features: pictures are seen once, so augmentation would change nothing: switch '
-                        'config.augment off (config.cached_features.flip adds mirrored pictures)')
+        raise UserError('config.cached_features: images are seen once, so augmentation would change nothing: switch '
+                        'config.augment off (config.cached_features.flip adds mirrored images)')
     if config.data.random_resized_crop:
-        raise UserError('config.cached_features: pictures are seen once: switch config.data.random_resized_crop off')
+        raise UserError('config.cached_features: images are seen once: switch config.data.random_resized_crop off')
     return forward.head(model, task, endpoint)
 
 
@@ -241,7 +241,7 @@ class Evaluations:
                                         vocabulary=vocabulary)
             _check_same_classes(name, source.meta, meta)
             self.sources[name] = source
-        # Pictures larger than those of small data sets come in smaller batches, and none is larger than its set.
+        # Images larger than those of small data sets come in smaller batches, and none is larger than its set.
         fitting = max(1, _EVALUATION_PIXELS // (views.count * math.prod(image.size))) * parallel.count
         longest = max(map(len, self.sources.values()), default=1)
         self.batch_size = min(config.evaluation.batch_size // views.count, fitting, longest)

@@ -29,16 +29,16 @@ def base() -> ConfigDict:
     config.data.train = 'train'  # split to train on, tfds style: 'train', 'train[:10%]', 'train[:-5000]'
     config.data.memory_limit_mb = 2048  # data sets up to this size are kept in memory as uint8, larger ones stream
     config.data.workers = 0  # threads that read ahead when streaming; 0: one per core
-    # Smallest and largest share of the area that is cropped from a training picture in a 'folder', such as (0.08, 1.0);
-    # pictures are then read from their files in every epoch. (): whole pictures.
+    # Smallest and largest share of the area that is cropped from a training image in a 'folder', such as (0.08, 1.0);
+    # images are then read from their files in every epoch. (): whole images.
     config.data.random_resized_crop = ()
     config.data.max_unreadable = 0.01  # share of a folder that is left out where it cannot be read; more is an error
     config.data.merge_classes = ()  # (new class, (old names or regexes, ...)) pairs; examples of none are left out
     config.data.arrays = ConfigDict()  # for source 'arrays': feature name -> tuple of examples
 
-    config.image = ConfigDict()  # how a picture becomes the model's input; travels in the checkpoint
+    config.image = ConfigDict()  # how an image becomes the model's input; travels in the checkpoint
     config.image.size = (28, 28)  # height, width: other sizes are resized to it
-    config.image.resize = 'stretch'  # 'cover' keeps proportions and cuts the centre, 'crop' of a picture 8 / 7 larger
+    config.image.resize = 'stretch'  # 'cover' keeps proportions and cuts the centre, 'crop' of an image 8 / 7 larger
     config.image.channels = 1
     config.image.mean = (0.0,)  # per channel, of pixels in [0, 1]: input = (pixel - mean) / std
     config.image.std = (1.0,)
@@ -60,7 +60,7 @@ def base() -> ConfigDict:
     config.augment.channel_shift = 0.0  # +- added per channel
     config.augment.random_crop = 0  # pixels of zero padding on each side before a crop of the original size
     config.augment.cutout = 0  # side in pixels of a square that is blanked
-    config.augment.fill = 'edge'  # value outside the picture for geometric changes: 'edge' or a grey value, '0' to '1'
+    config.augment.fill = 'edge'  # value outside the image for geometric changes: 'edge' or a grey value, '0' to '1'
 
     config.text = ConfigDict()  # how texts become tokens; the vocabulary travels in the checkpoint
     config.text.tokens = 'words'  # 'words' (lower case, no punctuation), 'whitespace' (what it parts) or 'characters'
@@ -102,7 +102,7 @@ def base() -> ConfigDict:
 
     config.evaluation = ConfigDict()
     config.evaluation.every = '1 epochs'  # the periodic sets, also at the end
-    config.evaluation.batch_size = 500  # at most, fewer large pictures; does not change any metric
+    config.evaluation.batch_size = 500  # at most, fewer large images; does not change any metric
     config.evaluation.tta = 'none'  # test-time augmentation: 'none', 'flip' or 'ten_crop'
     config.evaluation.periodic = ('validation',)  # names of sets below
     config.evaluation.final = ('test',)  # evaluated once, at the end
@@ -123,10 +123,10 @@ def base() -> ConfigDict:
     config.init_from.skip = ()  # regexes of what to leave at its initial value
     config.init_from.rename = ()  # (regex, replacement) pairs from their names to ours
 
-    config.cached_features = ConfigDict()  # train what comes after a frozen body on what it says of each picture, once
+    config.cached_features = ConfigDict()  # train what comes after a frozen body on what it says of each image, once
     config.cached_features.endpoint = ''  # where the model is cut, such as 'pool5'; '': nothing is cached
-    config.cached_features.flip = False  # mirrored training pictures too
-    config.cached_features.batch_size = 64  # pictures that the body looks at together
+    config.cached_features.flip = False  # mirrored training images too
+    config.cached_features.batch_size = 64  # images that the body looks at together
 
     config.parallel = ConfigDict()
     config.parallel.mode = 'pmap'  # 'pmap' or 'shard_map'; the same numbers

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..common.console import Ticker
+from ..common.console import ProgressLog
 from ..input_pipeline.batches import stream
 from .cases import CaseCollector
 from .components import Evaluations
@@ -52,7 +52,7 @@ def evaluate(evaluations: Evaluations, name: str, variables: dict[str, Any],
     parallel, cases = evaluations.parallel, evaluations.cases
     source, batches = evaluations.batches(name)
     collector = CaseCollector(cases, source, evaluations.batch_size) if cases and parallel.is_writer else None
-    tick = Ticker(f'evaluating {name}', len(batches))
+    tick = ProgressLog(f'evaluating {name}', len(batches))
     total, previous = None, None
     carry = evaluations.carry(name, variables)
 

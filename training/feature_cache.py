@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax import lax
 
-from ..common.console import Ticker, format_seconds
+from ..common.console import ProgressLog, format_seconds
 from ..common.errors import UserError, some
 from ..common.files import cache_folder, digest, write_cached
 from ..input_pipeline import preprocessing
@@ -51,7 +51,7 @@ def check(training: Training, state: TrainState) -> None:
 
 
 def install(training: Training, evaluations: Evaluations, state: TrainState) -> None:
-    """Replaces the pictures of a run by their features.
+    """Replaces the images of a run by their features.
 
     Args:
       training: its batches will have 'features', float32 [batch, views, ...], in place of 'image'.
@@ -104,17 +104,17 @@ class _Extractor:
     def __call__(self, source: ArraySource, name: str, *, mirrored: bool = False) -> np.ndarray:
         """Returns features of every example, float32 [examples, ...]."""
         if not isinstance(source, ArraySource):
-            raise UserError(f'config.cached_features: the {name} pictures must be in memory: raise '
+            raise UserError(f'config.cached_features: the {name} images must be in memory: raise '
                             'config.data.memory_limit_mb')
-        pictures = hashlib.blake2b(source.arrays['image']).hexdigest()
-        file = cache_folder() / 'features' / f'{digest([*self._identity, pictures, mirrored])}.npz'
+        images = hashlib.blake2b(source.arrays['image']).hexdigest()
+        file = cache_folder() / 'features' / f'{digest([*self._identity, images, mirrored])}.npz'
         try:
             with np.load(file, allow_pickle=False) as archive:  # which compares a checksum
                 return archive[forward.FEATURES]
         except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
             pass  # not there or broken: compute it
         batches = EvalBatches(source, self._batch_size, self._parallel.local_slice(self._batch_size))
-        tick = Ticker(f"features of {name}{', mirrored' if mirrored else ''}", len(batches))
+        tick = ProgressLog(f"features of {name}{', mirrored' if mirrored else ''}", len(batches))
         parts: list[Any] = []
         for number in range(len(batches)):
             image = batches(number)['image']
@@ -130,7 +130,7 @@ class _Extractor:
 
 
 def _with_features(source: ArraySource, features: np.ndarray, *, keep_images: bool) -> ArraySource:
-    """Returns the source with its features, and without its pictures unless they are to be kept."""
+    """Returns the source with its features, and without its images unless they are to be kept."""
     rest = {name: values for name, values in source.arrays.items() if keep_images or name != 'image'}
     return ArraySource({**rest, forward.FEATURES: features}, source.meta, source.facts)
 

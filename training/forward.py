@@ -1,4 +1,4 @@
-"""How a batch goes through a model: whole, from cached features on, or in several views of each picture."""
+"""How a batch goes through a model: whole, from cached features on, or in several views of each image."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ def generating(inner: Callable, model, task, begin: str | None = None) -> Callab
     Args:
       inner: the forward whose outputs are the logits.
       model, task: of the run; a task that generates nothing gets `inner` back.
-      begin: endpoint of cached features; None where the batch has pictures.
+      begin: endpoint of cached features; None where the batch has images.
     """
     if not hasattr(task, 'generate'):
         return inner
@@ -44,7 +44,7 @@ def generating(inner: Callable, model, task, begin: str | None = None) -> Callab
 
 
 def in_views(model, task, views: Views) -> Callable:
-    """Returns forward(variables, batch, **how) that combines the outputs of several views of every picture.
+    """Returns forward(variables, batch, **how) that combines the outputs of several views of every image.
 
     Raises:
       UserError: the task cannot combine views.
@@ -54,10 +54,10 @@ def in_views(model, task, views: Views) -> Callable:
     inner = whole(model, task)
 
     def forward(variables: Mapping[str, Any], batch: Mapping[str, jax.Array], **how: Any):
-        pictures = views(batch['image'])
+        images = views(batch['image'])
         # As one batch: XLA's CPU backend runs convolutions inside a loop ten times slower.
-        outputs = inner(variables, {'image': pictures.reshape(-1, *pictures.shape[2:])}, **how)
-        return task.combine_views(outputs.reshape(pictures.shape[0], -1, *outputs.shape[1:]))
+        outputs = inner(variables, {'image': images.reshape(-1, *images.shape[2:])}, **how)
+        return task.combine_views(outputs.reshape(images.shape[0], -1, *outputs.shape[1:]))
     return forward
 
 

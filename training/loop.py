@@ -119,7 +119,7 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         values['learning_rate'] = float(schedule(step - 1))
         timings = progress.window(step)
         outputs.scalars(step, {f'train/{name}': value for name, value in values.items()}, timings)
-        shown = {name: values[name] for name in dict.fromkeys(('loss', task.headline)) if name in values}
+        shown = {name: values[name] for name in dict.fromkeys(('loss', task.primary_metric)) if name in values}
         logging.info('%s', progress.line(step, shown, timings))
 
     def log_pending() -> None:
@@ -133,13 +133,13 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         row = {}
         for name in names:
             found = evaluate(evaluations, name, variables, stop)
-            outputs.pictures(step, name, task, found, last=step == total)
+            outputs.figures(step, name, task, found, last=step == total)
             outputs.samples(step, name, found.samples)
             row |= found.scalars(f'{name}/')
         if row:
             metrics.update(row)
             outputs.scalars(step, row, {'wall_seconds': progress.wall_seconds})
-            logging.info('evaluation at step %s: %s', f'{step:,}', results.metric_line(row, task.headline))
+            logging.info('evaluation at step %s: %s', f'{step:,}', results.metric_line(row, task.primary_metric))
 
     def save(step: int, *, boundary_done: bool) -> None:
         log_pending()
@@ -180,7 +180,7 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         everys = (training.log_every, training.evaluate_every, training.save_every)
         return min([total, *((step // every + 1) * every for every in everys if every)])
 
-    if step >= total and resumed.get('boundary_done') and outputs.is_finished(step, task.headline):
+    if step >= total and resumed.get('boundary_done') and outputs.is_finished(step, task.primary_metric):
         logging.info('this run is finished at step %s: train on with a longer --config.total, or begin again in '
                      'another --workdir', f'{step:,}')
         return 0
@@ -219,5 +219,5 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
     finally:
         profiler.close()
     outputs.finish(metrics, step=step, wall_seconds=progress.wall_seconds, examples_per_second=examples_per_second(),
-                   headline=task.headline)
+                   primary_metric=task.primary_metric)
     return 0

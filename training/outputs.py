@@ -17,11 +17,11 @@ from .parallel import Parallel
 from .state import TrainState
 from .writers import MetricWriters
 
-_PICTURE_SECONDS = 60  # between two drawings of the same evaluation set
+_IMAGE_SECONDS = 60  # between two drawings of the same evaluation set
 
 
 class Outputs:
-    """The workdir of a run: lock, checkpoints, snapshot, metrics, pictures, result. A context manager.
+    """The workdir of a run: lock, checkpoints, snapshot, metrics, images, result. A context manager.
 
     Args:
       config: the run's config.
@@ -81,13 +81,13 @@ class Outputs:
             with self._writing():
                 self._metrics.scalars(step, values, timings)
 
-    def pictures(self, step: int, name: str, task: Any, found: Evaluation, *, last: bool) -> None:
-        """Writes what an evaluation found: <workdir>/<set>_<picture>.png, TensorBoard images, <set>_cases.json.
+    def figures(self, step: int, name: str, task: Any, found: Evaluation, *, last: bool) -> None:
+        """Writes what an evaluation found: <workdir>/<set>_<image>.png, TensorBoard images, <set>_cases.json.
 
         Drawing takes a third of a second, so this is done for the last evaluation and otherwise now and then.
         """
         now = time.monotonic()
-        if self._metrics and (last or now - self._drawn.get(name, now) > _PICTURE_SECONDS):
+        if self._metrics and (last or now - self._drawn.get(name, now) > _IMAGE_SECONDS):
             self._drawn[name] = now
             with self._writing():
                 self._metrics.images(step, results.write_evaluation(self._workdir, name, step, task, found))
@@ -108,9 +108,9 @@ class Outputs:
         steps = self._checkpoints.steps() if self._checkpoints else []
         return f'step {steps[-1]:,} in {self._workdir}' if steps else 'none: there was not one yet'
 
-    def is_finished(self, step: int, headline: str) -> bool:
+    def is_finished(self, step: int, primary_metric: str) -> bool:
         """Whether the result of this step is written; then prints it."""
-        if self._checkpoints is None or not results.print_result(self._workdir, step, headline):
+        if self._checkpoints is None or not results.print_result(self._workdir, step, primary_metric):
             return False
         _warn_of_changes(snapshot.changes(self._workdir, self._config))
         return True

@@ -14,7 +14,7 @@ from ..common.files import cache_folder
 # A host that loses a peer waits this long before it gives up, and as long at the end for the slowest.
 PEER_TIMEOUT_SECONDS = 30
 
-_last_words: subprocess.Popen | None = None
+_abort_watcher: subprocess.Popen | None = None
 
 
 def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int = 0, process_id: int = -1,
@@ -38,7 +38,7 @@ def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int =
         # With fewer threads than this, collectives of virtual devices wait for each other for ever.
         os.environ['NPROC'] = str(max(4, 4 * cpu_devices))
     if num_processes > 1 or _cluster_size() > 1:
-        _prepare_last_words()
+        _watch_for_abort()
     import jax
     if cpu_devices:
         jax.config.update('jax_platforms', 'cpu')
@@ -66,26 +66,26 @@ def _keep_freed_memory() -> None:
         mallopt(option, value)
 
 
-def _prepare_last_words() -> None:
+def _watch_for_abort() -> None:
     """Has a shell print one line should this process end without `goodbye`.
 
     JAX's C++ threads abort a process whose peer is lost, and no Python code can catch that. The shell reads from a pipe
     that the kernel closes when this process is gone. Call it before importing JAX: JAX, too, waits for peers at exit.
     """
-    global _last_words
+    global _abort_watcher
     words = ('error: lost another process of this run, or was killed; '
              'the same command, started in all of them, goes on from the last checkpoint')
-    _last_words = subprocess.Popen(['/bin/sh', '-c', 'trap "" TERM INT; read _ || echo "$0" >&2', words],
+    _abort_watcher = subprocess.Popen(['/bin/sh', '-c', 'trap "" TERM INT; read _ || echo "$0" >&2', words],
                                    stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
-    atexit.register(goodbye)
+    atexit.register(dismiss_last_words)
 
 
-def goodbye() -> None:
+def dismiss_last_words() -> None:
     """Says that this process ends by its own decision and needs no last words."""
-    global _last_words
-    if _last_words is not None:
-        _last_words.communicate(b'\n')
-        _last_words = None
+    global _abort_watcher
+    if _abort_watcher is not None:
+        _abort_watcher.communicate(b'\n')
+        _abort_watcher = None
 
 
 def _use_compilation_cache(jax) -> None:

@@ -18,7 +18,7 @@ RESULT_FILE = 'result.json'
 
 
 def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *, step: int, wall_seconds: float,
-                 examples_per_second: float, best: dict[str, Any] | None, headline: str) -> None:
+                 examples_per_second: float, best: dict[str, Any] | None, primary_metric: str) -> None:
     """Writes result.json and learning_curves.png and prints the result table.
 
     Args:
@@ -35,13 +35,13 @@ def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *
               'wall_seconds': round(wall_seconds, 2), 'examples_per_second': round(examples_per_second, 1),
               'metrics': metrics, 'best': best}
     rows = read_rows(workdir)
-    write_picture(workdir / 'learning_curves.png', draw_learning_curves(rows, config.experiment))
+    write_image(workdir / 'learning_curves.png', draw_learning_curves(rows, config.experiment))
     write_json(workdir / RESULT_FILE, result)  # last: it says that nothing is left to do
-    logging.info('%s', result_table(result, headline))
+    logging.info('%s', result_table(result, primary_metric))
     logging.info('everything about this run is in %s', workdir)
 
 
-def print_result(workdir: Path, step: int, headline: str) -> bool:
+def print_result(workdir: Path, step: int, primary_metric: str) -> bool:
     """Prints the result table of a run that ended at this step; returns whether it has one."""
     try:
         result = json.loads((workdir / RESULT_FILE).read_text())
@@ -49,15 +49,15 @@ def print_result(workdir: Path, step: int, headline: str) -> bool:
         return False
     if result['step'] != step:
         return False
-    logging.info('%s', result_table(result, headline))
+    logging.info('%s', result_table(result, primary_metric))
     return True
 
 
-def result_table(result: dict[str, Any], headline: str) -> str:
+def result_table(result: dict[str, Any], primary_metric: str) -> str:
     """Returns the final metrics as a small table, of each set the headline first, then the loss."""
     def place(item: tuple[str, float]):
         group, _, name = item[0].rpartition('/')
-        return group, name != headline, name != 'loss', name
+        return group, name != primary_metric, name != 'loss', name
     lines = [(name, format_metric(name, value)) for name, value in sorted(result['metrics'].items(), key=place)]
     lines += [('steps', f"{result['step']:,}"), ('wall time', format_seconds(result['wall_seconds'])),
               ('examples/s', f"{result['examples_per_second']:,.0f}")]
@@ -69,9 +69,9 @@ def result_table(result: dict[str, Any], headline: str) -> str:
     return '\n'.join(['', title, rule, *(f'{a:<{left}}  {b:>{right}}' for a, b in lines), rule])
 
 
-def metric_line(metrics: dict[str, float], headline: str) -> str:
+def metric_line(metrics: dict[str, float], primary_metric: str) -> str:
     """Returns each set's headline and loss on one line."""
-    shown = [name for name in metrics if name.rpartition('/')[2] in (headline, 'loss')]
+    shown = [name for name in metrics if name.rpartition('/')[2] in (primary_metric, 'loss')]
     return '  '.join(f'{name} {format_metric(name, metrics[name])}' for name in shown)
 
 
@@ -120,7 +120,7 @@ def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Eval
     """Writes <workdir>/<name>_<figure>.png, <name>_<table>.csv and, where single examples are looked at, _cases.json.
 
     Returns:
-      '<name>/<figure>' -> the picture, uint8 [height, width, 3].
+      '<name>/<figure>' -> the image, uint8 [height, width, 3].
     """
     if found.cases:
         write_json(workdir / f'{name}_cases.json', {'step': step, 'metrics': found.scalars(), 'cases': found.cases})
@@ -129,11 +129,11 @@ def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Eval
             writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')
             writer.writeheader()
             writer.writerows(rows)
-    return {f'{name}/{key}': write_picture(workdir / f'{name}_{key}.png', figure)
-            for key, figure in task.pictures(found.metrics, found.worst, found.first).items()}
+    return {f'{name}/{key}': write_image(workdir / f'{name}_{key}.png', figure)
+            for key, figure in task.figures(found.metrics, found.worst, found.first).items()}
 
 
-def write_picture(path: Path, figure) -> np.ndarray:
+def write_image(path: Path, figure) -> np.ndarray:
     """Writes a matplotlib figure as PNG and returns its pixels, uint8 [height, width, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     figure.set_dpi(110)

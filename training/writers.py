@@ -63,9 +63,9 @@ class MetricWriters:
             self._events.put('write_scalars', step, {**values, **(timings or {})})
 
     def images(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
-        """Writes pictures, uint8 [height, width, 3]."""
+        """Writes images, uint8 [height, width, 3]."""
         if self._events and pictures:
-            self._events.put('write_images', step, {name: picture[None] for name, picture in pictures.items()})
+            self._events.put('write_images', step, {name: image[None] for name, image in pictures.items()})
 
     def samples(self, step: int, name: str, samples: Sequence[Mapping[str, Any]]) -> None:
         """Writes a row of <workdir>/samples.jsonl: what was written at this step.

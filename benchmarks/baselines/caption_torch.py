@@ -5,7 +5,7 @@
   python caption_torch.py vgg16 --rows 8
 
 Prints one JSON line per line it reads from standard input, each the milliseconds per batch of as many batches as the
-line says. Decoding begins with pictures' features of lstm_torch.Captioner and always takes all steps, by nn.LSTM or
+line says. Decoding begins with images' features of lstm_torch.Captioner and always takes all steps, by nn.LSTM or
 nn.LSTMCell, whichever is faster; the convolutions are in channels_last memory.
 """
 
@@ -116,14 +116,14 @@ class VGG16(nn.Sequential):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('what', choices=('greedy', 'beam_search', 'vgg16'))
-    parser.add_argument('--rows', type=int, required=True, help='pictures')
+    parser.add_argument('--rows', type=int, required=True, help='images')
     parser.add_argument('--vocabulary_size', type=int, default=3000)
     parser.add_argument('--hidden', type=int, default=512)
     parser.add_argument('--embedding', type=int, default=0, help='0: as hidden')
     parser.add_argument('--features', type=int, default=512)
     parser.add_argument('--length', type=int, default=20)
     parser.add_argument('--beam_size', type=int, default=3)
-    parser.add_argument('--size', type=int, default=224, help='side of a picture in pixels')
+    parser.add_argument('--size', type=int, default=224, help='side of an image in pixels')
     parser.add_argument('--threads', type=int, default=0, help='0: as PyTorch chooses')
     args = parser.parse_args()
     if args.threads:

@@ -86,13 +86,13 @@ class LanguageModel(Sequences):
 
 
 class Captioner(Sequences):
-    """Sees the picture as the first input of the LSTM: Vinyals et al. 2015, "Show and tell", section 3.
+    """Sees the image as the first input of the LSTM: Vinyals et al. 2015, "Show and tell", section 3.
 
     models/captioner.py with inject='first': features are normalized to mean 0 and variance 1 before they are projected;
-    dropout is on the words' vectors and before the logits, neither on the picture nor between layers.
+    dropout is on the words' vectors and before the logits, neither on the image nor between layers.
 
     Args:
-      features: size of a picture's features.
+      features: size of an image's features.
       **fields: see Sequences.
     """
 

@@ -1,8 +1,8 @@
-"""Drawn short-axis slices of hearts with the left ventricle outlined: 550 pictures of 256x256 pixels, no download.
+"""Drawn short-axis slices of hearts with the left ventricle outlined: 550 images of 256x256 pixels, no download.
 
-A picture is painted in layers, from the air around the body to the papillary muscles, each a closed curve with a grey
+An image is painted in layers, from the air around the body to the papillary muscles, each a closed curve with a grey
 level relative to blood, and then degraded as a scanner would: tissue texture, receiver coil shading, blur, noise,
-field of view. Lengths are in mm, x points right and y down, the origin is the middle of the picture.
+field of view. Lengths are in mm, x points right and y down, the origin is the middle of the image.
 """
 
 import dataclasses
@@ -145,7 +145,7 @@ class Curve:
 
 
 class Canvas:
-    """A picture under work: float32 grey levels [256, 256], blood is about 1."""
+    """An image under work: float32 grey levels [256, 256], blood is about 1."""
 
     def __init__(self, spacing: float):
         self.spacing = spacing

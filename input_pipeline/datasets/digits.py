@@ -1,4 +1,4 @@
-"""The handwritten digits that come with scikit-learn: 1,797 pictures of 8x8 pixels, no download."""
+"""The handwritten digits that come with scikit-learn: 1,797 images of 8x8 pixels, no download."""
 
 import numpy as np
 import tensorflow_datasets as tfds

@@ -1,4 +1,4 @@
-"""Pictures and videos of coloured shapes with five captions each, drawn without a download.
+"""Images and videos of coloured shapes with five captions each, drawn without a download.
 
 What is in them and what may be said of it is `tasks.text.shape_grammar`; here it is drawn: with shapes a little off the
 middle of their cells, turned, of varying size and shade, before an uneven background, under noise.
@@ -40,9 +40,9 @@ class ShapeScenes(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version('1.0.0')
     RELEASE_NOTES = {'1.0.0': 'First version.'}
     BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name='still', description='Pictures of 64x64 pixels, five captions each.'),
+        tfds.core.BuilderConfig(name='still', description='Images of 64x64 pixels, five captions each.'),
         tfds.core.BuilderConfig(name='moving', description='Videos of 8 frames of 48x48 pixels, five captions each.'),
-        tfds.core.BuilderConfig(name='tags', description='The pictures of still, with one caption, all labels: '
+        tfds.core.BuilderConfig(name='tags', description='The images of still, with one caption, all labels: '
                                                          "'blue circle red square'."),
     ]
 
@@ -50,15 +50,15 @@ class ShapeScenes(tfds.core.GeneratorBasedBuilder):
         name = self.builder_config.name
         size = SIZES[_kind(name)]
         if name == 'moving':
-            pictures = {'video': tfds.features.Video(shape=(FRAMES, size, size, 3))}
+            images = {'video': tfds.features.Video(shape=(FRAMES, size, size, 3))}
         else:
-            pictures = {'image': tfds.features.Image(shape=(size, size, 3))}
+            images = {'image': tfds.features.Image(shape=(size, size, 3))}
         return self.dataset_info_from_configs(
             description=self.__doc__,
             features=tfds.features.FeaturesDict({
-                **pictures, 'captions': tfds.features.Sequence(tfds.features.Text()),
+                **images, 'captions': tfds.features.Sequence(tfds.features.Text()),
                 'scene': tfds.features.Text()}),
-            supervised_keys=(next(iter(pictures)), 'captions'),
+            supervised_keys=(next(iter(images)), 'captions'),
             metadata=tfds.core.MetadataDict(grammar='shape_tags' if name == 'tags' else 'shape_scenes'))
 
     def _split_generators(self, dl_manager):
@@ -94,8 +94,8 @@ def example(name: str, split: str, index: int) -> dict:
     captions = [shape_grammar.tags(scene)] if name == 'tags' else shape_grammar.describe(scene, generator)
     drawn = draw(scene, SIZES[kind], FRAMES if kind == 'moving' else 1,
                  np.random.default_rng((_SEED, *split.encode(), index)))
-    pictures = {'video': drawn} if kind == 'moving' else {'image': drawn[0]}
-    return {**pictures, 'captions': captions, 'scene': json.dumps(scene)}
+    images = {'video': drawn} if kind == 'moving' else {'image': drawn[0]}
+    return {**images, 'captions': captions, 'scene': json.dumps(scene)}
 
 
 def split_of(scene: shape_grammar.Scene) -> str:
@@ -110,7 +110,7 @@ def draw(scene: shape_grammar.Scene, size: int, frames: int, rng: np.random.Gene
     Args:
       scene: what is in it.
       size: height and width in pixels.
-      frames: those of a video, from the first place of what moves to the last one; 1 for a picture.
+      frames: those of a video, from the first place of what moves to the last one; 1 for an image.
       rng: where chance comes from.
 
     Returns:
@@ -118,14 +118,14 @@ def draw(scene: shape_grammar.Scene, size: int, frames: int, rng: np.random.Gene
     """
     background = _background(size, rng)
     looks = [_Look(rng, shape) for shape in scene['shapes']]
-    pictures = np.repeat(background[None], frames, 0)
-    for frame, picture in enumerate(pictures):
+    images = np.repeat(background[None], frames, 0)
+    for frame, image in enumerate(images):
         for look in looks:
             weight = look.coverage(size, frame / max(1, frames - 1))[..., None]
-            picture += weight * (look.colour - picture)
+            image += weight * (look.colour - image)
     grain = rng.uniform(1, 6) * rng.standard_normal((frames, size, size, 1), np.float32)
     grain = grain + 2 * rng.standard_normal((frames, size, size, 3), np.float32)
-    return np.clip(np.round(pictures + grain), 0, 255).astype(np.uint8)
+    return np.clip(np.round(images + grain), 0, 255).astype(np.uint8)
 
 
 class _Look:
@@ -181,10 +181,10 @@ def _corners(kind: str) -> list[tuple[float, float]]:
 def _background(size: int, rng: np.random.Generator) -> np.ndarray:
     """Returns a dark, slightly tinted, uneven ground, float32 [size, size, 3]."""
     coarse = rng.uniform(25, 95) + rng.normal(0, 12, (4, 4, 1)) + rng.normal(0, 5, (4, 4, 3)) + rng.normal(0, 5, 3)
-    picture = Image.fromarray(np.clip(coarse, 5, 125).astype(np.uint8))
-    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC), np.float32)
+    image = Image.fromarray(np.clip(coarse, 5, 125).astype(np.uint8))
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC), np.float32)
 
 
 def _kind(name: str) -> str:
-    """Returns the configuration whose pictures are those of another."""
+    """Returns the configuration whose images are those of another."""
     return 'moving' if name == 'moving' else 'still'

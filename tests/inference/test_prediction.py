@@ -1,4 +1,4 @@
-"""Options of `predict`: several views of each picture, and another task on the same outputs."""
+"""Options of `predict`: several views of each image, and another task on the same outputs."""
 
 import json
 
@@ -11,13 +11,13 @@ from practicum.inference.prediction import Predictor
 
 
 def percents(result):
-    """[pictures, classes] in the order of the classes."""
+    """[images, classes] in the order of the classes."""
     assert result.code == 0, result.err
     rows = [dict(zip(row['classes'], row['percent'])) for row in json.loads(result.out)]
     return np.array([[row[name] for name in sorted(row)] for row in rows])
 
 
-def test_flipping_gives_the_mean_over_a_picture_and_its_mirror_image(call_launch, trained_run, digit_files, tmp_path):
+def test_flipping_gives_the_mean_over_a_image_and_its_mirror_image(call_launch, trained_run, digit_files, tmp_path):
     for path in digit_files.iterdir():
         Image.fromarray(np.asarray(Image.open(path))[:, ::-1]).save(tmp_path / path.name)
     args = ('--workdir', trained_run, '--top_k', 10, '--format', 'json')
@@ -28,7 +28,7 @@ def test_flipping_gives_the_mean_over_a_picture_and_its_mirror_image(call_launch
     np.testing.assert_array_equal(percents(call_launch('predict', digit_files, *args, '--tta', 'none')), plain)
 
 
-def test_crops_are_taken_from_larger_pictures(trained_run):
+def test_crops_are_taken_from_larger_images(trained_run):
     predictor = Predictor(trained_run, tta='ten_crop')
     assert predictor.size == (9, 9) and tuple(predictor.config.image.size) == (8, 8)
     picture = np.full((1, 9, 9, 1), 77, np.uint8)  # of which all crops are the same

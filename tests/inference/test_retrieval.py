@@ -1,4 +1,4 @@
-"""Search among features, its score, the file they are kept in, and the picture that shows them."""
+"""Search among features, its score, the file they are kept in, and the image that shows them."""
 
 import json
 import math
@@ -22,13 +22,13 @@ def on_circle(*degrees):
 
 def index(**changes):
     fields = dict(features=on_circle(0, 90), files=np.array(['a/ö.png', 'b/y.png']), labels=np.array(['a', 'b']),
-                  digests=np.array(['1', '2']), folder='/pictures', workdir='/run', step=7, endpoint='pool',
+                  digests=np.array(['1', '2']), folder='/images', workdir='/run', step=7, endpoint='pool',
                   pool='mean', weights='abc')
     return Index(**fields | changes)
 
 
 def test_precision_of_a_worked_example():
-    """Six pictures on a circle; k = 2.
+    """Six images on a circle; k = 2.
 
     degrees  0 a   10 a   25 b   100 b   110 b   140 a
     nearest: 0 -> 10 a, 25 b; 10 -> 0 a, 25 b; 25 -> 10 a, 0 a; 100 -> 110 b, 140 a; 110 -> 100 b, 140 a;
@@ -41,7 +41,7 @@ def test_precision_of_a_worked_example():
     assert scores['chance'] == pytest.approx(2 / 5)  # each has two of its class among five others
 
 
-def test_copies_of_a_picture_do_not_count_as_its_neighbours():
+def test_copies_of_a_image_do_not_count_as_its_neighbours():
     """Degrees 0 a, its copy in b, 30 a, 50 b; with k = 1: 30 a, 30 a, 50 b (20 degrees away), 30 a -> only the first
     is right."""
     features, labels, digests = on_circle(0, 0, 30, 50), list('abab'), ['1', '1', '2', '3']
@@ -59,7 +59,7 @@ def test_fewer_neighbours_than_asked_for_are_all_looked_at():
 def test_neighbours_are_those_of_a_sort_by_distance():
     random = np.random.default_rng(0)
     features, queries = random.normal(size=(50, 6)), random.normal(size=(7, 6))
-    digests = [str(i // 2) for i in range(50)]  # every picture twice
+    digests = [str(i // 2) for i in range(50)]  # every image twice
     same = [{str(3 * i), 'elsewhere'} for i in range(7)]
     found = nearest_others(features.astype(np.float32), digests, queries.astype(np.float32), same, 5)
     for query, contents, others in zip(queries, same, found):
@@ -119,7 +119,7 @@ def test_endpoints_are_those_of_the_model_and_cost_no_computation():
     assert endpoints(MLP(num_classes=2), images) == ()  # the mistake before left nothing behind
 
 
-def test_a_sheet_shows_pictures_in_rows_and_marks_the_query():
+def test_a_sheet_shows_images_in_rows_and_marks_the_query():
     red, blue = (np.zeros((10, 20, 3), np.uint8) for _ in range(2))
     red[..., 0], blue[..., 2] = 255, 255
     grey = np.full((4, 4, 1), 128, np.uint8)
@@ -131,12 +131,12 @@ def test_a_sheet_shows_pictures_in_rows_and_marks_the_query():
 
     def share(tile, colour):
         return (np.abs(tile - colour).max(axis=-1) <= 1).mean()
-    picture = 176 * 88 / (width * height)  # twice as wide as high, as the arrays are
-    assert share(tiles[0, 0], (255, 0, 0)) == pytest.approx(picture, rel=0.02)
-    assert share(tiles[0, 1], (0, 0, 255)) == pytest.approx(picture, rel=0.02)
-    assert share(tiles[1, 0], (128, 128, 128)) == pytest.approx(2 * picture, rel=0.02)
-    assert share(tiles[1, 1], (225, 225, 225)) == pytest.approx(2 * picture, rel=0.02)
-    mark = tiles[0, 0][140, 8]  # left of the picture, which begins at 10
+    image = 176 * 88 / (width * height)  # twice as wide as high, as the arrays are
+    assert share(tiles[0, 0], (255, 0, 0)) == pytest.approx(image, rel=0.02)
+    assert share(tiles[0, 1], (0, 0, 255)) == pytest.approx(image, rel=0.02)
+    assert share(tiles[1, 0], (128, 128, 128)) == pytest.approx(2 * image, rel=0.02)
+    assert share(tiles[1, 1], (225, 225, 225)) == pytest.approx(2 * image, rel=0.02)
+    mark = tiles[0, 0][140, 8]  # left of the image, which begins at 10
     assert share(tiles[0, 0], mark) > 0.04 and share(tiles[0, 1], mark) == 0 and mark.max() < 255
     for tile in tiles.values():
         assert (tile[:, :3] == 255).all() and (tile[:, -3:] == 255).all()  # long names do not run into neighbours

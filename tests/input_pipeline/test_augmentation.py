@@ -37,7 +37,7 @@ def compiled(fields):
     return quick_jit(augmentation.build(dict(fields)))
 
 
-# The same program, compiled in a third of the time and run less quickly, which pictures this small do not notice.
+# The same program, compiled in a third of the time and run less quickly, which images this small do not notice.
 quick_jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
 
 
@@ -380,7 +380,7 @@ def test_jit_equals_eager():
 
 
 @pytest.mark.parametrize('split', [jax.vmap, jax.pmap])
-def test_a_batch_split_over_devices_gives_the_same_pictures(split):
+def test_a_batch_split_over_devices_gives_the_same_images(split):
     pieces = jax.local_device_count() if split is jax.pmap else 2
     keys, images, masks = batch_of(8)
     whole = run(EVERYTHING, keys, images, masks)

@@ -96,7 +96,7 @@ def test_a_batch_may_be_changed_without_harm_to_the_data():
 
 class Drawing:
     """A source that returns the numbers it is given."""
-    takes_draws = True
+    needs_rng = True
 
     def __len__(self):
         return 23
@@ -120,7 +120,7 @@ def test_evaluation_draws_nothing():
 
 
 def test_random_numbers_stay_what_they_are():
-    """A resumed run would otherwise see other pictures than the one that was interrupted."""
+    """A resumed run would otherwise see other images than the one that was interrupted."""
     np.testing.assert_allclose(TrainBatches(Drawing(), 2, seed=0).draws(3), [
         [0.048691, 0.573004, 0.943306, 0.415253], [0.035261, 0.12768, 0.246442, 0.691185]], atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Pictures with captions as people have them: Flickr8k's file, COCO's file, and what is wrong with either."""
+"""Images with captions as people have them: Flickr8k's file, COCO's file, and what is wrong with either."""
 
 import json
 import logging
@@ -26,7 +26,7 @@ def cache(tmp_path, monkeypatch) -> None:
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """Pictures 0.png, ..., 7.png, of grey 0, 10, ..., 70."""
+    """Images 0.png, ..., 7.png, of grey 0, 10, ..., 70."""
     (tmp_path / 'set' / 'images').mkdir(parents=True)
     for i, name in enumerate(NAMES):
         Image.fromarray(np.full((8, 10, 3), 10 * i, np.uint8)).save(tmp_path / 'set' / 'images' / name)
@@ -34,16 +34,16 @@ def root(tmp_path) -> Path:
 
 
 def write(root: Path, lines=None, file='captions.txt', header='image,caption') -> None:
-    """By default two captions of each picture."""
+    """By default two captions of each image."""
     if lines is None:
-        lines = [f'{name},picture {name[0]} {k}' for name in NAMES for k in 'ab']
+        lines = [f'{name},image {name[0]} {k}' for name in NAMES for k in 'ab']
     (root / file).write_text('\n'.join([header, *lines]) + '\n', encoding='utf-8')
 
 
 def write_json(root: Path, content=None, file='captions.json') -> None:
     if content is None:
         content = {'images': [{'id': 100 + i, 'file_name': name} for i, name in enumerate(NAMES)],
-                   'annotations': [{'image_id': 100 + i, 'id': 2 * i + k, 'caption': f'picture {i} {"ab"[k]}'}
+                   'annotations': [{'image_id': 100 + i, 'id': 2 * i + k, 'caption': f'image {i} {"ab"[k]}'}
                                    for k in range(2) for i in range(8)]}
     (root / file).write_text(json.dumps(content))
 
@@ -58,13 +58,13 @@ def captions(source) -> dict[str, list[str]]:
     return {facts['file']: facts['captions'] for facts in source.describe(np.arange(len(source)))}
 
 
-EXPECTED = {name: [f'picture {name[0]} a', f'picture {name[0]} b'] for name in NAMES}
+EXPECTED = {name: [f'image {name[0]} a', f'image {name[0]} b'] for name in NAMES}
 
 
 # --- what is right ---
 
 @pytest.mark.parametrize('writer', [write, write_json])
-def test_an_example_is_a_picture_with_all_of_its_captions(root, writer):
+def test_an_example_is_a_image_with_all_of_its_captions(root, writer):
     writer(root)
     source = open_split(root)
     assert len(source) == 8 and captions(source) == EXPECTED and source.meta == {}
@@ -75,10 +75,10 @@ def test_an_example_is_a_picture_with_all_of_its_captions(root, writer):
 
 
 def test_the_order_is_by_a_hash_of_the_file_name(root):
-    """So that parts divide pictures, and the same wherever the folder lies and however its captions are sorted."""
+    """So that parts divide images, and the same wherever the folder lies and however its captions are sorted."""
     write(root)
     files = list(captions(open_split(root)))
-    write(root, [f'{name},picture {name[0]} {k}' for k in 'ab' for name in reversed(NAMES)])
+    write(root, [f'{name},image {name[0]} {k}' for k in 'ab' for name in reversed(NAMES)])
     assert list(captions(open_split(root))) == files != NAMES
     assert files == [path.name for path in sorted((Path('x', name) for name in NAMES),
                                                   key=lambda path: folder_source.order(path, Path('x')))]
@@ -115,26 +115,26 @@ def test_given_splits(root):
         open_split(root, 'tset')
 
 
-def test_pictures_in_folders_below(root):
+def test_images_in_folders_below(root):
     (root / 'images' / 'more').mkdir()
     (root / 'images' / '7.png').rename(root / 'images' / 'more' / '7.png')
     write(root, [f'{name},x' for name in NAMES[:7]] + ['more/7.png,y'])
     assert captions(open_split(root))['more/7.png'] == ['y']
 
 
-def test_in_memory_and_with_damaged_pictures(root):
+def test_in_memory_and_with_damaged_images(root):
     write(root)
     source = open_split(root)
     damaged = source.describe(np.array([2]))[0]['file']
-    (root / 'images' / damaged).write_bytes(b'no picture')
-    loaded = memory.load(unreadable.Blanking(source))
+    (root / 'images' / damaged).write_bytes(b'no image')
+    loaded = memory.load(unreadable.BlankUnreadable(source))
     assert len(loaded) == 8
     kept = unreadable.leave_out(loaded, source, 0, 0.2)
     assert captions(kept) == {name: texts for name, texts in EXPECTED.items() if name != damaged}
     assert unreadable.readable(source, 0, 8, 0.2, pixels=False, workers=1).tolist() == [0, 1, 3, 4, 5, 6, 7]
     with pytest.raises(UserError, match=damaged):
         source.check(2, pixels=True)
-    with pytest.raises(UserError, match='1 of 8 pictures.*max_unreadable'):
+    with pytest.raises(UserError, match='1 of 8 images.*max_unreadable'):
         unreadable.readable(source, 0, 8, 0.01, pixels=False, workers=1)
 
 
@@ -192,7 +192,7 @@ def test_too_much_left_out_is_an_error(root, lines, message):
     (b'image,caption\n0.png,a\n/etc/passwd,a\n', "line 3 names the image '/etc/passwd'"),
     (b'image,caption\na/../../b.png,a\n', "line 2 names the image"),
     (b'image,caption\n..\\b.png,a\n', "line 2 names the image"),
-    (b'image,caption\nx.png,a\n', r'none of its 1 captions is of a picture in images/ \(the first is of x.png\)'),
+    (b'image,caption\nx.png,a\n', r'none of its 1 captions is of an image in images/ \(the first is of x.png\)'),
     (b'image,caption\n0.png,\n', 'all of its 1 captions are empty'),
 ])
 def test_a_bad_file_is_one_line(root, content, message):
@@ -253,7 +253,7 @@ def test_two_files_of_captions_or_no_folder(root):
         open_split(root / 'nowhere')
 
 
-def test_no_pictures(root):
+def test_no_images(root):
     write(root)
     for name in NAMES:
         (root / 'images' / name).unlink()

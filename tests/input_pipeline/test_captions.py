@@ -18,7 +18,7 @@ IMAGES = np.arange(3 * 2 * 2 * 1, dtype=np.uint8).reshape(3, 2, 2, 1)
 
 
 class Streaming:
-    """Pictures that are not in memory."""
+    """Images that are not in memory."""
     meta = {'name': 'streaming'}
 
     def __init__(self, texts=TEXTS):
@@ -106,16 +106,16 @@ def test_a_streaming_source_is_wrapped():
     assert captions(source) == captions(tokenized())
     assert source.meta == tokenized().meta | {'name': 'streaming'}
     assert source.describe(np.array([2])) == [{'file': '2.png', 'captions': ['dog']}]
-    assert not source.takes_draws
+    assert not source.needs_rng
     np.testing.assert_array_equal(source.read(np.array([1]), np.zeros((1, 4)))['image'], IMAGES[[1]] + 100)
-    Streaming.takes_draws = True
+    Streaming.needs_rng = True
     try:
-        assert source.takes_draws
+        assert source.needs_rng
     finally:
-        del Streaming.takes_draws
+        del Streaming.needs_rng
 
 
-def test_evaluation_pictures_without_any_word_are_a_mistake():
+def test_evaluation_images_without_any_word_are_a_mistake():
     ours = Vocabulary.from_meta(tokenized().meta['vocabulary'])
     with pytest.raises(UserError, match='have no captions'):
         tokenized([['...'], ['!']], ours)

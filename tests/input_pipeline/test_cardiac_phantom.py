@@ -1,4 +1,4 @@
-"""The drawn hearts: curves against their exact areas, masks against pictures, splits and determinism."""
+"""The drawn hearts: curves against their exact areas, masks against images, splits and determinism."""
 
 import numpy as np
 import pytest
@@ -121,7 +121,7 @@ def test_other_things_are_as_bright_as_the_pool(hearts):
         assert (image[~mask] > np.median(image[mask])).sum() > 300
 
 
-def test_pictures_are_neither_empty_nor_saturated(hearts):
+def test_images_are_neither_empty_nor_saturated(hearts):
     for example in hearts:
         assert example['image'].shape == (256, 256, 1) and example['image'].dtype == np.uint8
         assert example['image'].std() > 10 and (example['image'] == 255).mean() < 0.03

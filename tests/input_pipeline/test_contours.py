@@ -96,16 +96,16 @@ def test_the_area_is_unbiased_on_a_half_pixel_grid():
     assert abs(np.mean(errors)) < 0.005  # 0.05 if every centre on the edge counted.
 
 
-def test_what_is_outside_the_picture_is_cut():
+def test_what_is_outside_the_image_is_cut():
     big = np.array([[-9, -9], [30, -9], [30, 30], [-9, 30]], float)
     assert contours.rasterize(big, (4, 6)).all()
 
 
-def test_a_contour_may_touch_the_border_and_not_leave_the_picture():
+def test_a_contour_may_touch_the_border_and_not_leave_the_image():
     whole = np.array([[-0.5, -0.5], [8.5, -0.5], [8.5, 7.5], [-0.5, 7.5]])
     contours.check_inside(whole, (8, 9), 'a.txt')
     for shape in ((7, 9), (8, 8)):
-        with pytest.raises(UserError, match=f'a.txt: leaves the picture of {shape[1]}x{shape[0]} pixels'):
+        with pytest.raises(UserError, match=f'a.txt: leaves the image of {shape[1]}x{shape[0]} pixels'):
             contours.check_inside(whole, shape, 'a.txt')
     with pytest.raises(UserError, match='x from -1 to 8'):
         contours.check_inside(whole - 0.5, (8, 9), 'a.txt')

@@ -207,7 +207,7 @@ def test_offences_against_the_standard_are_not_reported_on_the_terminal(tmp_path
     assert 'Warning' in loud.stderr  # Otherwise there was nothing to silence.
 
 
-# DICOM among other pictures.
+# DICOM among other images.
 
 def test_read_image_reads_dicom_by_content_and_by_suffix(tmp_path):
     path = write_dicom(tmp_path / 'IM-0001', RAMP)

@@ -1,4 +1,4 @@
-"""Folders at ImageNet's size: random parts streamed from disk, and pictures that cannot be read."""
+"""Folders at ImageNet's size: random parts streamed from disk, and images that cannot be read."""
 
 import json
 import logging
@@ -62,9 +62,9 @@ def cut(file: Path) -> None:
 
 # --- random parts ---
 
-def test_training_reads_random_parts_and_evaluation_whole_pictures(root):
+def test_training_reads_random_parts_and_evaluation_whole_images(root):
     training, evaluation = open_split(root, training=True, **CROP), open_split(root, **CROP)
-    assert training.takes_draws and not isinstance(training, ArraySource)
+    assert training.needs_rng and not isinstance(training, ArraySource)
     assert isinstance(evaluation, ArraySource)  # it fits into memory
     batches = TrainBatches(training, 10, seed=3)
     batch, files = batches(7), FolderSource(root, (16, 16), 3).files
@@ -92,7 +92,7 @@ def test_parts_do_not_depend_on_hosts_and_threads(root, hosts, workers):
     assert any((a != b).any() for a, b in zip(whole, [TrainBatches(source, 8, seed=2)(s)['image'] for s in range(6)]))
 
 
-def test_a_picture_is_cut_anew_in_every_epoch(root):
+def test_a_image_is_cut_anew_in_every_epoch(root):
     batches = TrainBatches(open_split(root, training=True, **CROP), 40, seed=0)
     first, second = ({i: batches(epoch)['image'][row] for row, i in enumerate(batches.indices(epoch))}
                      for epoch in (0, 1))
@@ -101,7 +101,7 @@ def test_a_picture_is_cut_anew_in_every_epoch(root):
 
 def test_inverted_parts(root):
     plain, inverted = (open_split(root, training=True, invert=invert, **CROP) for invert in (False, True))
-    assert inverted.takes_draws
+    assert inverted.needs_rng
     np.testing.assert_array_equal(TrainBatches(inverted, 4, 0)(0)['image'], 255 - TrainBatches(plain, 4, 0)(0)['image'])
 
 
@@ -118,7 +118,7 @@ def test_only_folders_are_cut():
         sources.open_split(data, {'size': (8, 8), 'channels': 1}, 'train')
 
 
-# --- the middle of a picture ---
+# --- the middle of an image ---
 
 def test_the_middle_is_cut_out_in_memory_and_streaming_and_cached_apart(root, cache):
     image = IMAGE | {'resize': 'crop'}
@@ -147,17 +147,17 @@ def test_masks_are_not_cut(tmp_path):
         sources.open_split(data, IMAGE | {'resize': 'crop'}, 'train')
 
 
-def test_the_identity_of_stretched_pictures_is_what_it_was(root):
+def test_the_identity_of_stretched_images_is_what_it_was(root):
     source = FolderSource(root, (16, 16), 3)
     assert source.identity == ['folder', str(root), (16, 16), 3, {'class_names': ['cat', 'dog']},
                                [str(file) for file in source.files], memory.fingerprint(source.files)]
 
 
-# --- pictures that cannot be read ---
+# --- images that cannot be read ---
 
 @pytest.mark.parametrize('spoil', [empty, cut])
 @pytest.mark.parametrize('limit', [2048, 0])
-def test_unreadable_pictures_are_left_out_with_one_warning(root, limit, spoil, caplog):
+def test_unreadable_images_are_left_out_with_one_warning(root, limit, spoil, caplog):
     whole = brightness(open_split(root))
     files = FolderSource(root, (16, 16), 3).files
     for i in (5, 30):
@@ -169,7 +169,7 @@ def test_unreadable_pictures_are_left_out_with_one_warning(root, limit, spoil, c
             files[i].relative_to(root).as_posix() for i in (4, 6)]
         assert isinstance(source, ArraySource) == bool(limit)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(warnings) == 1 and '2 of 40 pictures' in warnings[0] and str(files[5]) in warnings[0]
+    assert len(warnings) == 1 and '2 of 40 images' in warnings[0] and str(files[5]) in warnings[0]
 
 
 @pytest.mark.parametrize('training, limit', [(False, 2048), (False, 0), (True, 0)])
@@ -177,7 +177,7 @@ def test_too_many_are_an_error(root, training, limit):
     for file in FolderSource(root, (16, 16), 3).files[:3]:
         empty(file)
     for _ in range(2):  # also from the cache
-        with pytest.raises(UserError, match=r'3 of 40 pictures in .*config.data.max_unreadable = 0.05 .*0 bytes'):
+        with pytest.raises(UserError, match=r'3 of 40 images in .*config.data.max_unreadable = 0.05 .*0 bytes'):
             open_split(root, training=training, memory_limit_mb=limit, max_unreadable=0.05)
     assert len(open_split(root, training=training, memory_limit_mb=limit, max_unreadable=0.08)) == 37
 
@@ -197,7 +197,7 @@ def test_parts_end_where_they_did_whoever_reads_them(root):
     assert names[1] == names[2] == set(expected[30:31] + expected[32:])
 
 
-def test_damage_found_while_training_is_replaced_by_the_next_picture(root, caplog):
+def test_damage_found_while_training_is_replaced_by_the_next_image(root, caplog):
     files = FolderSource(root, (16, 16), 3).files
     whole = brightness(open_split(root))
     for i in (7, 8, 39):
@@ -212,7 +212,7 @@ def test_damage_found_while_training_is_replaced_by_the_next_picture(root, caplo
         read = sources_[1].read(indices)
         assert read['image'].mean((1, 2, 3)).round().tolist() == expected[indices].tolist()
     assert read['label'].tolist() == [int(files[{7: 9, 8: 9, 39: 0}.get(i, i)].parent.name == 'dog') for i in indices]
-    assert '1 of 40 pictures' in caplog.text and 'turn out to be damaged' in caplog.text
+    assert '1 of 40 images' in caplog.text and 'turn out to be damaged' in caplog.text
 
 
 def test_too_much_damage_found_while_training_is_an_error(root):
@@ -220,7 +220,7 @@ def test_too_much_damage_found_while_training_is_an_error(root):
         cut(file)
     source = open_split(root, training=True, max_unreadable=0.05, **CROP)
     batches = TrainBatches(source, 40, 0)
-    with pytest.raises(UserError, match='3 of 40 pictures .*max_unreadable'):
+    with pytest.raises(UserError, match='3 of 40 images .*max_unreadable'):
         list(stream(batches, range(1), source=source))
 
 

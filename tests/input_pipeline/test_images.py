@@ -9,7 +9,7 @@ from PIL import Image
 from practicum.common.errors import UserError
 from practicum.input_pipeline import images
 
-RAMP = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)  # A small grey picture without symmetry.
+RAMP = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)  # A small grey image without symmetry.
 RGB = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
 
 
@@ -125,7 +125,7 @@ def test_exif_orientation_is_applied(tmp_path, orientation, turned):
     np.testing.assert_array_equal(images.read_image(path, channels=1)[..., 0], turned(RAMP))
 
 
-def test_damaged_exif_does_not_cost_the_picture(tmp_path):
+def test_damaged_exif_does_not_cost_the_image(tmp_path):
     path = saved(tmp_path / 'a.png', RAMP, exif=b'Exif\0\0not a tag')
     np.testing.assert_array_equal(images.read_image(path, channels=1)[..., 0], RAMP)
 
@@ -135,7 +135,7 @@ def test_the_suffix_does_not_matter(tmp_path):
     np.testing.assert_array_equal(images.read_image(saved(path, RGB, format='PNG'), channels=3), RGB)
 
 
-# Files that are no pictures: one line, never a traceback of another kind.
+# Files that are no images: one line, never a traceback of another kind.
 
 def test_missing_directory_and_empty_files_are_named(tmp_path):
     assert 'no such file' in error_of(tmp_path / 'missing.png')
@@ -144,7 +144,7 @@ def test_missing_directory_and_empty_files_are_named(tmp_path):
     assert 'empty' in error_of(tmp_path / 'empty.png')
 
 
-def test_a_text_file_renamed_is_no_picture(tmp_path):
+def test_a_text_file_renamed_is_no_image(tmp_path):
     (tmp_path / 'notes.png').write_text('dear diary\n')
     assert 'is not a' in error_of(tmp_path / 'notes.png')
 
@@ -166,7 +166,7 @@ def test_a_truncated_file_is_an_error_wherever_it_ends(tmp_path, suffix):
 
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('file_format', ['PNG', 'JPEG', 'GIF', 'BMP', 'TIFF', 'WEBP'])
-def test_random_damage_gives_a_picture_or_a_user_error(tmp_path, file_format):
+def test_random_damage_gives_a_image_or_a_user_error(tmp_path, file_format):
     random = np.random.default_rng(0)
     buffer = io.BytesIO()
     Image.fromarray(RGB).save(buffer, file_format)
@@ -192,7 +192,7 @@ def test_a_header_over_which_pillow_trips_is_a_user_error(tmp_path, header):
 
 
 @pytest.mark.parametrize('side', [10_500, 20_000])  # Beyond our limit, and beyond Pillow's own.
-def test_an_absurdly_large_picture_is_refused_before_it_is_decoded(tmp_path, side):
+def test_an_absurdly_large_image_is_refused_before_it_is_decoded(tmp_path, side):
     path = saved(tmp_path / 'bomb.png', Image.new('1', (side, side)))
     assert 'too' in error_of(path)
 
@@ -265,7 +265,7 @@ def test_find_images_says_when_there_is_nothing(tmp_path):
 @pytest.mark.parametrize('old, size, scaled', [
     ((300, 400), (224, 224), (256, 341)), ((400, 300), (224, 224), (341, 256)), ((500, 500), (224, 224), (256, 256)),
     ((20, 90), (28, 14), (32, 144)), ((90, 20), (28, 14), (72, 16)), ((100, 200), (28, 56), (32, 64))])
-def test_the_middle_is_cut_out_of_a_picture_scaled_in_proportion(old, size, scaled):
+def test_the_middle_is_cut_out_of_a_image_scaled_in_proportion(old, size, scaled):
     picture = np.random.default_rng(0).integers(0, 256, (*old, 3), np.uint8)
     whole = images.resize(picture, scaled)
     top, left = round((scaled[0] - size[0]) / 2), round((scaled[1] - size[1]) / 2)
@@ -275,7 +275,7 @@ def test_the_middle_is_cut_out_of_a_picture_scaled_in_proportion(old, size, scal
 
 @pytest.mark.parametrize('channels', [1, 3])
 @pytest.mark.parametrize('old', [(1, 1), (3, 700), (700, 3), (7, 7), (8, 8), (9, 8)])
-def test_pictures_of_any_shape_fit(old, channels):
+def test_images_of_any_shape_fit(old, channels):
     picture = np.full((*old, channels), 9, np.uint8)
     for how in images.RESIZES:
         fitted = images.fit(picture, (7, 8), how)

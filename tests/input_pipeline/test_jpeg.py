@@ -1,4 +1,4 @@
-"""Random parts of pictures: where they lie, and that their pixels are those of a slow and plain way."""
+"""Random parts of images: where they lie, and that their pixels are those of a slow and plain way."""
 
 import math
 from pathlib import Path
@@ -15,13 +15,13 @@ WHOLE = (1.0, 1.0)
 
 
 def photo(height: int, width: int, seed: int = 0) -> Image.Image:
-    """A smooth colour picture."""
+    """A smooth colour image."""
     coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def save(picture: Image.Image, path: Path, **options) -> Path:
-    picture.save(path, 'JPEG', quality=92, **options)
+def save(image: Image.Image, path: Path, **options) -> Path:
+    image.save(path, 'JPEG', quality=92, **options)
     return path
 
 
@@ -33,9 +33,9 @@ def read(path: Path, draws, size=(32, 24), channels=3, area=AREA) -> np.ndarray:
 
 def slow(path: Path, draws, size=(32, 24), channels=3, area=AREA, grid=1) -> np.ndarray:
     """Decoded whole, cut at multiples of `grid` pixels, and resized by Pillow."""
-    picture = images.read_image(path, channels=channels)
-    top, left, height, width = (v // grid * grid for v in jpeg.crop_window(*picture.shape[:2], draws, area))
-    return images.resize(np.ascontiguousarray(picture[top:top + height, left:left + width]), size)
+    image = images.read_image(path, channels=channels)
+    top, left, height, width = (v // grid * grid for v in jpeg.crop_window(*image.shape[:2], draws, area))
+    return images.resize(np.ascontiguousarray(image[top:top + height, left:left + width]), size)
 
 
 def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -104,7 +104,7 @@ def test_grey_from_colour_and_colour_from_grey(mode, channels, tmp_path):
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
-def test_pictures_are_turned_upright_first(orientation, tmp_path):
+def test_images_are_turned_upright_first(orientation, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
     file = save(photo(40, 60), tmp_path / 'a.jpg', exif=exif)
@@ -122,7 +122,7 @@ def test_other_files_come_through_the_slow_reader(tmp_path):
 
 
 @pytest.mark.parametrize('spoil', [lambda data: data[:len(data) // 2], lambda data: data[:30], lambda data: b'',
-                                   lambda data: b'no picture at all'])
+                                   lambda data: b'no image at all'])
 def test_a_damaged_file_is_an_error(spoil, tmp_path):
     file = save(photo(100, 100), tmp_path / 'a.jpg')
     file.write_bytes(spoil(file.read_bytes()))

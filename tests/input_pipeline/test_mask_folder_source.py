@@ -1,4 +1,4 @@
-"""Pictures with masks of one's own: pairing, classes, formats, and one line for each mistake."""
+"""Images with masks of one's own: pairing, classes, formats, and one line for each mistake."""
 
 import logging
 from pathlib import Path
@@ -34,7 +34,7 @@ def read_all(source) -> dict[str, np.ndarray]:
 
 
 def write_pairs(root: Path, count: int = 8, classes: int = 2) -> Path:
-    """Picture i is grey 10 i, its mask has class i % classes left of column 4 and 0 elsewhere."""
+    """Image i is grey 10 i, its mask has class i % classes left of column 4 and 0 elsewhere."""
     for part in ('images', 'masks'):
         (root / part).mkdir(parents=True)
     for i in range(count):
@@ -60,7 +60,7 @@ def line_of(error) -> str:
 # --- pairs ---
 
 @pytest.mark.parametrize('memory_limit_mb', [0, 2048])
-def test_each_picture_comes_with_its_mask(tmp_path, memory_limit_mb):
+def test_each_image_comes_with_its_mask(tmp_path, memory_limit_mb):
     (write_pairs(tmp_path / 'pets', classes=3) / 'classes.txt').write_text('background\ncat\ndog\n')
     source = sources.open_split(data(tmp_path / 'pets', memory_limit_mb=memory_limit_mb), IMAGE, 'train')
     examples = read_all(source)
@@ -95,8 +95,8 @@ def test_folders_of_splits_and_parts_of_one(tmp_path):
         sources.open_split(data(tmp_path / 'one'), IMAGE, 'test')
 
 
-def test_folders_below_and_any_picture_format(tmp_path):
-    """A picture may be a JPEG and lie in a folder of its patient; a mask may not be in another folder."""
+def test_folders_below_and_any_image_format(tmp_path):
+    """An image may be a JPEG and lie in a folder of its patient; a mask may not be in another folder."""
     for part in ('images/a', 'images/b', 'masks/a', 'masks/b'):
         (tmp_path / part).mkdir(parents=True)
     for patient, grey in (('a', 50), ('b', 200)):
@@ -108,7 +108,7 @@ def test_folders_below_and_any_picture_format(tmp_path):
     assert {facts['file'] for facts in source.describe(np.arange(2))} == {'images/a/1.jpg', 'images/b/1.jpg'}
 
 
-def test_pictures_without_a_partner_are_left_out_and_said(tmp_path, caplog):
+def test_images_without_a_partner_are_left_out_and_said(tmp_path, caplog):
     write_pairs(tmp_path)
     for name in ('00', '01', '02', '03'):
         (tmp_path / 'masks' / f'{name}.png').unlink()
@@ -117,8 +117,8 @@ def test_pictures_without_a_partner_are_left_out_and_said(tmp_path, caplog):
         for split in ('train[:50%]', 'train[50%:]'):
             sources.open_split(data(tmp_path), IMAGE, split)
     first, second = [record.getMessage() for record in caplog.records]  # once, not for every part
-    assert 'left out 4 pictures without a mask: 00, 01, 02 and 1 more' in first
-    assert 'left out 1 mask without a picture: 07' in second
+    assert 'left out 4 images without a mask: 00, 01, 02 and 1 more' in first
+    assert 'left out 1 mask without an image: 07' in second
     source = sources.open_split(data(tmp_path, memory_limit_mb=0), IMAGE, 'train')
     assert sorted(file.stem for file in source.files) == ['04', '05', '06']
 
@@ -144,7 +144,7 @@ def test_masks_are_resized_to_the_nearest_class(tmp_path):
     assert sorted(map(tuple, columns)) == [(0, 0, 0, 0, 0), (1, 1, 0, 0, 0), (2, 2, 0, 0, 0)]
 
 
-def test_a_dicom_has_the_spacing_of_the_resized_picture(tmp_path):
+def test_a_dicom_has_the_spacing_of_the_resized_image(tmp_path):
     """12 x 10 pixels of 2 mm x 1 mm, read as 6 x 10 pixels, are 4 mm x 1 mm."""
     pydicom = pytest.importorskip('pydicom')
     for part in ('images', 'masks'):
@@ -174,7 +174,7 @@ VALUES = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
 
 def test_every_lossless_way_to_write_classes(tmp_path):
     palette = Image.fromarray(VALUES)
-    palette.putpalette([255, 255, 255, 255, 0, 0, 0, 0, 255])  # the picture is white, red and blue; the classes are not
+    palette.putpalette([255, 255, 255, 255, 0, 0, 0, 0, 255])  # the image is white, red and blue; the classes are not
     palette.save(tmp_path / 'palette.png')
     palette.save(tmp_path / 'palette.gif')
     grey = np.repeat(VALUES[..., None], 3, -1)
@@ -232,10 +232,10 @@ def test_a_broken_file_ends_in_one_line(tmp_path):
     line_of(error)
 
 
-def test_a_mask_of_another_size_than_its_picture(tmp_path):
+def test_a_mask_of_another_size_than_its_image(tmp_path):
     write_pairs(tmp_path)
     save(tmp_path / 'masks' / '03.png', np.zeros((10, 6), np.uint8))
-    with pytest.raises(UserError, match=r'03.png: 6x10 pixels, but its picture .*03.png has 10x6') as error:
+    with pytest.raises(UserError, match=r'03.png: 6x10 pixels, but its image .*03.png has 10x6') as error:
         sources.open_split(data(tmp_path), IMAGE, 'train')
     line_of(error)
 
@@ -246,11 +246,11 @@ def without_masks(root):
     (root / 'masks').rename(root / 'labels')
 
 
-def without_pictures(root):
-    (root / 'images').rename(root / 'pictures')
+def without_images(root):
+    (root / 'images').rename(root / 'images')
 
 
-def with_no_picture(root):
+def with_no_image(root):
     for file in (root / 'images').iterdir():
         file.unlink()
 
@@ -271,7 +271,7 @@ def with_classes(content):
 
 
 @pytest.mark.parametrize('change, message', [
-    (without_masks, 'no folder masks'), (without_pictures, 'no folder images'), (with_no_picture, 'no images'),
+    (without_masks, 'no folder masks'), (without_images, 'no folder images'), (with_no_image, 'no images'),
     (with_other_names, '00, 01, 02 and 5 more and 00_mask, 01_mask, 02_mask and 5 more'),
     (with_two_of_a_name, 'both 03.jpg and 03.png'),
     (with_classes(b'background\n'), 'classes.txt: has 1 classes'), (with_classes(b''), 'has 0 classes'),

@@ -28,17 +28,17 @@ def test_a_smooth_shading_is_evened_out_and_black_stays_black(scene):
     rows = np.linspace(1, 4, 96, dtype=np.float32)[None, :, None, None]
     plain, shaded = (np.asarray(preprocessing.even_out(jnp.asarray(x), 16)) for x in (scene, scene * rows))
     inside = (slice(None), slice(28, 68), slice(28, 52))  # two blocks from the border
-    assert np.abs(shaded - plain)[inside].max() < 0.25  # where the shaded picture itself differs by up to 300 %
+    assert np.abs(shaded - plain)[inside].max() < 0.25  # where the shaded image itself differs by up to 300 %
     assert np.corrcoef(shaded[inside].ravel(), plain[inside].ravel())[0, 1] > 0.98
     assert not plain[scene == 0].any() and plain.min() >= 0 and plain.max() <= 4
 
 
 @pytest.mark.parametrize('size', [(96, 80), (37, 50), (5, 5)])
 def test_any_size_is_evened_out_within_its_own_example(size):
-    pictures = jax.random.uniform(jax.random.key(0), (2, *size, 3))
-    both = preprocessing.even_out(pictures, 16)
-    assert both.shape == pictures.shape
-    np.testing.assert_allclose(both[:1], preprocessing.even_out(pictures[:1], 16), rtol=1e-6)
+    images = jax.random.uniform(jax.random.key(0), (2, *size, 3))
+    both = preprocessing.even_out(images, 16)
+    assert both.shape == images.shape
+    np.testing.assert_allclose(both[:1], preprocessing.even_out(images[:1], 16), rtol=1e-6)
 
 
 def test_the_config_decides_and_0_is_off(scene):

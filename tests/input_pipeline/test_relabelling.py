@@ -9,7 +9,7 @@ from PIL import Image
 from practicum.common.errors import UserError
 from practicum.input_pipeline import relabelling, sources
 from practicum.input_pipeline.arrays import ArraySource
-from practicum.input_pipeline.relabelling import Merging
+from practicum.input_pipeline.relabelling import ClassMerge
 from practicum.training.defaults import base
 
 GRADES = ('no_dr', 'mild', 'moderate', 'severe', 'proliferative')
@@ -28,13 +28,13 @@ def config(**fields):
     ((('m', ('m.*',)), ('s', ('sever.',))), [-1, 0, 0, 1, -1]),  # the whole name must match
 ])
 def test_which_class_becomes_which(pairs, expected):
-    merging = Merging(pairs, GRADES)
+    merging = ClassMerge(pairs, GRADES)
     assert merging(np.arange(5)).tolist() == expected and merging(np.array([3])).dtype == np.int32
     assert merging.class_names == [name for name, _ in pairs]
 
 
 def test_a_name_with_special_characters_matches_itself():
-    assert Merging((('a', ('c++',)), ('b', ('c',))), ('c', 'c++'))(np.arange(2)).tolist() == [1, 0]
+    assert ClassMerge((('a', ('c++',)), ('b', ('c',))), ('c', 'c++'))(np.arange(2)).tolist() == [1, 0]
 
 
 @pytest.mark.parametrize('pairs, message', [
@@ -46,12 +46,12 @@ def test_a_name_with_special_characters_matches_itself():
 ])
 def test_a_mistake_is_named(pairs, message):
     with pytest.raises(UserError, match=message):
-        Merging(pairs, GRADES)
+        ClassMerge(pairs, GRADES)
 
 
 @pytest.fixture
 def eyes(tmp_path, monkeypatch):
-    """Folder of 4 pictures for each grade, whose grey value is 10 * grade."""
+    """Folder of 4 images for each grade, whose grey value is 10 * grade."""
     monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
     for grade, name in enumerate(GRADES):
         (tmp_path / 'eyes' / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Drawn scenes: what is in the picture is in the scene; data sets with captions, as pictures and as videos."""
+"""Drawn scenes: what is in the image is in the scene; data sets with captions, as images and as videos."""
 
 import json
 from pathlib import Path
@@ -19,10 +19,10 @@ def examples(name, split, count):
     return [shape_scenes.example(name, split, index) for index in range(count)]
 
 
-def foreground(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def foreground(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns, in cells, of the pixels that belong to shapes: one of their channels is bright."""
-    rows, columns = np.nonzero(picture.max(-1) > 150)
-    return rows / len(picture) * 3, columns / len(picture) * 3
+    rows, columns = np.nonzero(image.max(-1) > 150)
+    return rows / len(image) * 3, columns / len(image) * 3
 
 
 # --- drawing ---
@@ -39,15 +39,15 @@ def test_an_example_depends_on_its_name_alone():
 
 def test_shapes_are_drawn_in_their_cells_with_their_colours():
     for drawn in examples('still', 'train', 60):
-        picture, scene = drawn['image'], json.loads(drawn['scene'])
-        assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
-        rows, columns = foreground(picture)
+        image, scene = drawn['image'], json.loads(drawn['scene'])
+        assert image.shape == (64, 64, 3) and image.dtype == np.uint8
+        rows, columns = foreground(image)
         cells = {(s['row'], s['column']) for s in scene['shapes']}
         # All of their pixels are in their own cells, but for a few that jitter moves across.
         inside = [cell in cells for cell in zip(rows.astype(int).tolist(), columns.astype(int).tolist())]
         assert np.mean(inside) > 0.93
         for s in scene['shapes']:
-            own = picture[round(s['row'] * 64 / 3):, round(s['column'] * 64 / 3):][:21, :21].reshape(-1, 3)
+            own = image[round(s['row'] * 64 / 3):, round(s['column'] * 64 / 3):][:21, :21].reshape(-1, 3)
             colour = np.median(own[own.max(1) > 150], axis=0)
             nearest = min(COLOURS, key=lambda name: np.abs(colour - COLOURS[name]).sum())
             assert nearest == s['colour'], (s, colour)
@@ -92,7 +92,7 @@ def test_no_scene_is_in_two_splits_and_all_captions_are_true():
                 assert shape_scenes.split_of({'shapes': scene['shapes'][::-1]}) == split
 
 
-def test_tags_are_the_labels_of_the_still_pictures():
+def test_tags_are_the_labels_of_the_still_images():
     for still, tagged in zip(examples('still', 'test', 5), examples('tags', 'test', 5)):
         np.testing.assert_array_equal(still['image'], tagged['image'])
         assert tagged['scene'] == still['scene']
@@ -124,7 +124,7 @@ def _prepare_coco(folder: Path) -> None:
     import tensorflow_datasets as tfds
 
     class TinyCoco(tfds.core.GeneratorBasedBuilder):
-        """Two pictures, of two captions and one."""
+        """Two images, of two captions and one."""
         VERSION = tfds.core.Version('1.0.0')
 
         def _info(self):
@@ -148,16 +148,16 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
 
 
-def test_pictures_come_with_captions_and_scenes_as_facts(prepared, monkeypatch):
+def test_images_come_with_captions_and_scenes_as_facts(prepared, monkeypatch):
     source = tfds_source.open_split(data(prepared, 'shape_scenes/still'), {'size': (64, 64), 'channels': 3}, 'train')
     assert source.meta == {'grammar': 'shape_scenes'} and len(source) == 6 and source.frames == 1
     assert source.read(np.arange(6)).keys() == {'image'}
-    for facts, picture in zip(source.describe(np.arange(6)), source.read(np.arange(6))['image']):
+    for facts, image in zip(source.describe(np.arange(6)), source.read(np.arange(6))['image']):
         assert facts.keys() == {'captions', 'scene'} and len(facts['captions']) == 5
         assert all(shape_grammar.is_true(caption, facts['scene']) for caption in facts['captions'])
         (original,) = [e for e in examples('still', 'train', 6) if json.loads(e['scene']) == facts['scene']
                        and e['captions'] == facts['captions']]
-        np.testing.assert_array_equal(picture, original['image'])
+        np.testing.assert_array_equal(image, original['image'])
     loaded = memory.load(source)
     assert loaded.describe(np.arange(6)) == source.describe(np.arange(6))
     memory._loaded.clear()
@@ -192,7 +192,7 @@ def test_captions_in_the_form_of_coco(prepared):
         {'image/filename': '1.jpg', 'captions': ['two']}]
 
 
-def test_a_data_set_of_pictures_has_no_texts(prepared):
+def test_a_data_set_of_images_has_no_texts(prepared):
     with pytest.raises(UserError, match="shape_scenes is no data set of texts: it has no feature 'text', but captions"):
         tfds_source.read_texts(data(prepared, 'shape_scenes/still'), 'train')
 

@@ -1,4 +1,4 @@
-"""Where examples come from: tfds in any format, folders of pictures, numbers in the config; and the decoded cache."""
+"""Where examples come from: tfds in any format, folders of images, numbers in the config; and the decoded cache."""
 
 import json
 import os
@@ -95,7 +95,7 @@ def digits():
     return {name: sources.open_split(data(), IMAGE, name) for name in ('train', 'validation', 'test')}
 
 
-def test_digits_are_the_1797_pictures_of_scikit_learn(digits):
+def test_digits_are_the_1797_images_of_scikit_learn(digits):
     from sklearn.datasets import load_digits
     original = load_digits()
     expected = np.round(original.images * (255 / 16)).astype(np.uint8)
@@ -128,12 +128,12 @@ def test_a_split_that_is_not_there_names_those_that_are():
 
 
 @pytest.mark.parametrize('size, channels', [((8, 8), 3), ((5, 12), 1), ((28, 28), 3)])
-def test_pictures_come_in_the_size_and_channels_of_the_config(size, channels, cache):
+def test_images_come_in_the_size_and_channels_of_the_config(size, channels, cache):
     source = sources.open_split(data(), {'size': size, 'channels': channels}, 'validation')
     assert source.read(np.arange(3))['image'].shape == (3, *size, channels)
 
 
-def test_inverted_is_255_minus_the_picture(digits):
+def test_inverted_is_255_minus_the_image(digits):
     inverted = sources.open_split(data(), IMAGE, 'test', invert=True)
     np.testing.assert_array_equal(read_all(inverted)['image'], 255 - read_all(digits['test'])['image'])
     np.testing.assert_array_equal(read_all(inverted)['label'], read_all(digits['test'])['label'])
@@ -218,8 +218,8 @@ def test_damaged_data_say_where(prepared, cache):
 
 # --- folders ---
 
-def write_pictures(root: Path, *names: str, count: int = 12) -> Path:
-    """Pictures of <root>/<class>, each of its own grey value."""
+def write_images(root: Path, *names: str, count: int = 12) -> Path:
+    """Images of <root>/<class>, each of its own grey value."""
     value = 0
     for name in names:
         (root / name).mkdir(parents=True)
@@ -230,7 +230,7 @@ def write_pictures(root: Path, *names: str, count: int = 12) -> Path:
 
 
 def test_folder_without_splits(tmp_path, cache):
-    root = write_pictures(tmp_path / 'animals', 'dog', 'cat')
+    root = write_images(tmp_path / 'animals', 'dog', 'cat')
     source = sources.open_split(data('folder', root), IMAGE, 'train')
     examples = read_all(source)
     assert source.meta == {'class_names': ['cat', 'dog']}
@@ -241,7 +241,7 @@ def test_folder_without_splits(tmp_path, cache):
 
 def test_folder_with_splits(tmp_path, cache):
     for split, count in (('train', 5), ('test', 2)):
-        write_pictures(tmp_path / 'animals' / split, 'cat', 'dog', count=count)
+        write_images(tmp_path / 'animals' / split, 'cat', 'dog', count=count)
     lengths = {split: len(sources.open_split(data('folder', tmp_path / 'animals'), IMAGE, split))
                for split in ('train', 'test')}
     assert lengths == {'train': 10, 'test': 4}
@@ -251,24 +251,24 @@ def test_folder_with_splits(tmp_path, cache):
 
 def test_folder_order_is_shuffled_and_fixed(tmp_path):
     """The same wherever the folder lies and in whatever order the file system lists it; a part has all classes."""
-    first = FolderSource(write_pictures(tmp_path / 'a', 'cat', 'dog', 'owl'), (8, 8), 1)
-    second = FolderSource(write_pictures(tmp_path / 'b', 'owl', 'dog', 'cat'), (8, 8), 1)
+    first = FolderSource(write_images(tmp_path / 'a', 'cat', 'dog', 'owl'), (8, 8), 1)
+    second = FolderSource(write_images(tmp_path / 'b', 'owl', 'dog', 'cat'), (8, 8), 1)
     names = [[file.relative_to(tmp_path / root).as_posix() for file in source.files]
              for root, source in (('a', first), ('b', second))]
     assert names[0] == names[1] != sorted(names[0])
     assert set(first.read(np.arange(12))['label']) == {0, 1, 2}
 
 
-def test_a_new_picture_does_not_reorder_the_others(tmp_path):
-    root = write_pictures(tmp_path / 'a', 'cat', 'dog')
+def test_a_new_image_does_not_reorder_the_others(tmp_path):
+    root = write_images(tmp_path / 'a', 'cat', 'dog')
     before = FolderSource(root, (8, 8), 1).files
     Image.new('L', (4, 4)).save(root / 'cat' / 'new.png')
     after = FolderSource(root, (8, 8), 1).files
     assert [file for file in after if file.name != 'new.png'] == before and len(after) == len(before) + 1
 
 
-def test_folder_skips_what_is_no_picture(tmp_path):
-    root = write_pictures(tmp_path / 'a', 'cat', 'dog', count=2)
+def test_folder_skips_what_is_no_image(tmp_path):
+    root = write_images(tmp_path / 'a', 'cat', 'dog', count=2)
     (root / 'cat' / 'notes.txt').write_text('hello')
     (root / 'README.md').write_text('hello')
     (root / '.cache').mkdir()
@@ -286,8 +286,8 @@ def test_a_folder_that_is_no_data_set(name, message, tmp_path):
 
 # --- the decoded cache ---
 
-def test_the_second_opening_finds_the_decoded_pictures(tmp_path, cache, decoded):
-    root = write_pictures(tmp_path / 'animals', 'cat', 'dog')
+def test_the_second_opening_finds_the_decoded_images(tmp_path, cache, decoded):
+    root = write_images(tmp_path / 'animals', 'cat', 'dog')
     opened = [sources.open_split(data('folder', root), IMAGE, 'train') for _ in range(2)]
     assert len(decoded) == 1 and len(list(cache.iterdir())) == 1
     assert all(isinstance(source, ArraySource) for source in opened)
@@ -296,22 +296,22 @@ def test_the_second_opening_finds_the_decoded_pictures(tmp_path, cache, decoded)
 
 
 def test_other_sizes_and_channels_are_other_entries(tmp_path, cache, decoded):
-    root = write_pictures(tmp_path / 'animals', 'cat', 'dog')
+    root = write_images(tmp_path / 'animals', 'cat', 'dog')
     for image in (IMAGE, {'size': (4, 4), 'channels': 1}, {'size': (8, 8), 'channels': 3}):
         assert sources.open_split(data('folder', root), image, 'train').arrays['image'].shape[1:] == (
             *image['size'], image['channels'])
     assert len(decoded) == 3
 
 
-def changed_picture(root):
+def changed_image(root):
     Image.new('L', (10, 6), 200).save(root / 'cat' / '00.png')
 
 
-def new_picture(root):
+def new_image(root):
     Image.new('L', (10, 6), 200).save(root / 'cat' / 'new.png')
 
 
-def moved_picture(root):
+def moved_image(root):
     (root / 'cat' / '00.png').rename(root / 'dog' / 'was_a_cat.png')
 
 
@@ -319,13 +319,13 @@ def renamed_class(root):
     (root / 'cat').rename(root / 'lynx')
 
 
-def gone_picture(root):
+def gone_image(root):
     (root / 'dog' / '05.png').unlink()
 
 
-@pytest.mark.parametrize('change', [changed_picture, new_picture, moved_picture, renamed_class, gone_picture])
+@pytest.mark.parametrize('change', [changed_image, new_image, moved_image, renamed_class, gone_image])
 def test_changed_files_are_noticed(change, tmp_path, cache, decoded):
-    root = write_pictures(tmp_path / 'animals', 'cat', 'dog')
+    root = write_images(tmp_path / 'animals', 'cat', 'dog')
     sources.open_split(data('folder', root), IMAGE, 'train')
     change(root)
     cached = sources.open_split(data('folder', root), IMAGE, 'train')
@@ -382,7 +382,7 @@ def pickled(entry):
 @pytest.mark.parametrize('spoil', [cut_short, emptied, without_arrays, without_facts, with_half_the_facts,
                                    with_other_facts, of_another_length, pickled])
 def test_a_broken_entry_is_built_again(spoil, tmp_path, cache, decoded):
-    root = write_pictures(tmp_path / 'animals', 'cat', 'dog')
+    root = write_images(tmp_path / 'animals', 'cat', 'dog')
     source = sources.open_split(data('folder', root), IMAGE, 'train')
     whole = ArraySource(source.arrays, source.meta)
     del source  # what is in use would be shared rather than read again
@@ -393,14 +393,14 @@ def test_a_broken_entry_is_built_again(spoil, tmp_path, cache, decoded):
 
 
 def test_parts_of_a_split_share_its_arrays(tmp_path, cache):
-    root = write_pictures(tmp_path / 'animals', 'cat', 'dog')
+    root = write_images(tmp_path / 'animals', 'cat', 'dog')
     train = sources.open_split(data('folder', root), IMAGE, 'train[:50%]')
     test = sources.open_split(data('folder', root), IMAGE, 'train[50%:]')
     assert train.arrays['image'].base is test.arrays['image'].base is not None
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch, decoded):
-    root = write_pictures(tmp_path / 'animals', 'cat', 'dog')
+    root = write_images(tmp_path / 'animals', 'cat', 'dog')
     (tmp_path / 'file').touch()
     monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'file' / 'cache'))
     source = sources.open_split(data('folder', root), IMAGE, 'train')
@@ -411,19 +411,19 @@ def test_a_disk_that_fills_up_leaves_no_entry(tmp_path, cache, monkeypatch):
     def full(*_, **__):
         raise OSError(28, 'No space left on device')
     monkeypatch.setattr(memory.np, 'save', full)
-    root = write_pictures(tmp_path / 'animals', 'cat', 'dog')
+    root = write_images(tmp_path / 'animals', 'cat', 'dog')
     assert len(sources.open_split(data('folder', root), IMAGE, 'train')) == 24
     assert list(cache.iterdir()) == []
 
 
 def test_large_data_are_not_kept_in_memory(tmp_path, cache, decoded):
-    root = write_pictures(tmp_path / 'animals', 'cat', 'dog')
+    root = write_images(tmp_path / 'animals', 'cat', 'dog')
     source = sources.open_split(data('folder', root, memory_limit_mb=0), IMAGE, 'train[:50%]')
     assert not isinstance(source, ArraySource) and len(source) == 12 and not decoded and not cache.exists()
 
 
 def test_the_cache_says_what_it_holds(tmp_path, cache):
-    sources.open_split(data('folder', write_pictures(tmp_path / 'animals', 'cat', 'dog')), IMAGE, 'train')
+    sources.open_split(data('folder', write_images(tmp_path / 'animals', 'cat', 'dog')), IMAGE, 'train')
     facts = json.loads((next(cache.iterdir()) / 'facts.json').read_text())
     assert facts['meta'] == {'class_names': ['cat', 'dog']}
     assert facts['features'] == {'image': [24, 8, 8, 1], 'label': [24]}

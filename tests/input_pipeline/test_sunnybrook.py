@@ -202,9 +202,9 @@ def test_a_folder_without_contours_images_or_anything_usable_says_what_was_looke
     with pytest.raises(UserError, match='other: no contours here; looked for .*IRCCI-expert'):
         sunnybrook.read_folder(tmp_path / 'other')
     with pytest.raises(UserError, match='no images here; looked for images/<case>'):
-        (by_case / 'images').rename(by_case / 'pictures')
+        (by_case / 'images').rename(by_case / 'images')
         sunnybrook.read_folder(by_case)
-    (by_case / 'pictures').rename(by_case / 'images')
+    (by_case / 'images').rename(by_case / 'images')
     for path in by_case.rglob('*.txt'):
         path.write_text('')
     with pytest.raises(UserError, match='no labelled slice is left; unreadable contour: 12, such as contours/SC'):

@@ -14,15 +14,15 @@ from practicum.training.loop import train
 from tests.tiny import tiny_config
 
 
-def test_flip_is_the_picture_and_its_mirror_image():
-    pictures = np.random.default_rng(0).random((2, 3, 4, 1))
-    views = np.asarray(Views('flip', (3, 4))(pictures))
-    np.testing.assert_allclose(views[0], pictures, rtol=1e-6)
-    np.testing.assert_allclose(views[1], pictures[:, :, ::-1], rtol=1e-6)
+def test_flip_is_the_image_and_its_mirror_image():
+    images = np.random.default_rng(0).random((2, 3, 4, 1))
+    views = np.asarray(Views('flip', (3, 4))(images))
+    np.testing.assert_allclose(views[0], images, rtol=1e-6)
+    np.testing.assert_allclose(views[1], images[:, :, ::-1], rtol=1e-6)
 
 
-def test_ten_crops_of_a_picture_of_256_pixels():
-    """Corners and centre of a picture whose value is its position, as AlexNet's authors cut it."""
+def test_ten_crops_of_a_image_of_256_pixels():
+    """Corners and centre of an image whose value is its position, as AlexNet's authors cut it."""
     views = Views('ten_crop', (224, 224))
     assert views.read_size == (256, 256) and views.count == 10
     row, column = np.mgrid[:256, :256]

@@ -1,4 +1,4 @@
-"""Captioners: decoding says what teacher forcing says, endpoints compose, a picture is computed once."""
+"""Captioners: decoding says what teacher forcing says, endpoints compose, an image is computed once."""
 
 import flax
 import flax.linen as nn
@@ -20,7 +20,7 @@ VOCABULARY, WORDS = 11, 7
 
 
 class TinyBody(nn.Module):
-    """Looks at the four quarters of a picture; compiles in no time, and has BatchNorm."""
+    """Looks at the four quarters of an image; compiles in no time, and has BatchNorm."""
 
     @nn.compact
     def __call__(self, images, *, train=False, features=None, begin=None):
@@ -98,7 +98,7 @@ def test_what_follows_a_word_changes_nothing_at_it(network):
 
 
 def test_a_caption_does_not_depend_on_the_others(network):
-    """Neither on the other captions of its picture nor on other pictures."""
+    """Neither on the other captions of its image nor on other images."""
     _, apply, variables, images, words, logits = network
     order = np.array([2, 0, 1])
     np.testing.assert_allclose(apply(variables, images[order], words[order]), logits[order], rtol=1e-4, atol=1e-5)
@@ -126,7 +126,7 @@ def test_endpoints_compose(network):
         model.apply(variables, images)
 
 
-def test_looks_at_the_picture(network):
+def test_looks_at_the_image(network):
     """Unless it is told not to, and then cached features tell it nothing either."""
     model, apply, variables, images, words, logits = network
     other = images[::-1] + 1
@@ -187,7 +187,7 @@ def test_dropout_does_not_depend_on_the_number_of_devices():
 
 
 class Flat(nn.Module):
-    """The picture as a vector."""
+    """The image as a vector."""
 
     def __call__(self, images, *, train=False, features=None, begin=None):
         return run_stages([('flat', lambda x: x.reshape(len(x), -1))], images, begin=begin, features=features)
@@ -196,7 +196,7 @@ class Flat(nn.Module):
 # --- what is special ---
 
 
-def test_the_body_runs_once_per_picture():
+def test_the_body_runs_once_per_image():
     """However many captions there are."""
     seen = []
 
@@ -321,7 +321,7 @@ def test_the_body_computes_with_the_precision_of_the_whole():
 
 @pytest.mark.parametrize('positions', [False, True])
 def test_attention_knows_places_by_their_vectors_alone(positions):
-    """Without them a picture is a set of pixels: exchanged quarters give the same captions."""
+    """Without them an image is a set of pixels: exchanged quarters give the same captions."""
     model = Captioner(inject='attention', positions=positions, **COMMON)
     images = networks.random_images((2, 4, 4, 1))
     variables = variables_of(model, images)

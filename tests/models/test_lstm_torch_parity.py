@@ -158,7 +158,7 @@ def test_same_training_of_a_language_model(fields):
 
 
 def test_same_training_of_a_captioner():
-    """Captions of different length, and pictures with different numbers of captions."""
+    """Captions of different length, and images with different numbers of captions."""
     network, model, params = make_captioner(layers=2)
     tokens = 4.5
     task = make_task('captioning', caption_length=4, tokens_per_example=tokens)

@@ -77,7 +77,7 @@ def test_endpoints(model, side, shapes):
 
 @pytest.fixture(scope='module')
 def small():
-    """A model, its variables with averages that are not those of a batch, and pictures."""
+    """A model, its variables with averages that are not those of a batch, and images."""
     model = build(name='resnet_cifar', depth=20)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8, 8, 3)), jnp.float32)
     return model, jax.jit(model.init)(jax.random.key(0), images), images

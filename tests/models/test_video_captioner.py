@@ -1,4 +1,4 @@
-"""How frames become one picture. What all captioners promise is tested in test_captioner.py."""
+"""How frames become one image. What all captioners promise is tested in test_captioner.py."""
 
 import flax.linen as nn
 import jax

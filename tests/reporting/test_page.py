@@ -19,7 +19,7 @@ from practicum.common.files import write_json
 from practicum.common.vocabulary import Vocabulary
 from practicum.reporting import curves as gallery_curves
 from practicum.reporting import page as gallery
-from practicum.reporting.html import escape, picture
+from practicum.reporting.html import escape, image
 from practicum.reporting.page import write_report
 from practicum.reporting.run_files import read_run
 from practicum.training.checkpoints import Checkpoints
@@ -73,7 +73,7 @@ class Page(HTMLParser):
         return [text for name, values, text in self.tags
                 if name == tag and (class_ is None or class_ in (values.get('class') or '').split())]
 
-    def pictures(self):
+    def images(self):
         return [(values['alt'], Image.open(io.BytesIO(base64.b64decode(values['src'].partition(',')[2]))))
                 for name, values, _ in self.tags if name == 'img']
 
@@ -117,10 +117,10 @@ def test_a_trained_run_is_told_whole(trained_run, tmp_path):
         shown = f"{100 * result['metrics'][f'{name}/accuracy']:.2f} %"
         assert f'{shown}{name} accuracy' in page.texts('div')  # as a large number
     drawn = sorted(file.name for file in trained_run.glob('*.png') if file.name != 'learning_curves.png')
-    assert drawn and len(page.pictures()) == len(drawn)
+    assert drawn and len(page.images()) == len(drawn)
     for file in drawn:
         name, _, key = file.removesuffix('.png').partition('_')
-        found = dict(page.pictures())[f'{name}: {key.replace("_", " ")}']
+        found = dict(page.images())[f'{name}: {key.replace("_", " ")}']
         assert found.size == Image.open(trained_run / file).size
     rows = [json.loads(line) for line in (trained_run / 'metrics.jsonl').read_text().splitlines()]
     titles = '\n'.join(page.texts('title'))
@@ -161,7 +161,7 @@ def test_hostile_text_stays_text(tmp_path):
     assert page.texts('h1') == [expected]
     assert page.texts('span', 'text') == [expected] and page.texts('span', 'prompt') == [expected]
     assert '<script>x</script>' in page.texts('td')
-    assert [alt for alt, _ in page.pictures()] == [f'test: {name.removesuffix(".png")}']
+    assert [alt for alt, _ in page.images()] == [f'test: {name.removesuffix(".png")}']
 
 
 def test_links_and_names_inside_files_are_not_followed(tmp_path):
@@ -171,11 +171,11 @@ def test_links_and_names_inside_files_are_not_followed(tmp_path):
     run = make_run(tmp_path / 'run', config__json={'experiment': 'x', 'evaluation': {'final': ['test']}},
                    test_cases__json={'cases': [{'file': str(secret)}, {'file': str(tmp_path / 'secret.png')}]})
     (run / 'test_table.csv').symlink_to(secret)
-    (run / 'test_picture.png').symlink_to(tmp_path / 'secret.png')
+    (run / 'test_image.png').symlink_to(tmp_path / 'secret.png')
     (run / 'environment.json').symlink_to(secret)
     page = Page(write_report(run))
     assert str(secret) in page.text  # as text
-    assert 'hunter2' not in page.text and not page.pictures()
+    assert 'hunter2' not in page.text and not page.images()
 
 
 def test_damage_is_left_out_and_counted(tmp_path):
@@ -185,7 +185,7 @@ def test_damage_is_left_out_and_counted(tmp_path):
                        '{"step": 3, "train/loss": null, "train/accuracy": "high"}\n{"step": 4, "tr',
         samples__jsonl='{"step": 1, "samples": [{"text": 5}]}\n{"step": 1, "set": "v", "samples": [{"text": "ok"}]}\n',
         result__json='{"metrics": {}}', test_cases__json='{"cases": [1', validation_cases__json='[]',
-        test_broken__png='not a picture', test_empty__csv='', evaluation__json='{"metrics": [], "step": []}')
+        test_broken__png='not an image', test_empty__csv='', evaluation__json='{"metrics": [], "step": []}')
     page = Page(write_report(run))
     notes = page.texts('div', 'notes')[0]
     for text in ('config.json is damaged', 'metrics.jsonl: 4 damaged lines', 'samples.jsonl: 1 damaged line is',
@@ -285,13 +285,13 @@ def test_long_curves_are_thinned_but_keep_their_peaks(tmp_path):
     assert any(text.startswith('train, step 20,000: ') for text in page.texts('title'))
 
 
-def test_pictures_belong_to_sets_and_equal_ones_are_shown_once(tmp_path):
+def test_images_belong_to_sets_and_equal_ones_are_shown_once(tmp_path):
     big = np.full((1000, 5000, 3), 200, np.uint8)
     run = make_run(tmp_path / 'run', config__json={'evaluation': {'final': ['test', 'test_inverted']}},
                    test_confusion_matrix__png=noise(), test_inverted_confusion_matrix__png=noise(seed=1),
                    evaluation_test_confusion_matrix__png=noise(), neighbors__png=big)
     page = Page(write_report(run))
-    found = dict(page.pictures())
+    found = dict(page.images())
     assert list(found) == ['test: confusion matrix', 'test inverted: confusion matrix', 'neighbors']
     assert np.array_equal(np.asarray(found['test: confusion matrix']), noise())  # small ones are exact
     assert found['neighbors'].size == (2400, 480)
@@ -302,10 +302,10 @@ def test_photographs_are_compressed_and_transparency_is_white(tmp_path):
     y, x = np.mgrid[:700, :900]
     photo = np.stack([x % 256, y % 256, (x + y) % 256], -1).astype(np.uint8) // 2 + noise(700, 900) // 16
     Image.fromarray(photo).save(tmp_path / 'photo.png')
-    tag = picture(tmp_path / 'photo.png', 'photo', pytest.fail)
+    tag = image(tmp_path / 'photo.png', 'photo', pytest.fail)
     assert len(tag) < (tmp_path / 'photo.png').stat().st_size / 3
     Image.new('RGBA', (4, 4)).save(tmp_path / 'clear.png')
-    data = re.search('base64,([^"]*)"', picture(tmp_path / 'clear.png', '', pytest.fail)).group(1)
+    data = re.search('base64,([^"]*)"', image(tmp_path / 'clear.png', '', pytest.fail)).group(1)
     assert np.all(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) == 255)
 
 
@@ -348,14 +348,14 @@ def test_the_worst_and_the_best_cases(ranked, tmp_path):
 def test_the_headline_is_that_of_the_task(tmp_path):
     """Also where it depends on the data, as that of a language model does."""
     metrics = {'test/loss': 1.0, 'test/perplexity': 2.718, 'test/bits_per_character': 1.443}
-    for kind, headline in (('words', 'perplexity'), ('characters', 'bits_per_character')):
+    for kind, primary_metric in (('words', 'perplexity'), ('characters', 'bits_per_character')):
         run = make_run(tmp_path / kind, result__json=make_result(7, **metrics))
         vocabulary = Vocabulary.build(['a b'], kind).to_meta()
         with Checkpoints(run, writable=True) as checkpoints:
             checkpoints.save(7, {'params': {'w': np.ones(2)}}, {'step': np.ones(())}, {
                 'config': {'task': {'name': 'language_model'}}, 'data': {'vocabulary': vocabulary}})
         page = Page(write_report(run))
-        assert page.texts('b') == [f'{metrics["test/" + headline]:.4g}']
+        assert page.texts('b') == [f'{metrics["test/" + primary_metric]:.4g}']
 
 
 def test_texts_over_time(tmp_path):

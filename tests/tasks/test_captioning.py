@@ -95,8 +95,8 @@ def test_logits_of_another_shape():
 def test_inputs_and_facts():
     batch = {'image': np.zeros((3, 2, 2, 1)), 'captions': CAPTIONS, 'other': 0}
     assert captioning().inputs(batch) == (batch['image'], batch['captions'])
-    assert captioning().model_facts() == {'vocabulary_size': SIZE}
-    assert captioning().headline == 'bleu4' and captioning(kind='tags').headline == 'f1'
+    assert captioning().model_fields() == {'vocabulary_size': SIZE}
+    assert captioning().primary_metric == 'bleu4' and captioning(kind='tags').primary_metric == 'f1'
 
 
 @pytest.mark.parametrize('config, message', (
@@ -122,7 +122,7 @@ def test_data_without_captions(meta):
 # --- generating ---
 
 class Writer:
-    """A model whose next token depends on the last one and on the picture: variables['tables'] [pictures, V, V]."""
+    """A model whose next token depends on the last one and on the image: variables['tables'] [images, V, V]."""
 
     def apply(self, variables, *inputs, method, **how):
         return getattr(self, method)(variables, *inputs, **how)
@@ -136,7 +136,7 @@ class Writer:
 
 
 def tables(*probabilities: dict) -> dict:
-    """Variables from one dict per picture, token -> {next token: probability}; what is not given is 1e-9."""
+    """Variables from one dict per image, token -> {next token: probability}; what is not given is 1e-9."""
     tables = np.full((len(probabilities), SIZE, SIZE), 1e-9)
     for table, given in zip(tables, probabilities):
         for token, following in given.items():
@@ -148,7 +148,7 @@ def tables(*probabilities: dict) -> dict:
 # Greedy search takes 'a', after which nothing is likely; the likeliest text is 'dog', 0.4 * 0.95.
 GARDEN_PATH = {START: {A: 0.6, DOG: 0.4}, A: {RUNS: 0.4, SITS: 0.3, END: 0.3}, RUNS: {END: 1.0}, SITS: {END: 1.0},
                DOG: {END: 0.95, A: 0.05}}
-PICTURES = np.array([0, 1], np.uint8).reshape(2, 1, 1, 1)
+IMAGES = np.array([0, 1], np.uint8).reshape(2, 1, 1, 1)
 
 
 def write(task: Captioning, variables, batch) -> list[str]:
@@ -160,18 +160,18 @@ def write(task: Captioning, variables, batch) -> list[str]:
     return [task.predict({'generated': row}, None, {}, 5).row['caption'] for row in rows]
 
 
-def test_each_picture_gets_its_text_from_pixels_and_from_features():
+def test_each_image_gets_its_text_from_pixels_and_from_features():
     variables = tables({START: {A: 1.0}, A: {DOG: 1.0}, DOG: {END: 1.0}}, {START: {DOG: 1.0}, DOG: {SITS: 1.0},
                                                                           SITS: {END: 1.0}})
-    assert write(captioning(beam_size=1), variables, {'image': PICTURES}) == ['a dog', 'dog sits']
-    features = PICTURES[::-1].reshape(2, 1).astype(np.float32)
+    assert write(captioning(beam_size=1), variables, {'image': IMAGES}) == ['a dog', 'dog sits']
+    features = IMAGES[::-1].reshape(2, 1).astype(np.float32)
     assert write(captioning(), variables, {'features': features}) == ['dog sits', 'a dog']
 
 
 def test_a_beam_finds_what_greedy_search_misses():
     variables = tables(GARDEN_PATH, GARDEN_PATH)
-    assert write(captioning(beam_size=1), variables, {'image': PICTURES}) == ['a runs'] * 2
-    assert write(captioning(beam_size=2, length_penalty=0.0), variables, {'image': PICTURES}) == ['dog'] * 2
+    assert write(captioning(beam_size=1), variables, {'image': IMAGES}) == ['a runs'] * 2
+    assert write(captioning(beam_size=2, length_penalty=0.0), variables, {'image': IMAGES}) == ['dog'] * 2
 
 
 def test_the_length_penalty_makes_texts_longer():
@@ -179,7 +179,7 @@ def test_the_length_penalty_makes_texts_longer():
     variables = tables(GARDEN_PATH, GARDEN_PATH)
     for penalty, text in ((2.0, 'dog'), (4.0, 'a runs')):
         task = captioning(beam_size=4, length_penalty=penalty)
-        assert write(task, variables, {'image': PICTURES}) == [text] * 2
+        assert write(task, variables, {'image': IMAGES}) == [text] * 2
 
 
 def test_special_tokens_are_never_written_and_texts_end():
@@ -187,7 +187,7 @@ def test_special_tokens_are_never_written_and_texts_end():
     endless = {token: {UNKNOWN: 0.3, START: 0.3, PAD: 0.2, A: 0.2} for token in range(SIZE)}
     for beam_size, length in ((1, 4), (3, 1)):
         task = captioning(beam_size=beam_size, max_length=length)
-        assert write(task, tables(endless, endless), {'image': PICTURES}) == [' '.join(['a'] * length)] * 2
+        assert write(task, tables(endless, endless), {'image': IMAGES}) == [' '.join(['a'] * length)] * 2
     assert captioning().max_length == META['caption_length']
 
 
@@ -195,7 +195,7 @@ def test_the_longest_text_ends_like_any_other():
     """'a runs' has 0.5 and 'a sits' 0.45; with their ends, for which two words must leave room, 0.25 and 0.45."""
     table = {START: {A: 1.0}, A: {RUNS: 0.5, SITS: 0.45}, RUNS: {END: 0.5, DOG: 0.5}, SITS: {END: 1.0}}
     task = captioning(beam_size=3, max_length=2, length_penalty=0.0)
-    assert write(task, tables(table, table), {'image': PICTURES}) == ['a sits'] * 2
+    assert write(task, tables(table, table), {'image': IMAGES}) == ['a sits'] * 2
 
 
 def test_a_caption_as_a_row_and_as_a_line():
@@ -251,7 +251,7 @@ def test_summaries_are_of_the_corpus():
 def test_the_worst_captions_are_those_least_like_the_given_ones():
     task = captioning()
     texts = ('a dog runs', 'a dog sits', 'sits')
-    order = sorted(texts, key=lambda text: task.cases.badness(measured(task, text, ['a dog runs'])))
+    order = sorted(texts, key=lambda text: task.cases.severity(measured(task, text, ['a dog runs'])))
     assert tuple(order) == texts
 
 
@@ -266,7 +266,7 @@ def test_captions_of_scenes_are_checked():
     right = measured(task, 'a red circle', ['in the top left corner there is a red circle'], scene=SCENE)
     wrong = measured(task, 'there is a blue circle', ['there is a red circle'], scene=SCENE)
     assert right['true'] is True and wrong['true'] is False and right['rouge_l'] < wrong['rouge_l']
-    assert task.cases.badness(wrong) > task.cases.badness(right)
+    assert task.cases.severity(wrong) > task.cases.severity(right)
     assert task.cases.summarize([right, wrong])['true'] == pytest.approx(1 / 2)
     json.dumps(wrong)
 
@@ -276,7 +276,7 @@ def test_tags_have_no_order():
     case = measured(task, 'runs dog a', ['a dog runs'])
     assert case == {'caption': 'runs dog a', 'captions': ['a dog runs'], 'exact': True, 'f1': 1.0}
     half = measured(task, 'dog sits', ['a dog'])
-    assert half['f1'] == pytest.approx(1 / 2) and task.cases.badness(half) > task.cases.badness(case)
+    assert half['f1'] == pytest.approx(1 / 2) and task.cases.severity(half) > task.cases.severity(case)
     assert task.cases.summarize([case, half]) == {'exact': pytest.approx(0.5), 'f1': pytest.approx(0.75)}
     assert task.cases.metrics == ('exact', 'f1')
 
@@ -287,7 +287,7 @@ def test_f1(words, others, expected):
     assert f1(words.split(), others.split()) == pytest.approx(expected)
 
 
-# --- pictures ---
+# --- images ---
 
 def kept(shape: tuple, caption: str, references=('a $dog$ runs_through',), **scores) -> dict:
     image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
@@ -295,12 +295,12 @@ def kept(shape: tuple, caption: str, references=('a $dog$ runs_through',), **sco
 
 
 @pytest.mark.parametrize('shape', ((12, 16, 3), (12, 16, 1), (7, 12, 16, 3), (1, 12, 16, 1)))
-def test_pictures(shape):
+def test_images(shape):
     """Text is shown as it is, wrapped; bad captions in red; of a video three frames side by side."""
     cases = [kept(shape, 'a dog ' * 30, rouge_l=0.5, f1=0.1), kept(shape, '', rouge_l=0.1, f1=0.9),
              kept(shape, 'a circle', rouge_l=0.1, true=True), kept(shape, 'a cross', rouge_l=0.9, true=False),
              kept(shape, 'dog sits', f1=0.4)]
-    figures = captioning().pictures({}, cases, first=cases * 3)
+    figures = captioning().figures({}, cases, first=cases * 3)
     assert set(figures) == {'worst_captions', 'captions'} and len(figures['captions'].axes) == 12
     axes = figures['worst_captions'].axes
     assert [panel.title.get_color() for panel in axes] == ['black', 'firebrick', 'black', 'firebrick', 'firebrick']
@@ -310,11 +310,11 @@ def test_pictures(shape):
     assert width == 16 if len(shape) == 3 or shape[0] == 1 else width > 3 * 16
 
 
-def test_pictures_can_be_drawn(tmp_path):
-    from practicum.training.results import write_picture
-    figure = captioning().pictures({}, [kept((12, 16, 3), 'a $dog runs', rouge_l=0.5)])['worst_captions']
-    assert write_picture(tmp_path / 'captions.png', figure).ndim == 3
+def test_images_can_be_drawn(tmp_path):
+    from practicum.training.results import write_image
+    figure = captioning().figures({}, [kept((12, 16, 3), 'a $dog runs', rouge_l=0.5)])['worst_captions']
+    assert write_image(tmp_path / 'captions.png', figure).ndim == 3
 
 
-def test_no_pictures_of_nothing():
-    assert captioning().pictures({}) == {} and captioning().tables({}) == {}
+def test_no_images_of_nothing():
+    assert captioning().figures({}) == {} and captioning().tables({}) == {}

@@ -143,5 +143,5 @@ def test_the_worst_cases_are_listed_and_drawn():
     example = {'label': np.int32(1), 'image': np.zeros((4, 4, 1), np.uint8)}
     case = task.cases.measure({'probabilities': np.array([0.9, 0.1])}, example, {})
     assert case == {'class': 'b', 'predicted': 'a', 'class_probability': 0.1, 'predicted_probability': 0.9}
-    assert task.cases.badness(case) > task.cases.badness(case | {'class_probability': 0.2})
-    assert 'worst_cases' in task.pictures({}, [{'example': example, 'outputs': {}, 'case': case}])
+    assert task.cases.severity(case) > task.cases.severity(case | {'class_probability': 0.2})
+    assert 'worst_cases' in task.figures({}, [{'example': example, 'outputs': {}, 'case': case}])

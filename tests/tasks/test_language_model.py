@@ -74,10 +74,10 @@ def test_a_perplexity_beyond_all_floats_is_infinite():
 
 @pytest.mark.parametrize('vocabulary, headline', [
     (WORDS, 'perplexity'), (Vocabulary('words', (*SPECIAL, 'a')), 'perplexity'), (LETTERS, 'bits_per_character')])
-def test_the_headline_is_that_of_the_kind(vocabulary, headline):
+def test_the_headline_is_that_of_the_kind(vocabulary, primary_metric):
     task = build(vocabulary)
-    assert task.headline == headline and headline in task.eval_metrics.empty().compute()
-    assert task.model_facts() == {'vocabulary_size': vocabulary.size}
+    assert task.primary_metric == primary_metric and primary_metric in task.eval_metrics.empty().compute()
+    assert task.model_fields() == {'vocabulary_size': vocabulary.size}
 
 
 def test_what_is_carried_is_zeroed_where_a_stream_begins():
@@ -95,7 +95,7 @@ def test_what_is_carried_is_zeroed_where_a_stream_begins():
 @pytest.mark.parametrize('vocabulary, length', [(WORDS, 40), (LETTERS, 200)])
 def test_samples_are_texts_of_the_models_own_words(vocabulary, length):
     task = build(vocabulary)
-    model = models.build({'name': 'lstm', 'hidden': 3, 'layers': 1, 'inputs': 'one_hot'}, **task.model_facts())
+    model = models.build({'name': 'lstm', 'hidden': 3, 'layers': 1, 'inputs': 'one_hot'}, **task.model_fields())
     variables = model.init(jax.random.key(0), jnp.full((1, 1), END))
     found = task.samples(model, variables, [])
     assert len(found) == 3 and len({row['text'] for row in found}) == 3

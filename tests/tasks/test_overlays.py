@@ -1,4 +1,4 @@
-"""Pictures of masks: what is drawn where, in which colour."""
+"""Images of masks: what is drawn where, in which colour."""
 
 import matplotlib.colors
 import numpy as np

@@ -81,11 +81,11 @@ def test_padding_does_not_count(batch):
     assert metrics(4, mask=jnp.array([1.0, 1, 0, 0])) == pytest.approx(metrics(2))
 
 
-def test_a_prediction_has_the_pictures_own_size(tmp_path):
+def test_a_prediction_has_the_images_own_size(tmp_path):
     logits = np.zeros((8, 8, 3), np.float32)
     logits[2:6, 2:6, 1] = 9
-    picture = np.zeros((16, 32, 1), np.uint8)
-    prediction = task().predict(logits, picture, {'spacing_mm': (2.0, 0.5)}, 1)
+    image = np.zeros((16, 32, 1), np.uint8)
+    prediction = task().predict(logits, image, {'spacing_mm': (2.0, 0.5)}, 1)
     mask = prediction.files['mask.png']
     assert mask.shape == (16, 32) and mask.dtype == np.uint8 and set(np.unique(mask)) == {0, 1}
     assert mask[5:11, 9:23].all() and not mask[:3].any() and not mask[:, :6].any()
@@ -98,7 +98,7 @@ def test_a_prediction_has_the_pictures_own_size(tmp_path):
     assert points[:, 0].min() == columns.min() - 0.5 and points[:, 0].max() == columns.max() + 0.5  # x along columns
     assert points[:, 1].min() == rows.min() - 0.5 and points[:, 1].max() == rows.max() + 0.5
     counts_from_one = tasks.build({'name': 'segmentation'}, {'class_names': CLASSES, 'contour_origin': [1.0, 1.0]})
-    shifted = counts_from_one.predict(logits, picture, {}, 1)
+    shifted = counts_from_one.predict(logits, image, {}, 1)
     np.testing.assert_array_equal(shifted.files['heart-contour.txt'], points + 1)
     assert 'area_mm2' not in shifted.row['classes']['heart'] and shifted.row['contour_origin'] == [1, 1]
     assert 'heart : ' in task().describe(prediction.row) and 'mm2' in task().describe(prediction.row)
@@ -106,10 +106,10 @@ def test_a_prediction_has_the_pictures_own_size(tmp_path):
 
 
 def test_badness_orders_cases_by_mean_dice():
-    badness = task().cases.badness
-    assert badness({'dice': {'heart': 0.5, 'lung': None}}) == 0.5
-    assert badness({'dice': {'heart': 0.5, 'lung': 1.0}}) == 0.25
-    assert badness({'dice': {'heart': None, 'lung': None}}) == 0.0
+    severity = task().cases.severity
+    assert severity({'dice': {'heart': 0.5, 'lung': None}}) == 0.5
+    assert severity({'dice': {'heart': 0.5, 'lung': 1.0}}) == 0.25
+    assert severity({'dice': {'heart': None, 'lung': None}}) == 0.0
 
 
 @pytest.mark.parametrize('config, parts', [

@@ -42,7 +42,7 @@ def main() -> int:
     if kind == 'step':
         call_after(window.MetricWindow, 'add', count_down)
     elif kind == 'evaluation':
-        call_after(console.Ticker, '__call__', count_down)
+        call_after(console.ProgressLog, '__call__', count_down)
     elif kind == 'row':
         call_after(outputs.Outputs, 'scalars', count_down)
     elif kind == 'save':

@@ -24,7 +24,7 @@ class Counting:
         assert outputs['twice'] == 2 * example['x']  # rows of outputs and examples belong together
         return {'x': float(example['x'])}
 
-    def badness(self, case):
+    def severity(self, case):
         return case['x']
 
     def summarize(self, cases):

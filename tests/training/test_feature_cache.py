@@ -65,7 +65,7 @@ def test_resumes_bit_by_bit_with_mirrored_views(tmp_path):
         np.testing.assert_array_equal(values, arrays(tmp_path / 'resumed')[path], err_msg=path)
 
 
-def test_mirrored_pictures_are_learned_from(run, tmp_path):
+def test_mirrored_images_are_learned_from(run, tmp_path):
     assert train(cached('cached_features.flip=True'), tmp_path / 'run') == 0
     assert not np.array_equal(arrays(run)['params/hidden/kernel'], arrays(tmp_path / 'run')['params/hidden/kernel'])
 
@@ -77,7 +77,7 @@ def test_does_not_depend_on_devices_and_batches_of_the_body(run, tmp_path):
 
 
 def test_features_are_computed_once_and_damage_to_them_is_noticed(tmp_path, monkeypatch):
-    """Another head finds them again, another picture size does not, and a flipped bit is no feature."""
+    """Another head finds them again, another image size does not, and a flipped bit is no feature."""
     cache = tmp_path / 'cache'
     monkeypatch.setenv('PRACTICUM_CACHE', str(cache))
 

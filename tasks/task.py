@@ -1,0 +1,195 @@
+"""What a task is: the contract between the engine and a loss, its metrics and its predictions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from clu import metrics as clu_metrics
+
+from ..common.dataset_info import DatasetInfo
+from .metrics import Mean
+from .prediction import Prediction
+
+
+class Task:
+    """What a model is trained for. A subclass needs `score`; everything else has a default.
+
+        class Regression(Task):
+            input_features = ('x',)
+
+            def score(self, outputs, batch):
+                return {'loss': (outputs - batch['y']) ** 2}
+
+    A task knows losses, metrics, predictions and figures, and nothing of devices, files or how data are read.
+
+    Args:
+      config: mapping with 'name' and the task's `fields`; tasks/__init__.py checks their names.
+      info: what is known of the data set.
+
+    Attributes:
+      fields: names of its fields in config.task, besides 'inputs', which replaces `input_features`.
+      input_features: the features of a batch that are the model's positional inputs, in order.
+      primary_metric: the metric to show first.
+      needs_rng: whether batch['rng'] holds a PRNG key of every example, [batch]: new ones in every training step, the
+        same ones in every evaluation. They depend on the seed, the step and the example's place in the global batch or
+        in the evaluation set, and not on devices or batch sizes.
+      per_example: what looks at every evaluated example on the host; None: nothing does.
+      writes_files: whether predictions come with files, such as masks.
+      train_metrics, eval_metrics: clu.metrics Collections over what `score` returns and 'mask'; the mean loss by
+        default.
+    """
+    fields: tuple[str, ...] = ()
+    input_features: tuple[str, ...] = ('image',)
+    primary_metric: str = 'loss'
+    needs_rng: bool = False
+    per_example: 'PerExample | None' = None
+    writes_files: bool = False
+
+    def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
+        self.config, self.info = config, info
+        if config.get('inputs'):
+            self.input_features = tuple(config['inputs'])
+        self.train_metrics = self.eval_metrics = clu_metrics.Collection.create(loss=Mean.from_output('loss'))
+
+    def inputs(self, batch: Mapping[str, jax.Array]) -> tuple[Any, ...]:
+        """Returns the model's positional inputs. Raises KeyError with the name of a feature that is missing."""
+        return tuple(batch[name] for name in self.input_features)
+
+    def model_fields(self) -> dict[str, Any]:
+        """Returns fields of the model that follow from the data, such as num_classes."""
+        return {}
+
+    def score(self, outputs: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Scores each example.
+
+        Args:
+          outputs: of the model.
+          batch: features of the examples, as prepared for the model.
+
+        Returns:
+          Arrays [batch], or [batch, ...] that metrics take; the mean of 'loss' is what training minimises.
+        """
+        raise NotImplementedError
+
+    def carried(self, outputs: Any) -> Any:
+        """Returns what the next batch's rows find as batch['carry'], a pytree of [batch, ...]; {} for nothing."""
+        del outputs
+        return {}
+
+    def generate(self, model: Any, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *,
+                 begin: str | None = None) -> dict[str, jax.Array] | None:
+        """Returns arrays [batch, ...] made from each example, such as a text; None for tasks that make nothing.
+
+        Evaluations add them to the model's outputs, and predictions are made of them.
+
+        Args:
+          model: the flax module.
+          variables: its parameters and statistics.
+          batch: as for `score`.
+          begin: the endpoint whose value batch['features'] is; None where the batch has the model's inputs.
+        """
+        del model, variables, batch, begin
+        return None
+
+    @property
+    def generates(self) -> bool:
+        """Whether `generate` makes something."""
+        return type(self).generate is not Task.generate
+
+    def combine_views(self, outputs: jax.Array) -> jax.Array | None:
+        """Returns what several views of the same images say together, of [views, batch, ...]; for `--tta`."""
+        del outputs
+        return None
+
+    @property
+    def combines_views(self) -> bool:
+        """Whether `combine_views` is known."""
+        return type(self).combine_views is not Task.combine_views
+
+    def predict(self, outputs: Any, image: np.ndarray, metadata: Mapping[str, Any], top_k: int) -> Prediction:
+        """Returns the prediction for one example.
+
+        Args:
+          outputs: of the model, or what `generate` made, for this example.
+          image: as it was read, in its own size, uint8 [height, width, channels].
+          metadata: what is known of it, such as 'spacing_mm'.
+          top_k: how many alternatives to tell.
+        """
+        raise NotImplementedError(f'{type(self).__name__} predicts nothing')
+
+    def flatten(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a prediction's row as columns of a table."""
+        return dict(row)
+
+    def describe(self, row: Mapping[str, Any]) -> str:
+        """Returns a prediction's row as one line."""
+        return '   '.join(f'{key} : {value:g}' if isinstance(value, float) else f'{key} : {value}'
+                          for key, value in row.items() if key != 'file')
+
+    def figures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
+                first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """Returns name -> matplotlib figure of an evaluation.
+
+        Args:
+          metrics: of the evaluation, arrays among them.
+          worst, first: the worst examples, and the first of the set, where `per_example` looks at them: dicts with
+            'example', 'outputs' and 'scores'.
+        """
+        del metrics, worst, first
+        return {}
+
+    def model_figures(self, model: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns name -> matplotlib figure drawn from the model alone, such as samples of a generative one."""
+        del model, variables
+        return {}
+
+    def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """Returns name -> rows, dicts of equal keys, each for a csv file."""
+        del metrics
+        return {}
+
+    def samples(self, model: Any, variables: Mapping[str, Any], first: Sequence[Mapping[str, Any]]
+                ) -> list[dict[str, Any]]:
+        """Returns texts written now, to compare over time: dicts with 'text', and what is known of it.
+
+        Args:
+          model: for one device.
+          variables: on the host.
+          first: as for `figures`.
+        """
+        del model, variables, first
+        return []
+
+
+class PerExample:
+    """Scores every evaluated example on the host, for a table of all of them and pictures of the worst.
+
+    Attributes:
+      metrics: names of what `summarize` returns.
+    """
+    metrics: tuple[str, ...] = ()
+
+    def outputs(self, outputs: Any) -> dict[str, jax.Array]:
+        """Returns the arrays [batch, ...] that `measure` needs, computed on the device."""
+        raise NotImplementedError
+
+    def measure(self, output: Mapping[str, np.ndarray], example: Mapping[str, np.ndarray],
+                metadata: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the scores of one example, which JSON can hold.
+
+        Args:
+          output: of `outputs`.
+          example: its features, as they were read.
+          metadata: what the source knows of it, such as its file.
+        """
+        raise NotImplementedError
+
+    def severity(self, scores: Mapping[str, Any]) -> float:
+        """Returns what examples are ranked by; those with the highest are shown as the worst."""
+        raise NotImplementedError
+
+    def summarize(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Returns metrics over all examples."""
+        del rows
+        return {}
