@@ -38,6 +38,7 @@ import optax
 
 from benchmarks import alternating, step_process
 from practicum import models, tasks
+from practicum.common.dataset_info import DatasetInfo
 from practicum.models import layers
 from practicum.training import defaults as base
 from practicum.training import forward
@@ -126,7 +127,7 @@ def engine_step(case: str) -> tuple[Callable[[int], float], int]:
     with config.unlocked():
         config.optimizer.update({'name': 'sgd', 'momentum': 0.0, 'learning_rate': 0.01})
     parallel = Parallel(config.parallel.mode, config.parallel.devices)
-    task = tasks.build({'name': 'classification'}, {'class_names': [str(number) for number in range(classes)]})
+    task = tasks.build({'name': 'classification'}, DatasetInfo(class_names=tuple(map(str, range(classes)))))
     model = models.build(config_data, num_classes=classes, axis_name=AXIS)
     optimizer = Optimizer(config.optimizer, optax.constant_schedule(config.optimizer.learning_rate))
     images = np.random.default_rng(0).random((batch, side, side, channels), np.float32)

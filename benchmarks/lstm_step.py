@@ -36,6 +36,7 @@ import optax
 
 from benchmarks import step_process, surroundings  # noqa: E402
 from practicum import models, tasks
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.vocabulary import SPECIAL, Vocabulary
 from practicum.training import defaults as base
 from practicum.training import forward
@@ -89,7 +90,7 @@ def our_step(case: str) -> tuple[Callable[[int], float], int]:
 
 def _language_model(fields: dict[str, Any], vocabulary: Vocabulary) -> tuple:
     """Returns task, forward, variables and a batch."""
-    task = tasks.build({'name': 'language_model'}, {'vocabulary': vocabulary.to_meta()})
+    task = tasks.build({'name': 'language_model'}, DatasetInfo(vocabulary=vocabulary.to_meta()))
     model = models.build({'name': 'lstm', **{name: fields[name] for name in ('hidden', 'embedding', 'layers',
                                                                              'dropout')}},
                          axis_name=AXIS, **task.model_fields())
@@ -102,8 +103,8 @@ def _language_model(fields: dict[str, Any], vocabulary: Vocabulary) -> tuple:
 def _captioner(fields: dict[str, Any], vocabulary: Vocabulary) -> tuple:
     """As _language_model."""
     shape = fields['images'], fields['captions'], fields['num_steps'] + 1
-    task = tasks.build({'name': 'captioning'}, {'vocabulary': vocabulary.to_meta(), 'caption_length': shape[2] - 2,
-                                                'tokens_per_example': float(shape[1] * (shape[2] - 1))})
+    task = tasks.build({'name': 'captioning'}, DatasetInfo.from_json({'vocabulary': vocabulary.to_meta(), 'caption_length': shape[2] - 2,
+                                                'tokens_per_example': float(shape[1] * (shape[2] - 1))}))
     model = models.build({'name': 'captioner', 'body': {'name': 'vgg', 'depth': 16}, 'endpoint': 'pool5',
                           'inject': 'first', **{name: fields[name] for name in ('hidden', 'embedding', 'layers',
                                                                                 'dropout')}},

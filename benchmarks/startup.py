@@ -36,7 +36,7 @@ import jax
 mark('imports')
 config = config_lib.load('mnist_lenet', ['data.data_dir={data_dir}'])
 training = components.build_training(config)
-components.Evaluations(config, training.parallel, training.task, training.meta, ('validation', 'test'))
+components.Evaluations(config, training.parallel, training.task, training.info, ('validation', 'test'))
 mark('data')
 from pathlib import Path
 with StopRequest(), Outputs(config, training.parallel, Path({workdir!r})) as outputs:

@@ -1,4 +1,4 @@
-"""The commands of launch.py, one file each: its arguments and what it runs. Add one: a file here and a line in COMMANDS.
+"""The commands of launch.py, one file each: arguments and what it runs. Add one: a file here, a line in COMMANDS.
 
 A command imports what it runs only when it runs, so that `launch.py --help` answers at once.
 """

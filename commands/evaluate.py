@@ -57,12 +57,11 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
             raise UserError(f'--config.{override}: the vocabulary is in the checkpoint')
         config_lib.apply_override(config, override)
     parallel = Parallel(config.parallel.mode, config.parallel.devices)
-    meta = checkpoint.meta['data']
-    task = tasks.build(config.task, meta)
+    task = tasks.build(config.task, checkpoint.info)
     names = tuple(names) or tuple(dict.fromkeys((*config.evaluation.final, *config.evaluation.periodic)))
     if not names:
         raise UserError(f'{config.experiment} has no evaluation sets')
-    evaluations = components.Evaluations(config, parallel, task, meta, names)
+    evaluations = components.Evaluations(config, parallel, task, checkpoint.info, names)
     variables = parallel.replicate(checkpoint.variables)
     metrics: dict[str, float] = {}
     results: dict[str, evaluation.Evaluation] = {}

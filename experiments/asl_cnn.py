@@ -19,7 +19,7 @@ def get_config():
     config.data.name = 'data/asl_alphabet'
     config.data.train = 'train[:90%]'
     config.model = {'name': 'small_cnn'}
-    config.task.cases = True
+    config.task.per_example = True
     config.evaluation.sets.validation.split = 'train[90%:]'
     config.evaluation.sets.train = {'split': 'train[:90%]', 'invert': False}
     config.evaluation.final = ('train', 'test')

@@ -25,7 +25,7 @@ def get_config():
     config.image.mean = (0.485, 0.456, 0.406)
     config.image.std = (0.229, 0.224, 0.225)
     config.model = {'name': 'alexnet', 'global_pool': 'average_max', 'pool_norm': True, 'hidden': (256,)}
-    config.task.cases = True
+    config.task.per_example = True
     config.task.decisions = (('opens', ('dog',)), ('stays shut', ('.*',)))
     config.init_from.workdir = 'weights/alexnet'
     config.init_from.skip = ('params/(norm|fc6|logits)/.*', 'batch_stats/.*')

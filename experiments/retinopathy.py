@@ -31,7 +31,7 @@ def get_config():
     config.augment.contrast = 0.2
     config.augment.fill = '0.5'
     config.model = {'name': 'googlenet', 'auxiliary': True, 'frozen_norm': False}
-    config.task.cases = True
+    config.task.per_example = True
     config.task.auxiliary_weight = 0.3
     config.init_from.workdir = 'weights/googlenet'
     config.init_from.skip = ('params/logits/.*', 'params/aux.*', 'batch_stats/aux.*')

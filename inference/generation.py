@@ -65,7 +65,7 @@ def generate(workdir: Path, prompts: Sequence[str], *, step: str | int = 'best',
     if config.task.name != 'language_model':
         raise UserError(f'{config.experiment} in {workdir} is no language model, its task is {config.task.name}: '
                         'use launch.py predict')
-    task = tasks.build(config.task, checkpoint.meta['data'])
+    task = tasks.build(config.task, checkpoint.info)
     model = build_model(config, task)
     write = jax.jit(functools.partial(continue_texts, model, length=length, temperature=temperature, top_k=top_k,
                                       top_p=top_p, beam_size=beam_size))

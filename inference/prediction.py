@@ -52,7 +52,7 @@ class ImageModel:
         self.step, self.config = checkpoint.step, config
         self.variables = jax.device_put(variables)
         self.size, self.channels = tuple(size or config.image.size), config.image.channels
-        self.frames = checkpoint.meta['data'].get('frames', 1)
+        self.frames = checkpoint.info.frames
         pixels = views * self.frames * self.size[0] * self.size[1]
         self.batch_size = max(1, min(_LARGEST_BATCH, _BATCH_PIXELS // pixels))
         prepare = preprocessing.build(config.image)
@@ -122,14 +122,14 @@ class Predictor(ImageModel):
             config_lib.apply_override(config, override)
         if config.task.name == 'language_model':
             raise UserError(f'{workdir} is a language model, it looks at no images: use launch.py generate')
-        if checkpoint.meta['data'].get('class_names') == []:
+        if checkpoint.info.class_names == ():
             raise UserError(f'{workdir} is a body without a head, it predicts nothing: train a head on it with '
                             '--config.init_from.workdir, or compare images with launch.py embed')
-        self.task = tasks.build(config.task, checkpoint.meta['data'])
+        self.task = tasks.build(config.task, checkpoint.info)
         views = Views(tta, config.image.size)
         config.image.resize = views.resize(config.image.resize)
         model = build_model(config, self.task)
-        if hasattr(self.task, 'generate'):
+        if self.task.generates:
             if views.count > 1:
                 raise UserError(f"--tta {tta}: {config.task.name} takes 'none' alone")
             apply = functools.partial(self.task.generate, model)

@@ -58,13 +58,13 @@ class FeatureExtractor(ImageModel):
             raise UserError(f'--pool {pool}; {nearest(pool, POOLS)}')
         checkpoint, config = read_checkpoint(workdir, step)
         meta = checkpoint.meta
-        if 'vocabulary' in meta['data']:
+        if checkpoint.info.vocabulary is not None:
             raise UserError(f'{workdir} is a network that writes: embed takes one that looks at images alone, as '
                             'does the run its body came from')
         # Without a head there are no classes, and then no task; the number is that of a head that is not run.
-        facts = (tasks.build(config.task, meta['data']).model_fields() if meta['data'].get('class_names') else
-                 {'num_classes': 1})
-        model = models.build(config.model, precision=config.precision, **facts)
+        fields = tasks.build(config.task, checkpoint.info).model_fields() if checkpoint.info.class_names else {
+            'num_classes': 1}
+        model = models.build(config.model, precision=config.precision, **fields)
         example = jnp.zeros((1, *config.image.size, config.image.channels))
         known = endpoints(model, example)
         if not known:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from ..common.dataset_info import DatasetInfo
+
 # XLA's CPU backend uses host memory that begins at such an address as it is, and copies any other.
 _ALIGNMENT = 64
 
@@ -14,14 +16,14 @@ class ArraySource:
 
     Args:
       arrays: feature name -> array [examples, ...].
-      meta: facts about the data set.
-      facts: facts about each example, see `describe`; None if there are none.
+      info: of the data set.
+      metadata: what is known of each example, see `describe`; None if there are none.
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], meta: dict[str, Any],
-                 facts: Sequence[dict[str, Any]] | None = None):
+    def __init__(self, arrays: Mapping[str, np.ndarray], info: DatasetInfo,
+                 metadata: Sequence[dict[str, Any]] | None = None):
         self.arrays = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
-        self.meta, self.facts = meta, facts
+        self.info, self.metadata = info, metadata
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -38,12 +40,12 @@ class ArraySource:
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """Returns what is known of the examples of int [n] indices."""
-        return [dict(self.facts[i]) if self.facts else {} for i in indices]
+        return [dict(self.metadata[i]) if self.metadata else {} for i in indices]
 
     def part(self, begin: int, end: int) -> 'ArraySource':
         """Returns examples begin..end-1, as views."""
-        part = ArraySource({name: values[begin:end] for name, values in self.arrays.items()}, self.meta,
-                           self.facts and self.facts[begin:end])
+        part = ArraySource({name: values[begin:end] for name, values in self.arrays.items()}, self.info,
+                           self.metadata and self.metadata[begin:end])
         part._whole = self  # as long as a part is in use, others of the same arrays can be had
         return part
 

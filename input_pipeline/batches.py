@@ -66,7 +66,7 @@ class TrainBatches:
     def __call__(self, step: int) -> Batch:
         """Returns this process's rows of the batch of a step."""
         indices = self.indices(step)[self._rows]
-        if getattr(self._source, 'takes_draws', False):
+        if getattr(self._source, 'needs_rng', False):
             return self._source.read(indices, self.draws(step)[self._rows])
         return self._source.read(indices)
 

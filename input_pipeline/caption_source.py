@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..common.console import warn_once
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, file_error, nearest
 from . import folder_source, images, memory
 
@@ -47,7 +48,7 @@ class CaptionSource:
         root = file.parent / 'images'
         if not root.is_dir():
             raise UserError(f'{file.parent} has no folder images: it should hold images/<name>.jpg and captions.txt')
-        self.name, self.meta, self.has_captions = str(file), {}, True
+        self.name, self.info, self.has_captions = str(file), DatasetInfo(), True
         self._file, self._root, self._size, self._channels, self._resize = file, root, tuple(size), channels, resize
         pictures = {path.relative_to(root).as_posix(): path for path in images.find_images(root)}
         captions = _captions_of(file, pictures, limit, whole=file.stem == 'captions')

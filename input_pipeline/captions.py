@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
 from ..common.vocabulary import END, START, Vocabulary
 from .arrays import ArraySource
@@ -17,16 +18,16 @@ class Captioned:
     Args:
       source: of images, streaming; `describe` knows their captions.
       captions: int32 [len(source), captions, length].
-      meta: facts that travel in checkpoints.
+      info: of the data set.
     """
 
-    def __init__(self, source: Any, captions: np.ndarray, meta: dict[str, Any]):
-        self._source, self._captions, self.meta = source, captions, meta
+    def __init__(self, source: Any, captions: np.ndarray, info: DatasetInfo):
+        self._source, self._captions, self.info = source, captions, info
 
     @property
     def needs_rng(self) -> bool:
         """Whether `read` wants random numbers."""
-        return getattr(self._source, 'takes_draws', False)
+        return getattr(self._source, 'needs_rng', False)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -77,9 +78,9 @@ def tokenize(source: Any, text: Mapping[str, Any], vocabulary: Vocabulary | None
             # A caption that is cut has no <end>: it does not end there.
             tokens = [START, *words[:longest], *([END] if len(words) <= longest else [])]
             out[:len(tokens)] = tokens
-    meta = source.meta | {
-        'vocabulary': vocabulary.to_meta(), 'caption_length': longest,
-        'tokens_per_example': float(np.mean(np.count_nonzero(ids[..., 1:], axis=(1, 2))))}
+    info = source.info.replace(
+        vocabulary=vocabulary.to_meta(), caption_length=longest,
+        tokens_per_example=float(np.mean(np.count_nonzero(ids[..., 1:], axis=(1, 2)))))
     if isinstance(source, ArraySource):
-        return ArraySource(source.arrays | {'captions': ids}, meta, source.facts)
-    return Captioned(source, ids, meta)
+        return ArraySource(source.arrays | {'captions': ids}, info, source.metadata)
+    return Captioned(source, ids, info)

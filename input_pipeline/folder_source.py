@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from . import images, memory
 
@@ -38,7 +39,7 @@ class FolderSource:
             raise UserError(f'{root} has no class folders: it should hold <class>/<image> files')
         self.name, self._root, self._size, self._channels = str(root), root, tuple(size), channels
         self._resize, self.crop_area = resize, ()
-        self.meta = {'class_names': classes}
+        self.info = DatasetInfo(class_names=tuple(classes))
         labelled = [(file, label) for label, name in enumerate(classes) for file in images.find_images(root / name)]
         if len(classes) < 2:
             raise UserError(f'{root}: at least 2 classes are needed, there is 1 folder ({classes[0]}); expected are '
@@ -55,7 +56,7 @@ class FolderSource:
     @property
     def identity(self) -> list:
         """See `memory.load`."""
-        identity = ['folder', str(Path(self.name).absolute()), self._size, self._channels, self.meta,
+        identity = ['folder', str(Path(self.name).absolute()), self._size, self._channels, self.info.to_json(),
                     *self.files_identity]
         return identity if self._resize == 'stretch' else [*identity, self._resize]
 

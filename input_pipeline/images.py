@@ -191,6 +191,14 @@ def find_images(path) -> list[Path]:
     return images
 
 
+def check(path: Path, *, channels: int, pixels: bool) -> None:
+    """Raises the UserError of `read_image` if an image cannot be read; without `pixels` only its header is."""
+    if pixels:
+        read_image(path, channels=channels)
+    else:
+        check_header(path)
+
+
 def check_header(path: Path) -> None:
     """Raises the UserError of `read_image` for what the beginning of a file shows; its pixels are not decoded."""
     if not dicom.is_dicom(path):

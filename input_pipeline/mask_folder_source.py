@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..common.console import warn_once
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
 from . import dicom, folder_source, images, memory
 
@@ -46,12 +47,12 @@ class MaskFolderSource:
         if not paired:
             raise UserError(f'no image in {root / "images"} has a mask of the same name in {root / "masks"}: '
                             f'there are {_some(pictures)} and {_some(masks)}')
-        for kind, names, partners in (('image', pictures, 'mask'), ('mask', masks, 'image')):
+        for kind, names, partners in (('image', pictures, 'a mask'), ('mask', masks, 'an image')):
             if alone := names.keys() - paired:
                 plural = 's' if len(alone) > 1 else ''
-                warn_once(f'{root}: left out {len(alone):,} {kind}{plural} without a {partners}: {_some(alone)}')
+                warn_once(f'{root}: left out {len(alone):,} {kind}{plural} without {partners}: {_some(alone)}')
         self.name, self._root, self._size, self._channels = str(root), root, tuple(size), channels
-        self.meta = {'class_names': list(class_names)}
+        self.info = DatasetInfo(class_names=tuple(class_names))
         self.files = sorted((pictures[name] for name in paired), key=lambda file: folder_source.order(file, root))
         self.masks = [masks[_stem(file, root / 'images')] for file in self.files]
 
@@ -59,7 +60,7 @@ class MaskFolderSource:
     def identity(self) -> list:
         """See `memory.load`."""
         files = self.files + self.masks
-        return ['mask_folder', str(self._root.absolute()), self._size, self._channels, self.meta,
+        return ['mask_folder', str(self._root.absolute()), self._size, self._channels, self.info.to_json(),
                 [str(file) for file in files], memory.fingerprint(files)]
 
     def __len__(self) -> int:
@@ -81,7 +82,7 @@ class MaskFolderSource:
 
     def _read_one(self, file: Path, mask_file: Path) -> tuple[np.ndarray, np.ndarray]:
         picture = images.read_image(file, channels=self._channels)
-        mask = read_mask(mask_file, self.meta['class_names'])
+        mask = read_mask(mask_file, self.info.class_names)
         if mask.shape != picture.shape[:2]:
             raise UserError(f'{mask_file}: {mask.shape[1]}x{mask.shape[0]} pixels, but its image {file} has '
                             f'{picture.shape[1]}x{picture.shape[0]}')

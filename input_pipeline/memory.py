@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.dataset_info import DatasetInfo
 from ..common.files import cache_folder, digest
 from .arrays import ArraySource
 
 _CHUNK = 1024  # examples decoded per task
-_VERSION = 2  # of the cache's files; entries of another one are decoded again
+_VERSION = 3  # of the cache's files; entries of another one are decoded again
 
 # What is in use already: training, validation and test parts of one split share its arrays.
 _loaded: weakref.WeakValueDictionary[str, ArraySource] = weakref.WeakValueDictionary()
@@ -49,8 +50,8 @@ def _decode(source) -> ArraySource:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = list(pool.map(source.read, chunks))
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    facts = source.describe(np.arange(len(source)))
-    return ArraySource(arrays, source.meta, facts if any(facts) else None)
+    metadata = source.describe(np.arange(len(source)))
+    return ArraySource(arrays, source.info, metadata if any(metadata) else None)
 
 
 def _read(folder: Path) -> ArraySource | None:
@@ -61,7 +62,7 @@ def _read(folder: Path) -> ArraySource | None:
             return None
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None  # not there or broken: decode again
-    return ArraySource(arrays, facts['meta'], facts['examples'])
+    return ArraySource(arrays, DatasetInfo.from_json(facts['info']), facts['examples'])
 
 
 def _write(folder: Path, loaded: ArraySource) -> None:
@@ -73,7 +74,7 @@ def _write(folder: Path, loaded: ArraySource) -> None:
         for name, values in loaded.arrays.items():
             np.save(temporary / f'{name}.npy', values, allow_pickle=False)
         facts = {'features': {name: list(values.shape) for name, values in loaded.arrays.items()},
-                 'meta': loaded.meta, 'examples': loaded.facts}
+                 'info': loaded.info.to_json(), 'examples': loaded.metadata}
         (temporary / 'facts.json').write_text(json.dumps(facts))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)

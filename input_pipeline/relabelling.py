@@ -75,7 +75,7 @@ def merge(source, labels: np.ndarray, pairs: Sequence, name: str):
     Raises:
       UserError: see `Merging`; no example is left.
     """
-    merging = ClassMerge(pairs, source.meta['class_names'])
+    merging = ClassMerge(pairs, source.info.class_names)
     new = merging(labels)
     kept = np.flatnonzero(new >= 0)
     if not len(kept):
@@ -85,18 +85,19 @@ def merge(source, labels: np.ndarray, pairs: Sequence, name: str):
                      f'{len(new):,}', name)
     if not isinstance(source, ArraySource):
         return Selected(source, kept, new[kept], merging.class_names)
-    meta = source.meta | {'class_names': merging.class_names}
+    info = source.info.replace(class_names=tuple(merging.class_names))
     if len(kept) == len(new):
-        merged = ArraySource(source.arrays | {'label': new}, meta, source.facts)
+        merged = ArraySource(source.arrays | {'label': new}, info, source.metadata)
         merged._whole = source  # as long as this is in use, other parts of its split can share its arrays
         return merged
     arrays = {feature: values[kept] for feature, values in source.arrays.items()}
-    return ArraySource(arrays | {'label': new[kept]}, meta, source.facts and [source.facts[i] for i in kept])
+    return ArraySource(arrays | {'label': new[kept]}, info,
+                       source.metadata and [source.metadata[i] for i in kept])
 
 
 def check_labels(source) -> None:
     """Raises UserError if a source has no classes to merge."""
-    if getattr(source, 'has_masks', False) or not source.meta.get('class_names'):
+    if getattr(source, 'has_masks', False) or not source.info.class_names:
         raise UserError(f'{_FIELD}: these examples have no labels with class names')
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def read(source, indices: np.ndarray, draws: np.ndarray | None) -> dict[str, np.ndarray]:
-    """Reads examples, with draws where there are any; only sources with `takes_draws` know such an argument."""
+    """Reads examples, with draws where there are any; only sources with `needs_rng` know such an argument."""
     return source.read(indices) if draws is None else source.read(indices, draws)
 
 
@@ -14,8 +14,8 @@ class Part:
     """Examples begin..end-1 of another source."""
 
     def __init__(self, source, begin: int, end: int):
-        self.meta, self._source, self._begin, self._end = source.meta, source, begin, end
-        self.needs_rng = getattr(source, 'takes_draws', False)
+        self.info, self._source, self._begin, self._end = source.info, source, begin, end
+        self.needs_rng = getattr(source, 'needs_rng', False)
 
     def __len__(self) -> int:
         return self._end - self._begin
@@ -41,9 +41,9 @@ class Selected:
 
     def __init__(self, source, chosen: np.ndarray, labels: np.ndarray | None = None,
                  class_names: list[str] | None = None):
-        self.meta = source.meta if class_names is None else source.meta | {'class_names': class_names}
+        self.info = source.info if class_names is None else source.info.replace(class_names=tuple(class_names))
         self._source, self._chosen, self._labels = source, chosen, labels
-        self.needs_rng = getattr(source, 'takes_draws', False)
+        self.needs_rng = getattr(source, 'needs_rng', False)
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -62,8 +62,8 @@ class Inverted:
     """Another source with 255 - image."""
 
     def __init__(self, source):
-        self.meta, self._source = source.meta, source
-        self.needs_rng = getattr(source, 'takes_draws', False)
+        self.info, self._source = source.info, source
+        self.needs_rng = getattr(source, 'needs_rng', False)
 
     def __len__(self) -> int:
         return len(self._source)

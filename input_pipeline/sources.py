@@ -1,12 +1,12 @@
 """Sources of examples: a length, facts, and random access by index.
 
 A source has
-  meta               dict of facts that travel in checkpoints, such as 'class_names'
+  info               a DatasetInfo, which travels in checkpoints
   __len__()          number of examples
   read(indices)      int [n] -> {feature: array [n, ...]}
   describe(indices)  int [n] -> what is known of each example, such as its file: dicts that JSON can hold
 and reads the same for the same index, from any thread. One that chooses at random, such as which part of an image it
-crops, has `takes_draws` set; its read(indices, draws) does so by the numbers it is given. Features are named alike
+crops, has `needs_rng` set; its read(indices, draws) does so by the numbers it is given. Features are named alike
 everywhere:
   image              uint8 [n, height, width, channels]
   label              int32 [n]
@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from ..common.vocabulary import Vocabulary
 from . import (
@@ -43,7 +44,7 @@ from .text_source import TokenStream
 
 class Source(Protocol):
     """See the top of this file."""
-    meta: dict[str, Any]
+    info: DatasetInfo
 
     def __len__(self) -> int: ...
 
@@ -55,7 +56,7 @@ class Source(Protocol):
 def _open_arrays(data: Mapping[str, Any], image: Mapping[str, Any], split: str) -> ArraySource:
     """Numbers written in the config; every split name is the same few examples."""
     del image, split
-    return ArraySource({name: np.asarray(values, np.float32) for name, values in data['arrays'].items()}, {})
+    return ArraySource({name: np.asarray(values, np.float32) for name, values in data['arrays'].items()}, DatasetInfo())
 
 
 SOURCES = {
@@ -108,7 +109,7 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
     if text is not None and getattr(source, 'has_captions', False):
         opened = captions.tokenize(opened, text, vocabulary)
     if invert and isinstance(opened, ArraySource):
-        return ArraySource(opened.arrays | {'image': 255 - opened.arrays['image']}, opened.meta, opened.facts)
+        return ArraySource(opened.arrays | {'image': 255 - opened.arrays['image']}, opened.info, opened.metadata)
     return Inverted(opened) if invert else opened
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, file_error
 from ..common.vocabulary import END, PAD, UNKNOWN, Vocabulary
 from . import tfds_source
@@ -33,11 +34,11 @@ class TokenStream:
       tokens: int32 [n + 1]: what the first token to be predicted follows, and the n that are.
       num_steps: length of a window.
       streams: how many streams an evaluation reads side by side.
-      meta: facts that travel in checkpoints.
+      info: of the data set.
     """
 
-    def __init__(self, tokens: np.ndarray, num_steps: int, streams: int, meta: dict[str, Any]):
-        self.tokens, self.num_steps, self.streams, self.meta = tokens, num_steps, streams, meta
+    def __init__(self, tokens: np.ndarray, num_steps: int, streams: int, info: DatasetInfo):
+        self.tokens, self.num_steps, self.streams, self.info = tokens, num_steps, streams, info
 
     def __len__(self) -> int:
         return -(-(len(self.tokens) - 1) // self.num_steps)
@@ -227,4 +228,4 @@ def open_stream(lines: list[str], text: Mapping[str, Any], vocabulary: Vocabular
                         'says little there', 100 * unknown, f'{total:,}')
     stream = {'tokens': total, 'num_steps': text['num_steps'], 'checksum': zlib.crc32(tokens)}
     return TokenStream(tokens, text['num_steps'], min(text['streams'], total),
-                       {'vocabulary': vocabulary.to_meta(), 'stream': stream})
+                       DatasetInfo(vocabulary=vocabulary.to_meta(), stream=stream))

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..common.console import warn_once
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from ..common.files import digest
 from ..common.json_cache import cached_json
@@ -68,8 +69,8 @@ class TfdsSource:
         self.frames = _frames(features.get(self._image_key, {}))
         self._fact_keys = [key for key, feature in features.items()
                            if key not in (self._image_key, self._target_key) and {'text', 'tensor'} & feature.keys()]
-        self.meta = {} if self.has_captions else {'class_names': _class_names(folder, self._target_key, features)}
-        self.meta |= _metadata(folder) | ({'frames': self.frames} if (self.frames or 1) > 1 else {})
+        classes = None if self.has_captions else tuple(_class_names(folder, self._target_key, features))
+        self.info = DatasetInfo.from_json(_metadata(folder)).replace(class_names=classes, frames=self.frames or 1)
         self._data, self._opening = None, threading.Lock()
 
     @property

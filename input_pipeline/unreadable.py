@@ -30,7 +30,7 @@ class BlankUnreadable:
     """
 
     def __init__(self, source):
-        self.meta, self.name, self.identity = source.meta, source.name, source.identity
+        self.info, self.name, self.identity = source.info, source.name, source.identity
         self._source, self._reasons = source, {}
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ def leave_out(loaded: ArraySource, source, begin: int, limit: float) -> ArraySou
       UserError: more than that cannot be read.
     """
     reasons = {}
-    for i, facts in enumerate(loaded.facts or ()):
+    for i, facts in enumerate(loaded.metadata or ()):
         if _KEY not in facts:
             continue
         try:
@@ -86,8 +86,8 @@ def leave_out(loaded: ArraySource, source, begin: int, limit: float) -> ArraySou
         return loaded
     report(list(reasons.values()), len(loaded), source.name, limit)
     kept = np.setdiff1d(np.arange(len(loaded)), list(reasons))
-    return ArraySource({name: values[kept] for name, values in loaded.arrays.items()}, loaded.meta,
-                       [loaded.facts[i] for i in kept])
+    return ArraySource({name: values[kept] for name, values in loaded.arrays.items()}, loaded.info,
+                       [loaded.metadata[i] for i in kept])
 
 
 def readable(source, begin: int, end: int, limit: float, *, pixels: bool, workers: int = 0) -> np.ndarray:
@@ -148,7 +148,7 @@ class Replacing:
     """
 
     def __init__(self, source, name: str, limit: float, known: int):
-        self.meta, self.needs_rng = source.meta, getattr(source, 'takes_draws', False)
+        self.info, self.needs_rng = source.info, getattr(source, 'needs_rng', False)
         self._source, self._name, self._limit, self._known = source, name, limit, known
         self._damaged: dict[int, str] = {}
         self._lock = threading.Lock()  # several threads read

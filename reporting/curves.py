@@ -34,11 +34,11 @@ def collect(rows: Sequence[Mapping[str, Any]]) -> dict[str, Panel]:
 
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], primary_metric: str = '') -> Html | None:
-    """Draws one panel per metric over steps, all sets together; the loss first, then the headline.
+    """Draws one panel per metric over steps, all sets together; the loss first, then the primary metric.
 
     Args:
       rows: of metrics.jsonl, in the order of their steps.
-      headline: the task's.
+      primary_metric: the task's.
 
     Returns:
       A legend and panels; None where there is nothing to draw.

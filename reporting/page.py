@@ -67,7 +67,7 @@ def write_report(workdir: str | Path, output: str | Path | None = None) -> Path:
 def page(run: Run) -> str:
     """Returns the report of a run as HTML, ASCII."""
     task = run.task()
-    primary_metric = _headline(run, task)
+    primary_metric = _primary_metric(run, task)
     curves = draw_curves(run.rows, primary_metric)
     image_of_curves = run.workdir / 'learning_curves.png'
     if curves is None and image_of_curves in run.files('.png'):
@@ -93,14 +93,14 @@ def _seed(run: Run) -> Any:
     return run.config.get('seed', run.result.get('seed', '?'))
 
 
-def _headline(run: Run, task: Any) -> str:
+def _primary_metric(run: Run, task: Any) -> str:
     """Returns the name of the metric that the task is judged by, of which the largest numbers are."""
     if task is not None:
         return task.primary_metric
     from .. import tasks
     section, checkpoint = run.config.get('task'), run.config.get('checkpoint')
     name = section.get('name') if isinstance(section, dict) else None
-    primary_metric = getattr(tasks.TASKS.get(str(name)), 'headline', None)  # of some it depends on the data
+    primary_metric = getattr(tasks.TASKS.get(str(name)), 'primary_metric', None)  # of some it depends on the data
     best = checkpoint.get('best_metric') if isinstance(checkpoint, dict) else None
     return primary_metric if isinstance(primary_metric, str) else str(best or 'accuracy').rpartition('/')[2]
 
@@ -124,7 +124,7 @@ def _state(run: Run) -> Html:
 
 
 def _results(run: Run, primary_metric: str) -> Html | None:
-    """Returns the headline of every set, large, all metrics as a table, and those of `launch.py evaluate`."""
+    """Returns the primary metric of every set, large, all metrics as a table, and those of `launch.py evaluate`."""
     latest = run.latest()
     parts = []
     if latest and not run.finished:
@@ -187,7 +187,7 @@ def _evaluations(run: Run, task: Any) -> list[tuple[str, Html | None]]:
     """Returns (title, images, tables and cases) of every evaluation set; of `launch.py evaluate` after the run's."""
     sets = run.sets + [_EVALUATION + name for name in run.sets]
     found: dict[str, dict[str, list[tuple[str, Path]]]] = {name: {} for name in sets}
-    for kind, suffix in (('png', '.png'), ('csv', '.csv'), ('cases', '_cases.json')):
+    for kind, suffix in (('png', '.png'), ('csv', '.csv'), ('cases', '_examples.json')):
         for path in run.files(suffix):
             if path.name == 'learning_curves.png':
                 continue
@@ -195,7 +195,7 @@ def _evaluations(run: Run, task: Any) -> list[tuple[str, Html | None]]:
             name = max(names, key=len, default='')  # of 'test' and 'test_inverted' the longer
             stem = path.name.removesuffix(suffix)
             found.setdefault(name, {}).setdefault(kind, []).append((stem[len(name) + 1:] if name else stem, path))
-    rank = getattr(getattr(task, 'cases', None), 'badness', None)
+    rank = task.per_example.severity if task is not None and task.per_example else None
     seen: dict[bytes, str] = {}
     sections = []
     for name, files in found.items():
@@ -245,7 +245,7 @@ def _cases(run: Run, path: Path, rank: Any) -> Html | None:
     found = run.cases(path)
     if found is None:
         return None
-    cases, order = found['cases'], ''
+    cases, order = found['examples'], ''
     if rank is not None:
         try:  # cases of an older version may lack what they are ranked by
             cases, order = sorted(cases, key=rank, reverse=True), 'the worst first'

@@ -111,12 +111,12 @@ class Run:
                       and not path.name.startswith('.'))
 
     def cases(self, path: Path) -> dict[str, Any] | None:
-        """Returns {'step', 'metrics', 'cases'} of a _cases.json, or None where it is damaged."""
+        """Returns {'step', 'metrics', 'cases'} of a _examples.json, or None where it is damaged."""
         found = _mapping(self.json(path))
         rows = [case for case in _sequence(found.get('cases')) if isinstance(case, dict)]
         if not rows and found:
             self.notes.append(f'{path.name} has no cases')
-        return {**found, 'cases': rows} if rows else None
+        return {**found, 'examples': rows} if rows else None
 
     def csv(self, path: Path) -> tuple[list[str], list[list[Any]], int]:
         """Returns header, rows (cells that are numbers as numbers) and how many rows are left out."""
@@ -148,7 +148,7 @@ class Run:
         try:  # facts about the data, such as names of classes, travel in checkpoints
             with Checkpoints(self.workdir, writable=False) as checkpoints:
                 checkpoint = checkpoints.restore('last', items=())
-            return tasks.build(checkpoint.meta['config']['task'], checkpoint.meta['data'])
+            return tasks.build(checkpoint.meta['config']['task'], checkpoint.info)
         except Exception:  # no checkpoint yet, a task of another version: the report does without
             return None
 

@@ -10,34 +10,37 @@ import numpy as np
 import optax
 from clu import metrics as clu_metrics
 
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
-from .classification_cases import ClassificationCases, draw_worst_cases
+from .classification_examples import ClassificationExamples, draw_worst_examples
 from .classification_metrics import CalibrationError, RocAuc, log_odds, per_class_table
 from .decisions import Decisions
 from .metrics import ConfusionMatrix, Mean
 from .prediction import Prediction
+from .task import Task
 
 _MOST_RANKED = 100  # classes up to which the probabilities of all examples are kept, for AUC
 
 
-class Classification:
+class Classification(Task):
     """Softmax cross-entropy over classes, optionally with label smoothing (Szegedy et al. 2016, section 7).
 
     Args:
       config: 'label_smoothing' in [0, 1). 'auxiliary_weight': of the losses of auxiliary classifiers, for models that
-        have them (0.3 in Szegedy et al. 2015, section 5). 'cases': whether evaluations list every example and show the
+        have them (0.3 in Szegedy et al. 2015, section 5). 'examples': whether evaluations list every example and show the
         worst mistakes. 'decisions': (decision, class names or regexes) pairs, see tasks/decisions.py.
-      meta: 'class_names', a sequence of strings.
+      info: 'class_names', a sequence of strings.
 
     Raises:
       UserError: the data have no classes, or a field is out of range.
     """
-    fields = ('label_smoothing', 'auxiliary_weight', 'cases', 'decisions')
+    fields = ('label_smoothing', 'auxiliary_weight', 'per_example', 'decisions')
     primary_metric = 'accuracy'
-    writes_files = False
 
-    def __init__(self, config: Mapping[str, Any], meta: Mapping[str, Any]):
-        self.class_names = tuple(meta.get('class_names') or ())
+    def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
+        self.input_features = ('x',) if 'x' in info.features and 'image' not in info.features else ('image',)
+        super().__init__(config, info)
+        self.class_names = tuple(info.class_names or ())
         if len(self.class_names) < 2:
             raise UserError(f'classification needs at least 2 classes, the data set has {len(self.class_names)}')
         self.label_smoothing = config.get('label_smoothing', 0.0)
@@ -45,7 +48,7 @@ class Classification:
             raise UserError(f'config.task.label_smoothing = {self.label_smoothing}: it must be in [0, 1)')
         self.auxiliary_weight = config.get('auxiliary_weight', 0.3)
         self.decisions = Decisions(config.get('decisions', ()), self.class_names)
-        self.cases = ClassificationCases(self.class_names) if config.get('cases', False) else None
+        self.per_example = ClassificationExamples(self.class_names) if config.get('per_example', False) else None
         num_classes = len(self.class_names)
 
         @flax.struct.dataclass
@@ -67,10 +70,6 @@ class Classification:
     def model_fields(self) -> dict[str, Any]:
         """Returns the number of classes."""
         return {'num_classes': len(self.class_names)}
-
-    def inputs(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array]:
-        """Returns (images,), float [batch, height, width, channels]."""
-        return (batch['image'],)
 
     def score(self, outputs: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Scores each example.
@@ -116,16 +115,16 @@ class Classification:
         """
         return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(logits.shape[0])
 
-    def predict(self, logits: np.ndarray, picture: np.ndarray, facts: Mapping[str, Any], top_k: int) -> Prediction:
+    def predict(self, logits: np.ndarray, picture: np.ndarray, metadata: Mapping[str, Any], top_k: int) -> Prediction:
         """Returns the `top_k` classes of one image with their probabilities in percent, the likeliest first.
 
         Args:
           logits: float [classes].
           image: not used.
-          facts: not used.
+          metadata: not used.
           top_k: how many classes.
         """
-        del picture, facts
+        del picture, metadata
         probabilities = np.asarray(jax.nn.softmax(logits.astype(np.float32)))
         order = np.argsort(-probabilities, kind='stable')[:top_k]
         row = {'classes': [self.class_names[c] for c in order],
@@ -154,7 +153,7 @@ class Classification:
         if 'confusion' in metrics:
             figures['confusion_matrix'] = draw_confusion_matrix(metrics['confusion'], self.class_names)
         if worst:
-            figures['worst_cases'] = draw_worst_cases(worst)
+            figures['worst_examples'] = draw_worst_examples(worst)
         return figures
 
     def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -10,33 +10,34 @@ import numpy as np
 import optax
 from clu import metrics as clu_metrics
 
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
 from ..common.vocabulary import END, PAD, Vocabulary
 from .metrics import Bits, Perplexity, Ratio
+from .task import Task
 from .text.continuation import continue_texts
 
 _SAMPLES = 3
 _SAMPLE_LENGTHS = {'words': 40, 'whitespace': 40, 'characters': 200}
 
 
-class LanguageModel:
+class LanguageModel(Task):
     """Cross-entropy of the next token, every token of a text alike.
 
     Args:
       config: no fields but the name.
-      meta: 'vocabulary', see tasks/text/vocabulary.py.
+      info: 'vocabulary', see tasks/text/vocabulary.py.
 
     Raises:
       UserError: the data have no vocabulary.
     """
-    fields = ()
-    cases = None
+    input_features = ('tokens',)
 
-    def __init__(self, config: Mapping[str, Any], meta: Mapping[str, Any]):
-        del config
-        if 'vocabulary' not in meta:
+    def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
+        super().__init__(config, info)
+        if info.vocabulary is None:
             raise UserError("language_model needs texts: config.data.source is 'text' or 'tfds_text'")
-        self.vocabulary = Vocabulary.from_meta(meta['vocabulary'])
+        self.vocabulary = Vocabulary.from_meta(info.vocabulary)
         characters = self.vocabulary.kind == 'characters'  # <end> is the end of a line, and one of them
         self._write = None
         self.primary_metric = 'bits_per_character' if characters else 'perplexity'
@@ -48,9 +49,9 @@ class LanguageModel:
     def inputs(self, batch: Mapping[str, jax.Array]) -> tuple:
         """Returns tokens and what the window before left behind, zeroed where a stream begins."""
         if 'carry' not in batch:
-            return (batch['tokens'],)
+            return super().inputs(batch)
         going_on = 1 - batch['begin'][:, None]
-        return batch['tokens'], jax.tree.map(lambda leaf: leaf * going_on, batch['carry'])
+        return *super().inputs(batch), jax.tree.map(lambda leaf: leaf * going_on, batch['carry'])
 
     def carried(self, outputs: Mapping[str, Any]) -> Any:
         """Returns what the next window of each row begins with."""
@@ -86,14 +87,3 @@ class LanguageModel:
         prompts = jnp.full((_SAMPLES, 1), END, jnp.int32)
         written = np.asarray(self._write(variables, prompts, jax.random.key(0))).tolist()
         return [{'text': self.vocabulary.decode_lines(tokens)} for tokens in written]
-
-    def figures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
-                 first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-        """Returns no images."""
-        del metrics, worst, first
-        return {}
-
-    def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-        """Returns no tables."""
-        del metrics
-        return {}

@@ -1,4 +1,4 @@
-"""Images of masks on images: of one image, and a sheet of cases with truth and prediction side by side.
+"""Images of masks on images: of one image, and a sheet of shown with truth and prediction side by side.
 
 The truth has cool colours and lies just outside its mask, the prediction has warm ones and lies just inside its own:
 where they agree, both are seen. The colours are told apart by every kind of colour vision (after Okabe & Ito 2008).
@@ -49,24 +49,24 @@ def overlay(image: np.ndarray, prediction: np.ndarray | None = None, truth: np.n
     return picture
 
 
-def draw_cases(cases: Sequence[Mapping[str, Any]]):
-    """Draws a row for each case: image, truth, prediction, and both outlines close up.
+def draw_examples(shown: Sequence[Mapping[str, Any]]):
+    """Draws a row for each kept: image, truth, prediction, and both outlines close up.
 
     Args:
-      cases: up to 12, the rest is not drawn; each with
+      shown: up to 12, the rest is not drawn; each with
         'example': 'image', uint8 [height, width, channels], and 'segmentation_mask', integer [height, width];
         'outputs': 'prediction', integer [height, width];
-        'case': its scores, see `segmentation_metrics.measure`, and facts about it, of which texts are its name.
+        'scores': its scores, see `segmentation_metrics.measure`, and metadata about it, of which texts are its name.
 
     Returns:
       A matplotlib figure.
     """
     from matplotlib.figure import Figure  # half a second that only images need
-    cases = cases[:_MOST_ROWS]
-    height, width = cases[0]['example']['image'].shape[:2]
+    shown = shown[:_MOST_ROWS]
+    height, width = shown[0]['example']['image'].shape[:2]
     panel = _PANEL_INCHES * np.array([min(1.5, max(0.5, height / width)), 1])
     row = panel[0] + _TITLE_INCHES + _GAP_INCHES
-    total = np.array([len(cases) * row + _TITLE_INCHES, 4 * (panel[1] + _GAP_INCHES) + _GAP_INCHES])
+    total = np.array([len(shown) * row + _TITLE_INCHES, 4 * (panel[1] + _GAP_INCHES) + _GAP_INCHES])
     figure = Figure(figsize=(total[1], total[0]))
     lefts = [_GAP_INCHES + i * (panel[1] + _GAP_INCHES) for i in range(4)]
     truth_colour, prediction_colour = (tuple(0.8 * channel / 255 for channel in colour) for colour in COLOURS[0])
@@ -74,12 +74,12 @@ def draw_cases(cases: Sequence[Mapping[str, Any]]):
                                   ('0.3', truth_colour, prediction_colour, '0.3')):
         figure.text((left + panel[1] / 2) / total[1], 1 - 0.18 / total[0], text, ha='center', va='center', fontsize=9,
                     color=colour)
-    for i, case in enumerate(cases):
+    for i, kept in enumerate(shown):
         top = _TITLE_INCHES + i * row  # inches from the top of the figure
-        figure.text(lefts[0] / total[1], 1 - (top + 0.16) / total[0], _title(case['case']), fontsize=9, va='center',
+        figure.text(lefts[0] / total[1], 1 - (top + 0.16) / total[0], _title(kept['scores']), fontsize=9, va='center',
                     parse_math=False)
-        image, truth = case['example']['image'], case['example']['segmentation_mask']
-        prediction = case['outputs']['prediction']
+        image, truth = kept['example']['image'], kept['example']['segmentation_mask']
+        prediction = kept['outputs']['prediction']
         window = _close_up((truth > 0) | (prediction > 0))
         panels = (overlay(image), overlay(image, truth=truth, line=2), overlay(image, prediction, line=2),
                   overlay(image[window], prediction[window], truth[window], fill=0, line=3))
@@ -91,20 +91,20 @@ def draw_cases(cases: Sequence[Mapping[str, Any]]):
     return figure
 
 
-def _title(case: Mapping[str, Any]) -> str:
+def _title(kept: Mapping[str, Any]) -> str:
     """A case's name and scores in one line: 'patient7/slice3.png   Dice 0.912   HD95 4.2 mm   APD 1.3 mm'."""
-    name = ' '.join(value for value in case.values() if isinstance(value, str))
+    name = ' '.join(value for value in kept.values() if isinstance(value, str))
     parts = [name if len(name) <= 60 else '…' + name[-59:]] if name else []
-    several = len(case['dice']) > 1
+    several = len(kept['dice']) > 1
     # Of many classes those that went worst: a line holds about four.
-    present = sorted((dice, index, key) for index, (key, dice) in enumerate(case['dice'].items()) if dice is not None)
+    present = sorted((dice, index, key) for index, (key, dice) in enumerate(kept['dice'].items()) if dice is not None)
     for dice, _, key in present[:4]:
         scores = [f'Dice {dice:.3f}']
-        if case['hausdorff_95_mm'][key] is not None and not several:
-            scores += [f"HD95 {case['hausdorff_95_mm'][key]:.1f} mm", f"APD {case['apd_mm'][key]:.1f} mm"]
-        if not case['prediction_pixels'][key]:
+        if kept['hausdorff_95_mm'][key] is not None and not several:
+            scores += [f"HD95 {kept['hausdorff_95_mm'][key]:.1f} mm", f"APD {kept['apd_mm'][key]:.1f} mm"]
+        if not kept['prediction_pixels'][key]:
             scores.append('not found')
-        if not case['truth_pixels'][key]:
+        if not kept['truth_pixels'][key]:
             scores.append('nothing there')
         parts.append((f'{key}: ' if several else '') + '   '.join(scores))
     return '   '.join(parts if present else [*parts, 'nothing there, nothing found'])

@@ -1,65 +1,46 @@
-"""Regression of one number."""
+"""Regression of one or several numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import flax
 import jax
+import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
 
+from ..common.dataset_info import DatasetInfo
+from ..common.errors import UserError
 from .metrics import Mean
 from .prediction import Prediction
+from .task import Task
 
 
-class Regression:
-    """Mean squared error between the model's output and 'y'."""
-    fields = ()
-    primary_metric = 'loss'
-    writes_files = False
-    cases = None
+class Regression(Task):
+    """Mean squared error between the model's output and 'y', [batch] or [batch, targets]."""
 
-    def __init__(self, config: Mapping[str, Any], meta: Mapping[str, Any]):
-        del config, meta
-
-        @flax.struct.dataclass
-        class Metrics(clu_metrics.Collection):
-            loss: Mean.from_output('loss')
-
-        self.train_metrics = self.eval_metrics = Metrics
+    def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
+        # Images and tables alike: the inputs are what the data have.
+        self.input_features = ('image',) if 'image' in info.features else ('x',)
+        super().__init__(config, info)
+        self.train_metrics = self.eval_metrics = clu_metrics.Collection.create(
+            loss=Mean.from_output('loss'), mean_absolute_error=Mean.from_output('absolute_error'))
 
     def model_fields(self) -> dict[str, Any]:
-        """Nothing of the model follows from the data."""
-        return {}
-
-    def inputs(self, batch: Mapping[str, jax.Array]) -> tuple[jax.Array]:
-        """Returns (x,), float [batch]."""
-        return (batch['x'],)
+        """Returns the number of targets as that of the model's outputs."""
+        return {'num_classes': self.info.targets} if self.info.targets else {}
 
     def score(self, outputs: jax.Array, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """Returns the squared error as 'loss', [batch]."""
-        return {'loss': (outputs - batch['y']) ** 2}
+        """Returns the squared error as 'loss' and the 'absolute_error', each the mean over targets, [batch]."""
+        target = batch['y']
+        if outputs.size != target.size:
+            raise UserError(f'config.task.name: regression of {list(target.shape[1:]) or "one number"} for each '
+                            f'example, this model gives {list(outputs.shape[1:])}: another config.model or config.task')
+        error = (outputs.reshape(target.shape) - target).reshape(len(target), -1)
+        return {'loss': jnp.mean(error ** 2, axis=1), 'absolute_error': jnp.mean(jnp.abs(error), axis=1)}
 
-    def predict(self, outputs: np.ndarray, image: np.ndarray, facts: Mapping[str, Any], top_k: int) -> Prediction:
-        """Returns the predicted number of one example; only outputs, float [], is used."""
-        del image, facts, top_k
-        return Prediction({'value': float(outputs)})
-
-    def flatten(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns a prediction as columns of a table."""
-        return dict(row)
-
-    def describe(self, row: Mapping[str, Any]) -> str:
-        """Returns a prediction as one line."""
-        return f"{row['value']:g}"
-
-    def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-        """Returns none."""
-        del metrics
-        return {}
-
-    def figures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
-                 first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-        """There are none."""
-        del metrics, worst, first
-        return {}
+    def predict(self, outputs: np.ndarray, image: np.ndarray, metadata: Mapping[str, Any], top_k: int) -> Prediction:
+        """Returns the predicted number of one example as 'value', several as 'value_1' and so on."""
+        del image, metadata, top_k
+        values = np.ravel(outputs).astype(float).tolist()
+        return Prediction({'value': values[0]} if len(values) == 1 else
+                          {f'value_{number}': value for number, value in enumerate(values, start=1)})

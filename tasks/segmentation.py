@@ -11,15 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
 
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from . import outlines, overlays, segmentation_metrics
 from .metrics import Mean, Ratio
 from .prediction import Prediction
+from .task import PerExample, Task
 
 LOSSES = ('cross_entropy', 'dice', 'cross_entropy_dice')
 
 
-class Segmentation:
+class Segmentation(Task):
     """Pixelwise cross-entropy, soft Dice, or their sum; scored image by image with exact masks.
 
     - cross_entropy: mean over the image's pixels, each weighted by its class's weight (and divided by the sum of the
@@ -29,7 +31,7 @@ class Segmentation:
 
     Args:
       config: 'loss', one of LOSSES; 'class_weights', a number above 0 for each class, or ().
-      meta: 'class_names'; class 0 is the background. 'contour_origin', (x, y) of the top left pixel's centre in the
+      info: 'class_names'; class 0 is the background. 'contour_origin', (x, y) of the top left pixel's centre in the
         data set's own contours; (0, 0) if there is none.
 
     Raises:
@@ -39,8 +41,9 @@ class Segmentation:
     primary_metric = 'dice'
     writes_files = True
 
-    def __init__(self, config: Mapping[str, Any], meta: Mapping[str, Any]):
-        self.class_names = tuple(meta.get('class_names') or ())
+    def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
+        super().__init__(config, info)
+        self.class_names = tuple(info.class_names or ())
         if len(self.class_names) < 2:
             raise UserError(f'segmentation needs at least 2 classes, the data set has {len(self.class_names)}')
         self.loss = config.get('loss', 'cross_entropy')
@@ -51,8 +54,8 @@ class Segmentation:
             raise UserError(f'config.task.class_weights = {weights}: give one number above 0 for each of '
                             f'{", ".join(self.class_names)}, or ()')
         self.class_weights = weights
-        self.contour_origin = np.asarray(meta.get('contour_origin', (0, 0)), float)
-        self.cases = SegmentationCases(self.class_names)
+        self.contour_origin = np.asarray(info.other.get('contour_origin', (0, 0)), float)
+        self.per_example = SegmentationExamples(self.class_names)
 
         @flax.struct.dataclass
         class TrainMetrics(clu_metrics.Collection):
@@ -76,7 +79,7 @@ class Segmentation:
         """Returns (images,), float [batch, height, width, channels]."""
         if 'segmentation_mask' not in batch and 'label' in batch:
             raise KeyError('segmentation_mask')  # as for a missing image: the caller says what the examples have
-        return (batch['image'],)
+        return super().inputs(batch)
 
     def score(self, logits: jax.Array, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Scores each image.
@@ -117,13 +120,13 @@ class Segmentation:
             loss += 1 - jnp.mean((2 * intersection + 1) / (areas + 1), axis=-1)
         return loss
 
-    def predict(self, logits: np.ndarray, image: np.ndarray, facts: Mapping[str, Any], top_k: int) -> Prediction:
+    def predict(self, logits: np.ndarray, image: np.ndarray, metadata: Mapping[str, Any], top_k: int) -> Prediction:
         """Segments one image at its own size.
 
         Args:
           logits: float32 [height, width, classes], at the model's size.
           image: uint8 [own height, own width, channels].
-          facts: 'spacing_mm' of the image, if it is known.
+          metadata: 'spacing_mm' of the image, if it is known.
           top_k: not used.
 
         Returns:
@@ -144,8 +147,8 @@ class Segmentation:
         for index, name in enumerate(self.class_names[1:], start=1):
             region = mask == index
             classes[name] = {'pixels': int(region.sum()), 'components': int(measure.label(region).max())}
-            if facts.get('spacing_mm'):
-                classes[name]['area_mm2'] = round(float(region.sum() * np.prod(facts['spacing_mm'])), 1)
+            if metadata.get('spacing_mm'):
+                classes[name]['area_mm2'] = round(float(region.sum() * np.prod(metadata['spacing_mm'])), 1)
             contour = outlines.trace(region)[0] + self.contour_origin if region.any() else None
             files[re.sub(r'[^\w.-]+', '_', name) + '-contour.txt'] = contour
         return Prediction({'classes': classes, 'contour_origin': self.contour_origin.tolist()}, files)
@@ -163,23 +166,18 @@ class Segmentation:
             return f"{name} : {found['pixels']:,} pixels{area}{parts}"
         return '   '.join(one(*item) for item in row['classes'].items())
 
-    def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-        """Returns none."""
-        del metrics
-        return {}
-
     def figures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
                  first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """Returns the worst cases, image, truth and prediction side by side, as a figure."""
         del metrics, first
-        return {'worst_cases': overlays.draw_cases(worst)} if worst else {}
+        return {'worst_examples': overlays.draw_examples(worst)} if worst else {}
 
 
 def _is_weight(value: Any) -> bool:
     return isinstance(value, (int, float)) and 0 < value < math.inf
 
 
-class SegmentationCases:
+class SegmentationExamples(PerExample):
     """Looks at every evaluated image on the host, where exact distances between outlines are to be had."""
 
     def __init__(self, class_names: tuple[str, ...]):
@@ -191,10 +189,10 @@ class SegmentationCases:
         return {'prediction': jnp.argmax(logits, axis=-1).astype(jnp.uint8)}
 
     def measure(self, outputs: Mapping[str, np.ndarray], example: Mapping[str, np.ndarray],
-                facts: Mapping[str, Any]) -> dict[str, Any]:
+                metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Returns one image's scores, see `segmentation_metrics.measure`."""
         return segmentation_metrics.measure(outputs['prediction'], example['segmentation_mask'], self._class_names,
-                                            facts.get('spacing_mm'))
+                                            metadata.get('spacing_mm'))
 
     def severity(self, case: Mapping[str, Any]) -> float:
         """Returns what cases are ranked by: 1 - mean Dice; 0 where there was nothing to find and nothing was found."""

@@ -89,18 +89,18 @@ def measure(prediction: np.ndarray, truth: np.ndarray, class_names: Sequence[str
         empty, because there is no contour to find.
     """
     scores = overlap(prediction, truth, len(class_names))
-    case: dict[str, Any] = {key: scores.pop(key) for key in ('accuracy', 'background')}
+    row: dict[str, Any] = {key: scores.pop(key) for key in ('accuracy', 'background')}
     for key, values in scores.items():
-        case[key] = dict(zip(class_names[1:], values[1:]))
-    case |= {'hausdorff_95_mm': {}, 'apd_mm': {}, 'good_contour': {}}
+        row[key] = dict(zip(class_names[1:], values[1:]))
+    row |= {'hausdorff_95_mm': {}, 'apd_mm': {}, 'good_contour': {}}
     for index, name in enumerate(class_names[1:], start=1):
         known = spacing_mm is not None
         distances = surface_distances(prediction == index, truth == index, spacing_mm) if known else None
         distances = distances or {}
-        case['hausdorff_95_mm'][name] = distances.get('hausdorff_95_mm')
-        case['apd_mm'][name] = apd = distances.get('average_perpendicular_distance_mm')
-        case['good_contour'][name] = good_contour(apd) if known and case['truth_pixels'][name] else None
-    return case
+        row['hausdorff_95_mm'][name] = distances.get('hausdorff_95_mm')
+        row['apd_mm'][name] = apd = distances.get('average_perpendicular_distance_mm')
+        row['good_contour'][name] = good_contour(apd) if known and row['truth_pixels'][name] else None
+    return row
 
 
 def summary_names(class_names: Sequence[str]) -> tuple[str, ...]:
@@ -111,8 +111,8 @@ def summary_names(class_names: Sequence[str]) -> tuple[str, ...]:
             'background_accuracy')
 
 
-def summarize(cases: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> dict[str, float]:
-    """Averages cases of `measure`; each pair of an image and a class but the background counts the same.
+def summarize(rows: Sequence[Mapping[str, Any]], class_names: Sequence[str]) -> dict[str, float]:
+    """Averages rows of `measure`; each pair of an image and a class but the background counts the same.
 
     Returns:
       'dice', 'iou': means where they are defined; of several classes also each one's, as 'dice_<class>', 'iou_<class>'.
@@ -124,23 +124,23 @@ def summarize(cases: Sequence[Mapping[str, Any]], class_names: Sequence[str]) ->
       'background_accuracy': pixel accuracy of predicting nothing but background, which a useful accuracy exceeds.
       A mean over nothing is left out, so that no value is NaN.
     """
-    pairs = [(case, name) for case in cases for name in class_names[1:]]
-    values = {score: [case[score][name] for case, name in pairs] for score in ('dice', 'iou')}
+    pairs = [(row, name) for row in rows for name in class_names[1:]]
+    values = {score: [row[score][name] for row, name in pairs] for score in ('dice', 'iou')}
     if len(class_names) > 2:
-        values |= {f'{score}_{_plain(name)}': [case[score][name] for case in cases]
+        values |= {f'{score}_{_plain(name)}': [row[score][name] for row in rows]
                    for name in class_names[1:] for score in ('dice', 'iou')}
-    values['pooled_dice'], values['pooled_iou'] = zip(*(_pooled(cases, name) for name in class_names[1:]))
-    values |= {score: [case[score][name] for case, name in pairs] for score in ('hausdorff_95_mm', 'apd_mm')}
-    values['good_contours'] = [case['good_contour'][name] for case, name in pairs]
-    values['dice_good_contours'] = [case['dice'][name] for case, name in pairs if case['good_contour'][name]]
-    values['background_accuracy'] = [case['background'] for case in cases]
+    values['pooled_dice'], values['pooled_iou'] = zip(*(_pooled(rows, name) for name in class_names[1:]))
+    values |= {score: [row[score][name] for row, name in pairs] for score in ('hausdorff_95_mm', 'apd_mm')}
+    values['good_contours'] = [row['good_contour'][name] for row, name in pairs]
+    values['dice_good_contours'] = [row['dice'][name] for row, name in pairs if row['good_contour'][name]]
+    values['background_accuracy'] = [row['background'] for row in rows]
     means = {key: _mean(entries) for key, entries in values.items()}
     return {key: mean for key, mean in means.items() if mean is not None}
 
 
-def _pooled(cases: Sequence[Mapping[str, Any]], name: str) -> tuple[float | None, float | None]:
+def _pooled(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float | None, float | None]:
     """Dice and IoU of a class over the pixels of all images together; None if no pixel has it."""
-    right, truth, prediction = (sum(case[key][name] for case in cases)
+    right, truth, prediction = (sum(row[key][name] for row in rows)
                                 for key in ('right_pixels', 'truth_pixels', 'prediction_pixels'))
     areas = truth + prediction
     return (2 * right / areas, right / (areas - right)) if areas else (None, None)

@@ -20,7 +20,7 @@ for _name in ('SLURM_STEP_NODELIST', 'OMPI_COMM_WORLD_SIZE'):
     os.environ.pop(_name, None)
 
 
-import launch  # noqa: E402, F401  the checkout becomes the package `practicum`
+import launch  # noqa: E402  the checkout becomes the package `practicum`
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,8 +48,6 @@ def run_launch():
 @pytest.fixture
 def call_launch(capsys):
     """Returns call(*args) -> an object with code, out and err: launch.py in this process."""
-    import launch
-
     def call(*args):
         capsys.readouterr()
         with _own_logging():
@@ -62,7 +60,6 @@ def call_launch(capsys):
 @pytest.fixture(scope='session')
 def trained_run(tmp_path_factory) -> Path:
     """The workdir of a finished run of tests/tiny.py, 48 steps long, with moving averages. Tests only read it."""
-    import launch
     workdir = tmp_path_factory.mktemp('trained') / 'run'
     with _own_logging():
         assert launch.main(['--config', str(ROOT / 'tests' / 'tiny.py'), '--workdir', str(workdir),

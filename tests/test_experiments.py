@@ -11,6 +11,7 @@ import pytest
 
 import launch
 from practicum.commands.commands import read_header
+from practicum.common.dataset_info import DatasetInfo
 from practicum.input_pipeline import augmentation, captions, sources, text_source
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.training import components, evaluation, feature_cache
@@ -48,14 +49,14 @@ def fake_data(monkeypatch):
             if task == 'captioning':
                 images = generator.integers(0, 256, (4, *frames, *image['size'], image['channels']), np.uint8)
                 facts = [{'captions': [LINE, LINE[:8]], 'scene': {'shapes': []}}] * 4
-                meta = {'grammar': 'shape_scenes'} if data['name'].startswith('shape_scenes') else {}
-                return captions.tokenize(ArraySource({'image': images}, meta, facts),
+                info = DatasetInfo(other={'grammar': 'shape_scenes'} if data['name'].startswith('shape_scenes') else {})
+                return captions.tokenize(ArraySource({'image': images}, info, facts),
                                          dict(text, min_count=1), vocabulary)
             images = generator.integers(0, 256, (count, *image['size'], image['channels']), np.uint8)
             target = generator.integers(0, classes, (count, *image['size']) if masks else count)
             return ArraySource({'image': images, **({'segmentation_mask': target.astype(np.uint8)} if masks else
                                                       {'label': target.astype(np.int32)})},
-                               {'class_names': ['cat', 'dog', *map(str, range(2, classes))]})
+                               DatasetInfo(class_names=('cat', 'dog', *map(str, range(2, classes)))))
         monkeypatch.setattr(sources, 'open_split', open_split)
     return use
 
@@ -75,7 +76,7 @@ def test_builds_takes_a_step_and_evaluates(spec, fake_data):
     before = jax.tree.map(np.asarray, state.params)
     names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
     assert names, 'an experiment measures something'
-    evaluations = components.Evaluations(config, parallel, training.task, training.meta, names)
+    evaluations = components.Evaluations(config, parallel, training.task, training.info, names)
     if config.cached_features.endpoint:
         feature_cache.check(training, state)
         feature_cache.install(training, evaluations, state)

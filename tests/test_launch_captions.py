@@ -37,9 +37,9 @@ def test_a_captioner_learns_to_name_colours(run):
 
 
 def test_a_run_leaves_captions_beside_their_references(run):
-    cases = json.loads((run / 'test_cases.json').read_text())
-    assert len(cases['cases']) == 4
-    for case in cases['cases']:
+    cases = json.loads((run / 'test_examples.json').read_text())
+    assert len(cases['examples']) == 4
+    for case in cases['examples']:
         number = int(Path(case['file']).stem)
         assert ('red', 'green', 'blue')[number % 3] in case['caption'].split()
         assert len(case['captions']) == 2
@@ -51,7 +51,7 @@ def test_a_run_leaves_captions_beside_their_references(run):
 
 def test_the_vocabulary_travels_in_the_checkpoint(run):
     entries = checkpoints.read(run, 'last').meta['data']['vocabulary']['entries']
-    assert set(entries[4:]) == {'a', 'image', 'that', 'is', 'it', 'all', 'of', 'red', 'green', 'blue'}
+    assert set(entries[4:]) == {'a', 'picture', 'that', 'is', 'it', 'all', 'of', 'red', 'green', 'blue'}
 
 
 def test_evaluate_repeats_what_training_said(run, call_launch):

@@ -55,13 +55,13 @@ def test_the_how_to_works_as_written(workplace, call_launch, monkeypatch):
     assert result.code == 0, result.err
     run = workplace / 'runs' / 'outlines'
     assert {path.name for path in run.iterdir()} >= {
-        'result.json', 'learning_curves.png', 'test_cases.json', 'validation_cases.json', 'test_worst_cases.png'}
+        'result.json', 'learning_curves.png', 'test_examples.json', 'validation_examples.json', 'test_worst_examples.png'}
     outcome = json.loads((run / 'result.json').read_text())
     assert outcome['step'] == 20 and outcome['best']['metric'] == 'validation/dice'
     assert outcome['metrics']['test/dice'] > 0.5  # it has learnt something
 
-    cases = json.loads((run / 'test_cases.json').read_text())['cases']
-    found = cases + json.loads((run / 'validation_cases.json').read_text())['cases']
+    cases = json.loads((run / 'test_examples.json').read_text())['examples']
+    found = cases + json.loads((run / 'validation_examples.json').read_text())['examples']
     files = [case['file'] for case in found]
     assert len(cases) == 4 and len(set(files)) == 7  # 24 images: 85 % and 70 % are 20 and 17
     assert all(re.fullmatch(r'images/\d\d\.jpg', file) for file in files)

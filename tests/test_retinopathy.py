@@ -50,7 +50,7 @@ def test_two_classes_and_their_auc(data_dir, tmp_path):
     assert 0 <= found['metrics']['test/auc'] <= 1
     assert found['best']['metric'] == 'validation/auc'
 
-    cases = json.loads((tmp_path / 'run' / 'test_cases.json').read_text())['cases']
+    cases = json.loads((tmp_path / 'run' / 'test_examples.json').read_text())['examples']
     grades = np.random.default_rng(2)
     expected = []
     for _ in range(24):

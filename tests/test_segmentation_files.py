@@ -30,23 +30,23 @@ def run(tmp_path_factory, data_folder, run_launch):
 
 
 def test_a_run_leaves_scores_of_every_case_and_the_worst_as_images(run):
-    found = json.loads((run / 'test_cases.json').read_text())
+    found = json.loads((run / 'test_examples.json').read_text())
     result = json.loads((run / 'result.json').read_text())
-    assert found['step'] == 20 and [case['file'] for case in found['cases']] != []
-    assert sorted(case['file'] for case in found['cases']) == [f'images/{i:03}.png' for i in range(12)]
+    assert found['step'] == 20 and [case['file'] for case in found['examples']] != []
+    assert sorted(case['file'] for case in found['examples']) == [f'images/{i:03}.png' for i in range(12)]
     assert found['metrics']['dice'] == result['metrics']['test/dice'] > 0.3
-    assert found['metrics']['dice'] == pytest.approx(np.mean([case['dice']['foreground'] for case in found['cases']]))
+    assert found['metrics']['dice'] == pytest.approx(np.mean([case['dice']['foreground'] for case in found['examples']]))
     assert 0.5 < result['metrics']['test/background_accuracy'] < 0.99
-    assert np.asarray(Image.open(run / 'test_worst_cases.png')).std() > 10
+    assert np.asarray(Image.open(run / 'test_worst_examples.png')).std() > 10
 
 
 def test_evaluate_gives_the_same_cases_again(run, call_launch, tmp_path):
     copy = shutil.copytree(run, tmp_path / 'run')
     assert call_launch('evaluate', '--workdir', copy, '--step', 'last', '--sets', 'test').code == 0
-    first, again = (json.loads((copy / name).read_text())['cases'] for name in ('test_cases.json',
-                                                                               'evaluation_test_cases.json'))
+    first, again = (json.loads((copy / name).read_text())['examples'] for name in ('test_examples.json',
+                                                                               'evaluation_test_examples.json'))
     assert first == again
-    assert (copy / 'evaluation_test_worst_cases.png').is_file()
+    assert (copy / 'evaluation_test_worst_examples.png').is_file()
 
 
 def test_masks_go_where_the_images_folders_say(run, call_launch, tmp_path):

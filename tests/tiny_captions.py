@@ -20,7 +20,7 @@ def write_folder(folder: Path, count: int = 24, captions: int = 2) -> Path:
         noise = rng.integers(-25, 25, (12, 12, 3))
         picture = np.clip(np.asarray(COLOURS[name]) + noise, 0, 255).astype(np.uint8)
         Image.fromarray(picture).save(folder / 'images' / f'{i}.png')
-        lines += [f'{i}.png,An image that is {name} .', f'{i}.png,"It is {name}, all of it"'][:captions]
+        lines += [f'{i}.png,A picture that is {name} .', f'{i}.png,"It is {name}, all of it"'][:captions]
     (folder / 'captions.txt').write_text('\n'.join(lines) + '\n')
     return folder
 

@@ -29,6 +29,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
 from .state import evaluated_variables
 
@@ -57,6 +58,11 @@ class Checkpoint:
     def variables(self) -> dict[str, Any]:
         """{'params', 'batch_stats'} to apply the model with: the moving averages where they were kept."""
         return evaluated_variables(flax.traverse_util.unflatten_dict(self.arrays, sep='/'))
+
+    @property
+    def info(self) -> DatasetInfo:
+        """What is known of the data the run was trained on."""
+        return DatasetInfo.from_json(self.meta.get('data', {}))
 
 
 def read(workdir: str | Path, which: str | int) -> Checkpoint:

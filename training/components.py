@@ -12,11 +12,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from .. import models, tasks
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest, some
 from ..common.vocabulary import SPECIAL, Vocabulary
 from ..input_pipeline import augmentation, preprocessing, sources
 from ..input_pipeline.batches import eval_batches, train_batches
 from ..input_pipeline.views import Views
+from ..tasks import Task
 from . import checkpoints, durations, forward
 from .optimizer import Optimizer, build_schedule
 from .parallel import AXIS, Parallel
@@ -34,7 +36,7 @@ class Training:
     Attributes:
       parallel: devices and hosts.
       source, batches: training examples, and step -> this process's rows of the global batch.
-      meta: facts about the data that travel in checkpoints.
+      info: what is known of the data; it travels in checkpoints.
       task, model, schedule, optimizer: see their packages.
       total, log_every, evaluate_every, save_every: in steps; 0 for never.
       train_step: compiled (state, sharded batch) -> (state, metrics packed by `layout`).
@@ -44,8 +46,8 @@ class Training:
     parallel: Parallel
     source: Any
     batches: Callable
-    meta: dict[str, Any]
-    task: Any
+    info: DatasetInfo
+    task: Task
     model: Any
     schedule: Callable
     optimizer: Optimizer
@@ -118,8 +120,9 @@ def build_training(config: ConfigDict) -> Training:
                                 vocabulary=_given_vocabulary(config.text))
     _check_memory(config.batch_size, source)
     batches = train_batches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size))
-    meta = dict(source.meta)
-    task = tasks.build(config.task, meta)
+    # What data sets of our own do not say of themselves, the first example does.
+    info = source.info.replace(features=tuple(source.read(np.zeros(1, np.int64))))
+    task = tasks.build(config.task, info)
     _check_best_metric(config, task)
     model = build_model(config, task, axis_name=AXIS)
 
@@ -141,7 +144,7 @@ def build_training(config: ConfigDict) -> Training:
     train_step = make_train_step(apply, task, optimizer, prepare, seed=config.seed, ema_decay=config.ema_decay,
                                  accumulate=accumulate, on_trace=count_trace)
     return Training(
-        config=config, parallel=parallel, source=source, batches=batches, meta=meta, task=task, model=model,
+        config=config, parallel=parallel, source=source, batches=batches, info=info, task=task, model=model,
         schedule=schedule, optimizer=optimizer, total=total, log_every=to_steps(config.log_every, 'log_every'),
         evaluate_every=to_steps(config.evaluation.every, 'evaluation.every'),
         save_every=to_steps(config.checkpoint.every, 'checkpoint.every'),
@@ -162,10 +165,10 @@ def _given_vocabulary(text: ConfigDict) -> Vocabulary | None:
     workdir = text.vocabulary_from
     if not workdir:
         return None
-    meta = checkpoints.read(workdir, 'last').meta['data']
-    if 'vocabulary' not in meta:
+    info = checkpoints.read(workdir, 'last').info
+    if info.vocabulary is None:
         raise UserError(f'config.text.vocabulary_from = {workdir!r}: that run has no vocabulary')
-    vocabulary = Vocabulary.from_meta(meta['vocabulary'])
+    vocabulary = Vocabulary.from_meta(info.vocabulary)
     split = Vocabulary(text.tokens, SPECIAL, lowercase=text.lowercase)
     if (vocabulary.kind, vocabulary.lowercase) != (split.kind, split.lowercase):
         raise UserError(f'config.text.vocabulary_from = {workdir!r}: its texts are split into other tokens: set '
@@ -197,7 +200,7 @@ class Evaluations:
 
     Args:
       config, parallel, task: as in training.
-      meta: facts about the data the model was trained on; every set must agree on the classes.
+      info: what is known of the data the model was trained on; every set must agree on the classes.
       names: which of config.evaluation.sets to open.
 
     Attributes:
@@ -210,8 +213,8 @@ class Evaluations:
       UserError: an unknown set, or one whose classes are not those of the training data.
     """
 
-    def __init__(self, config: ConfigDict, parallel: Parallel, task, meta: dict[str, Any], names: tuple[str, ...]):
-        self.parallel, self.workers, self.cases = parallel, config.data.workers, task.cases
+    def __init__(self, config: ConfigDict, parallel: Parallel, task: Task, info: DatasetInfo, names: tuple[str, ...]):
+        self.parallel, self.workers = parallel, config.data.workers
         views = Views(config.evaluation.tta, config.image.size)
         model = build_model(config, task, axis_name=AXIS)
         if views.count > 1:
@@ -230,7 +233,7 @@ class Evaluations:
         self.step = parallel.compile(make_eval_step(apply, task, prepare), donate=False)
         image = config.image.copy_and_resolve_references()
         image.size, image.resize = views.read_size, views.resize(image.resize)
-        vocabulary = Vocabulary.from_meta(meta['vocabulary']) if 'vocabulary' in meta else None
+        vocabulary = Vocabulary.from_meta(info.vocabulary) if info.vocabulary is not None else None
         self.sources: dict[str, Any] = {}
         for name in names:
             if name not in config.evaluation.sets:
@@ -239,7 +242,7 @@ class Evaluations:
             chosen = config.evaluation.sets[name]
             source = sources.open_split(config.data, image, chosen.split, invert=chosen.invert, text=config.text,
                                         vocabulary=vocabulary)
-            _check_same_classes(name, source.meta, meta)
+            _check_same_classes(name, source.info, info)
             self.sources[name] = source
         # Images larger than those of small data sets come in smaller batches, and none is larger than its set.
         fitting = max(1, _EVALUATION_PIXELS // (views.count * math.prod(image.size))) * parallel.count
@@ -256,8 +259,6 @@ class Evaluations:
 
     def carry(self, name: str, variables: dict[str, Any]) -> Any:
         """Returns what the first batch of a set begins with, see `TrainState`."""
-        if not hasattr(self.task, 'carried'):
-            return {}
         source = self.sources[name]
         batch = self._prepare(source.read(np.zeros(1, np.int64)), None)
         return self.parallel.replicate(initial_carry(self._apply, self.task, variables, batch, self._rows(source)))
@@ -268,10 +269,10 @@ class Evaluations:
         return self.parallel.round_up(streams) if streams else self.batch_size
 
 
-def _check_same_classes(name: str, found: dict[str, Any], trained: dict[str, Any]) -> None:
-    if found.get('class_names') == trained.get('class_names'):
+def _check_same_classes(name: str, found: DatasetInfo, trained: DatasetInfo) -> None:
+    if found.class_names == trained.class_names:
         return
-    ours, theirs = trained.get('class_names') or [], found.get('class_names') or []
+    ours, theirs = trained.class_names or (), found.class_names or ()
     if len(ours) == len(theirs):
         first = next(i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b)
         raise UserError(f'class {first} of evaluation set {name!r} is {theirs[first]!r}, the model was trained with '
@@ -310,7 +311,7 @@ def _check(config: ConfigDict) -> None:
 def _check_best_metric(config: ConfigDict, task) -> None:
     best = config.checkpoint.best_metric
     metrics = [name for name, value in task.eval_metrics.empty().compute().items() if np.ndim(value) == 0]
-    metrics += task.cases.metrics if task.cases else ()
+    metrics += task.per_example.metrics if task.per_example else ()
     known = [f'{name}/{metric}' for name in config.evaluation.periodic for metric in metrics]
     if best and best not in known:
         raise UserError(f'config.checkpoint.best_metric = {best!r} is not a metric of a periodic evaluation set; '

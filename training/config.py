@@ -18,6 +18,7 @@ from .defaults import base as defaults
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / 'experiments'
 _FREE = ('data.arrays', 'model', 'task', 'evaluation.sets')  # their fields are checked where they are used
+_RENAMED = {'task.cases': 'task.per_example'}  # fields of earlier versions -> what they are called now
 _DURATION = re.compile(r'([0-9.e_]+ *(steps?|epochs?|examples?))?')  # '' is one that is switched off
 
 
@@ -47,12 +48,21 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise UserError(f'{path}: {name}() returns {type(config).__name__}, not a ConfigDict: end it with '
                         "'return config'")
+    _rename_fields(config)
     _check_fields(config, defaults())
     config.experiment = path.stem + (f':{variant}' if variant else '')
     config.lock()
     for override in overrides:
         apply_override(config, override)
     return config
+
+
+def _rename_fields(config: ConfigDict) -> None:
+    for old, new in _RENAMED.items():
+        section, _, field = old.partition('.')
+        if section in config and field in config[section]:
+            config[section][new.partition('.')[2]] = config[section][field]
+            del config[section][field]
 
 
 def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = '') -> None:
@@ -136,6 +146,7 @@ def apply_override(config: ConfigDict, override: str) -> None:
       UserError: no '=', an unknown field (the nearest one is named) or a value of another type.
     """
     key, equals, text = override.partition('=')
+    key = _RENAMED.get(key, key)
     if not equals or not key:
         raise UserError(f'--config.{override} sets nothing: write --config.field=value')
     parent, name = config, key
@@ -221,6 +232,7 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
     Fields that did not exist when a checkpoint was written have their defaults, under which they change nothing.
     """
     config = ConfigDict(_tuples(values))
+    _rename_fields(config)
     _fill_in(config, defaults())
     config.lock()
     return config

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..common.console import ProgressLog
 from ..input_pipeline.batches import stream
-from .cases import CaseCollector
 from .components import Evaluations
+from .per_example import ExampleCollector
 from .preemption import Interrupted
 
 
@@ -20,13 +20,13 @@ class Evaluation:
 
     Attributes:
       metrics: name -> float, or array for metrics such as a confusion matrix; without the set's name.
-      cases: scores of every example, where the task looks at single ones; in process 0 only.
-      worst: the worst examples with the model's outputs, see `CaseCollector.worst`.
+      examples: scores of every example, where the task looks at single ones; in process 0 only.
+      worst: the worst examples with the model's outputs, see `ExampleCollector.worst`.
       first: the first examples, likewise.
       samples: texts that were written, where a task writes any; in process 0 only.
     """
     metrics: dict[str, Any]
-    cases: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    examples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     worst: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     first: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     samples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -49,9 +49,9 @@ def evaluate(evaluations: Evaluations, name: str, variables: dict[str, Any],
     Raises:
       Interrupted: the process was asked to stop.
     """
-    parallel, cases = evaluations.parallel, evaluations.cases
+    parallel, scorer = evaluations.parallel, evaluations.task.per_example
     source, batches = evaluations.batches(name)
-    collector = CaseCollector(cases, source, evaluations.batch_size) if cases and parallel.is_writer else None
+    collector = ExampleCollector(scorer, source, evaluations.batch_size) if scorer and parallel.is_writer else None
     tick = ProgressLog(f'evaluating {name}', len(batches))
     total, previous = None, None
     carry = evaluations.carry(name, variables)
@@ -74,7 +74,7 @@ def evaluate(evaluations: Evaluations, name: str, variables: dict[str, Any],
     found = Evaluation(total.compute())
     if collector:
         found = Evaluation(found.metrics | collector.summary(), collector.rows, collector.worst(), collector.first)
-    if hasattr(evaluations.task, 'samples') and parallel.is_writer:
+    if parallel.is_writer:
         found.samples = evaluations.task.samples(evaluations.model, parallel.fetch(variables), found.first)
     return found
 

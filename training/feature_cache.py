@@ -69,7 +69,7 @@ def install(training: Training, evaluations: Evaluations, state: TrainState) -> 
                                      config.batch_size, config.seed, parallel.local_slice(config.batch_size))
     for name, source in evaluations.sources.items():
         evaluations.sources[name] = _with_features(source, extractor(source, name),
-                                                   keep_images=evaluations.cases is not None)
+                                                   keep_images=evaluations.task.per_example is not None)
     if parallel.is_writer:
         logging.info('features at %r: %s each, in %s', endpoint, 'x'.join(map(str, views[0].shape[1:])),
                      format_seconds(time.monotonic() - began))
@@ -132,7 +132,7 @@ class _Extractor:
 def _with_features(source: ArraySource, features: np.ndarray, *, keep_images: bool) -> ArraySource:
     """Returns the source with its features, and without its images unless they are to be kept."""
     rest = {name: values for name, values in source.arrays.items() if keep_images or name != 'image'}
-    return ArraySource({**rest, forward.FEATURES: features}, source.meta, source.facts)
+    return ArraySource({**rest, forward.FEATURES: features}, source.info, source.metadata)
 
 
 def _part(tree: Any, shapes: Any) -> Any:

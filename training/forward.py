@@ -35,7 +35,7 @@ def generating(inner: Callable, model, task, begin: str | None = None) -> Callab
       model, task: of the run; a task that generates nothing gets `inner` back.
       begin: endpoint of cached features; None where the batch has images.
     """
-    if not hasattr(task, 'generate'):
+    if not task.generates:
         return inner
 
     def forward(variables: Mapping[str, Any], batch: Mapping[str, jax.Array], **how: Any):
@@ -49,7 +49,7 @@ def in_views(model, task, views: Views) -> Callable:
     Raises:
       UserError: the task cannot combine views.
     """
-    if not hasattr(task, 'combine_views'):
+    if not task.combines_views:
         raise UserError(f"config.evaluation.tta = {views.name!r}: this task takes 'none' alone")
     inner = whole(model, task)
 

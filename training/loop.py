@@ -8,6 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
 from ..common.files import digest
 from ..common.vocabulary import Vocabulary
@@ -41,7 +42,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     training = components.build_training(config)
     training.parallel.check_same(digest(config_lib.to_dict(config)), 'configs')
     names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
-    evaluations = components.Evaluations(config, training.parallel, training.task, training.meta, names)
+    evaluations = components.Evaluations(config, training.parallel, training.task, training.info, names)
     logging.info('%s: %s steps of %d on %s; %s training examples', config.experiment, f'{training.total:,}',
                  config.batch_size, training.parallel, f'{training.batches.examples:,}')
     state = training.initial_state()  # before anything is written: it raises whatever in the config does not fit
@@ -73,22 +74,22 @@ def start(training: components.Training, state: TrainState, outputs: Outputs,
         logging.info('resuming at step %s', f"{json.loads(meta)['step']:,}")
     # 2. Another run's weights.
     elif config.init_from.workdir:
-        state = state.replace(**init_from(config.init_from, state.variables, training.meta))
+        state = state.replace(**init_from(config.init_from, state.variables, training.info))
     # 3. From scratch: the state as it was initialised.
     return parallel.replicate(state), json.loads(meta) if meta is not None else {}
 
 
 def _check_same_text(meta: dict[str, Any], training: components.Training, workdir: Path) -> None:
     """Raises UserError if a run would go on with other words, or in the middle of another text."""
-    found, now = meta['data'], training.meta
-    if found.get('vocabulary') != now.get('vocabulary'):
-        parts = [Vocabulary.from_meta(data['vocabulary']) for data in (now, found) if 'vocabulary' in data]
+    found, now = DatasetInfo.from_json(meta['data']), training.info
+    if found.vocabulary != now.vocabulary:
+        parts = [Vocabulary.from_meta(info.vocabulary) for info in (now, found) if info.vocabulary is not None]
         difference = parts[0].difference(parts[1]) if len(parts) == 2 else 'one of them has none'
         raise UserError(f'the vocabulary is not the one that the run in {workdir} began with (now and then: '
                         f'{difference}): the training texts or config.text have changed; take another --workdir')
-    if 'stream' not in now:
+    if now.stream is None:
         return
-    if found.get('stream') != now['stream']:
+    if found.stream != now.stream:
         raise UserError(f'the training text is not the one that the run in {workdir} is in the middle of: it, '
                         'config.data.train or config.text.num_steps has changed; take another --workdir')
     if meta['config']['batch_size'] != training.config.batch_size:
@@ -150,7 +151,7 @@ def run(training: components.Training, evaluations: components.Evaluations, stat
         best = metrics.get(config.checkpoint.best_metric) if ranks else None
         if ranks and best is None and config.checkpoint.best_metric:
             logging.warning('the evaluation gave no %s: this step ranks as no best one', config.checkpoint.best_metric)
-        meta = {'config': config_lib.to_dict(config), 'data': training.meta, 'metrics': metrics,
+        meta = {'config': config_lib.to_dict(config), 'data': training.info.to_json(), 'metrics': metrics,
                 'window': window.sums, 'boundary_done': boundary_done, 'wall_seconds': progress.wall_seconds,
                 'examples_per_second': examples_per_second()}
         outputs.save(step, state, meta, best)

@@ -82,7 +82,7 @@ class Outputs:
                 self._metrics.scalars(step, values, timings)
 
     def figures(self, step: int, name: str, task: Any, found: Evaluation, *, last: bool) -> None:
-        """Writes what an evaluation found: <workdir>/<set>_<image>.png, TensorBoard images, <set>_cases.json.
+        """Writes what an evaluation found: <workdir>/<set>_<image>.png, TensorBoard images, <set>_examples.json.
 
         Drawing takes a third of a second, so this is done for the last evaluation and otherwise now and then.
         """

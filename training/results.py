@@ -29,7 +29,7 @@ def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *
       wall_seconds: from the first start to the end, over all processes that worked on the run.
       examples_per_second: training speed, see `Progress`.
       best: {'step', 'metric'} of the best checkpoint, or None.
-      headline: the task's, which comes first in the table.
+      primary_metric: the task's, which comes first in the table.
     """
     result = {'experiment': config.experiment, 'seed': config.seed, 'step': step,
               'wall_seconds': round(wall_seconds, 2), 'examples_per_second': round(examples_per_second, 1),
@@ -54,7 +54,7 @@ def print_result(workdir: Path, step: int, primary_metric: str) -> bool:
 
 
 def result_table(result: dict[str, Any], primary_metric: str) -> str:
-    """Returns the final metrics as a small table, of each set the headline first, then the loss."""
+    """Returns the final metrics as a small table, of each set the primary metric first, then the loss."""
     def place(item: tuple[str, float]):
         group, _, name = item[0].rpartition('/')
         return group, name != primary_metric, name != 'loss', name
@@ -117,13 +117,14 @@ def draw_learning_curves(rows: list[dict[str, Any]], title: str):
 
 
 def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Evaluation) -> dict[str, np.ndarray]:
-    """Writes <workdir>/<name>_<figure>.png, <name>_<table>.csv and, where single examples are looked at, _cases.json.
+    """Writes <workdir>/<name>_<figure>.png, <name>_<table>.csv and, where single examples are scored, _examples.json.
 
     Returns:
       '<name>/<figure>' -> the image, uint8 [height, width, 3].
     """
-    if found.cases:
-        write_json(workdir / f'{name}_cases.json', {'step': step, 'metrics': found.scalars(), 'cases': found.cases})
+    if found.examples:
+        content = {'step': step, 'metrics': found.scalars(), 'examples': found.examples}
+        write_json(workdir / f'{name}_examples.json', content)
     for key, rows in task.tables(found.metrics).items():
         with (workdir / f'{name}_{key}.csv').open('w', newline='') as file:
             writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')

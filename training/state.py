@@ -69,8 +69,6 @@ def initial_carry(forward: Callable, task, variables: dict[str, Any], batch: dic
       batch: prepared, of at least one example.
       rows: of a global batch.
     """
-    if not hasattr(task, 'carried'):
-        return {}
     shapes = jax.eval_shape(lambda: task.carried(forward(variables, batch, train=False)))
     return jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape[1:]), leaf.dtype), shapes)
 

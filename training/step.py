@@ -34,7 +34,6 @@ def make_train_step(forward: Callable, task, optimizer, prepare: Callable, *, se
     The returned metrics are `task.train_metrics` merged over all devices and 'gradient_norm', packed by `MetricLayout`.
     """
     layout = MetricLayout(task.train_metrics)
-    carried = getattr(task, 'carried', lambda outputs: {})
 
     def gradients(params, batch_stats, batch, dropout_key):
         def loss_fn(params):
@@ -42,7 +41,7 @@ def make_train_step(forward: Callable, task, optimizer, prepare: Callable, *, se
             outputs, updates = forward({'params': params, 'batch_stats': batch_stats}, batch, train=True,
                                        rngs={'dropout': dropout_key}, mutable=['batch_stats'])
             scores = task.score(outputs, batch)
-            found = {'scores': scores, 'carry': carried(outputs)}
+            found = {'scores': scores, 'carry': task.carried(outputs)}
             return jnp.mean(scores['loss']), (found, updates.get('batch_stats', batch_stats))
         grads, (found, batch_stats) = jax.grad(loss_fn, has_aux=True)(params)
         return grads, found, batch_stats
@@ -94,9 +93,8 @@ def make_eval_step(forward: Callable, task, prepare: Callable) -> Callable:
 
     variables['carry'] is what the step before returned, for all rows of the global batch, see `TrainState`.
     batch['mask'] is 1 for examples and 0 for the padding of the last batch, float32 [batch]. The metrics are
-    `task.eval_metrics` merged over all devices, the others `task.cases.outputs` of the whole global batch, or {}.
+    `task.eval_metrics` merged over all devices, the others `task.per_example.outputs` of the whole global batch, or {}.
     """
-    carried = getattr(task, 'carried', lambda outputs: {})
 
     def eval_step(variables: dict[str, Any], batch: dict[str, jax.Array]):
         mask = batch['mask']
@@ -105,8 +103,8 @@ def make_eval_step(forward: Callable, task, prepare: Callable) -> Callable:
         outputs = forward(variables, batch, train=False)
         scores = task.score(outputs, batch)
         metrics = task.eval_metrics.gather_from_model_output(axis_name=AXIS, mask=mask, **scores)
-        case_outputs = lax.all_gather(task.cases.outputs(outputs), AXIS, tiled=True) if task.cases else {}
-        return metrics, case_outputs, lax.all_gather(carried(outputs), AXIS, tiled=True)
+        case_outputs = lax.all_gather(task.per_example.outputs(outputs), AXIS, tiled=True) if task.per_example else {}
+        return metrics, case_outputs, lax.all_gather(task.carried(outputs), AXIS, tiled=True)
 
     return eval_step
 

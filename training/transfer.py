@@ -10,6 +10,7 @@ import flax
 import numpy as np
 from ml_collections import ConfigDict
 
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from ..common.vocabulary import Vocabulary
 from .checkpoints import flatten, read, unflatten
@@ -38,13 +39,13 @@ class Report:
         return '\n'.join([*lines, f'  {summary}'])
 
 
-def init_from(config: ConfigDict, variables: dict[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
+def init_from(config: ConfigDict, variables: dict[str, Any], info: DatasetInfo) -> dict[str, Any]:
     """Returns the variables with what config.init_from takes over from another run.
 
     Args:
       config: config.init_from.
       variables: {'params', 'batch_stats', 'ema'} pytrees as initialised.
-      meta: facts about this run's data.
+      info: what is known of this run's data.
 
     Raises:
       UserError: no such checkpoint, a pattern that matches nothing, a wrong shape, nothing loaded, or parameters of
@@ -57,12 +58,12 @@ def init_from(config: ConfigDict, variables: dict[str, Any], meta: Mapping[str, 
     theirs = flatten(checkpoint.variables)
     parts = {key: variables[key] for key in ('params', 'batch_stats')}
     ours = flax.traverse_util.flatten_dict(parts, sep='/')
-    difference = _vocabulary_difference(checkpoint.meta.get('data', {}), meta)
+    difference = _vocabulary_difference(checkpoint.info, info)
     hint = (f'; the vocabularies differ (here and there: {difference}): config.text.vocabulary_from={config.workdir} '
             'takes over theirs')
     mapped, report = assign(ours, theirs, include=config.include, skip=config.skip, rename=config.rename,
                             shape_hint=hint if difference else '')
-    size = len(checkpoint.meta['data'].get('vocabulary', {}).get('entries', ()))
+    size = len((checkpoint.info.vocabulary or {}).get('entries', ()))
     of_tokens = [path for path, array in mapped.items() if size in array.shape]
     if difference and of_tokens:
         raise UserError(f'config.init_from: {of_tokens[0]} is about other tokens in {config.workdir}{hint}')
@@ -72,11 +73,11 @@ def init_from(config: ConfigDict, variables: dict[str, Any], meta: Mapping[str, 
     return dict(parts, ema=parts if variables['ema'] else {})
 
 
-def _vocabulary_difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+def _vocabulary_difference(theirs: DatasetInfo, ours: DatasetInfo) -> str:
     """Returns in words where the vocabularies of two runs differ; '' if they do not or there are not two."""
-    if 'vocabulary' not in theirs or 'vocabulary' not in ours:
+    if theirs.vocabulary is None or ours.vocabulary is None:
         return ''
-    return Vocabulary.from_meta(ours['vocabulary']).difference(Vocabulary.from_meta(theirs['vocabulary']))
+    return Vocabulary.from_meta(ours.vocabulary).difference(Vocabulary.from_meta(theirs.vocabulary))
 
 
 def assign(ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], *, include: tuple[str, ...] = ('.*',),

@@ -125,7 +125,7 @@ def by_hand(run):
     """
     checkpoint = checkpoints.read(run, 'last')
     config = config_lib.from_dict(checkpoint.meta['config'])
-    task = tasks.build(config.task, checkpoint.meta['data'])
+    task = tasks.build(config.task, checkpoint.info)
     model = build_model(config, task)
 
     def log_probs(texts):

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from practicum.common.dataset_info import DatasetInfo
 from practicum.input_pipeline import sources
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.input_pipeline.batches import EvalBatches, TrainBatches, stream
@@ -15,7 +16,7 @@ from tests.tiny import tiny_config
 
 def make_source(total):
     """Examples that know their own index."""
-    return ArraySource({'index': np.arange(total), 'twice': 2 * np.arange(total)}, {})
+    return ArraySource({'index': np.arange(total), 'twice': 2 * np.arange(total)}, DatasetInfo())
 
 
 class SlowSource:
@@ -23,7 +24,7 @@ class SlowSource:
 
     def __init__(self, total, delay=0.0):
         self._source, self._delay, self.threads = make_source(total), delay, set()
-        self.meta = {}
+        self.info = DatasetInfo()
 
     def __len__(self):
         return len(self._source)
@@ -191,7 +192,7 @@ def test_memory_and_streaming_give_identical_batches(split, invert):
     config.data.memory_limit_mb = 0
     streaming = sources.open_split(config.data, config.image, split, invert=invert)
     assert isinstance(in_memory, ArraySource) and not isinstance(streaming, ArraySource)
-    assert len(in_memory) == len(streaming) and in_memory.meta == streaming.meta
+    assert len(in_memory) == len(streaming) and in_memory.info == streaming.info
     for kind in (lambda source: TrainBatches(source, 16, seed=2), lambda source: EvalBatches(source, 100)):
         numbers = range(2)
         for a, b in zip(stream(kind(in_memory), numbers, source=in_memory),

@@ -67,7 +67,7 @@ EXPECTED = {name: [f'image {name[0]} a', f'image {name[0]} b'] for name in NAMES
 def test_an_example_is_a_image_with_all_of_its_captions(root, writer):
     writer(root)
     source = open_split(root)
-    assert len(source) == 8 and captions(source) == EXPECTED and source.meta == {}
+    assert len(source) == 8 and captions(source) == EXPECTED and source.info.to_json() == {}
     examples, facts = source.read(np.array([3, 0, 3])), source.describe(np.array([3, 0, 3]))
     assert examples.keys() == {'image'} and examples['image'].shape == (3, 8, 10, 3)
     assert examples['image'][:, 0, 0, 0].tolist() == [10 * int(f['file'][0]) for f in facts]

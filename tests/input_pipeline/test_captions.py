@@ -5,6 +5,7 @@ import logging
 import numpy as np
 import pytest
 
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.common.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from practicum.input_pipeline.arrays import ArraySource
@@ -19,7 +20,7 @@ IMAGES = np.arange(3 * 2 * 2 * 1, dtype=np.uint8).reshape(3, 2, 2, 1)
 
 class Streaming:
     """Images that are not in memory."""
-    meta = {'name': 'streaming'}
+    info = DatasetInfo(other={'name': 'streaming'})
 
     def __init__(self, texts=TEXTS):
         self.texts = texts
@@ -36,7 +37,7 @@ class Streaming:
 
 def in_memory(texts=TEXTS) -> ArraySource:
     facts = [{'captions': captions} for captions in texts]
-    return ArraySource({'image': IMAGES[:len(texts)]}, {'name': 'arrays'}, facts)
+    return ArraySource({'image': IMAGES[:len(texts)]}, DatasetInfo(other={'name': 'arrays'}), facts)
 
 
 def tokenized(texts=TEXTS, vocabulary=None, **text):
@@ -51,7 +52,7 @@ def captions(source) -> list:
 
 def test_ids_and_padding_by_hand():
     source = tokenized()
-    assert Vocabulary.from_meta(source.meta['vocabulary']).entries[4:] == (
+    assert Vocabulary.from_meta(source.info.vocabulary).entries[4:] == (
         'dog', 'a', 'cat', 'and', 'run', 'runs', 'the')
     absent = [PAD] * 8
     assert captions(source) == [
@@ -88,23 +89,23 @@ def test_rare_words_are_unknown():
 
 
 def test_numbers_for_the_checkpoint():
-    meta = tokenized().meta
-    assert meta['name'] == 'arrays' and meta['caption_length'] == 6
-    assert meta['tokens_per_example'] == pytest.approx((4 + 3 + 7 + 2 + 2) / 3)  # words and ends, not starts
+    info = tokenized().info
+    assert info.other['name'] == 'arrays' and info.caption_length == 6
+    assert info.tokens_per_example == pytest.approx((4 + 3 + 7 + 2 + 2) / 3)  # words and ends, not starts
 
 
 def test_a_given_vocabulary_is_used_as_it_is():
-    ours = Vocabulary.from_meta(tokenized().meta['vocabulary'])
+    ours = Vocabulary.from_meta(tokenized().info.vocabulary)
     source = tokenized([['the zebra runs'], ['dog']], ours)
     assert captions(source) == [[[START, THE, UNKNOWN, RUNS, END]], [[START, DOG, END, PAD, PAD]]]
-    assert source.meta['vocabulary'] == ours.to_meta()
+    assert source.info.vocabulary == ours.to_meta()
 
 
 def test_a_streaming_source_is_wrapped():
     source = tokenize(Streaming(), base().text, None)
     assert isinstance(source, Captioned) and len(source) == 3
     assert captions(source) == captions(tokenized())
-    assert source.meta == tokenized().meta | {'name': 'streaming'}
+    assert source.info == tokenized().info | {'name': 'streaming'}
     assert source.describe(np.array([2])) == [{'file': '2.png', 'captions': ['dog']}]
     assert not source.needs_rng
     np.testing.assert_array_equal(source.read(np.array([1]), np.zeros((1, 4)))['image'], IMAGES[[1]] + 100)
@@ -116,7 +117,7 @@ def test_a_streaming_source_is_wrapped():
 
 
 def test_evaluation_images_without_any_word_are_a_mistake():
-    ours = Vocabulary.from_meta(tokenized().meta['vocabulary'])
+    ours = Vocabulary.from_meta(tokenized().info.vocabulary)
     with pytest.raises(UserError, match='have no captions'):
         tokenized([['...'], ['!']], ours)
 

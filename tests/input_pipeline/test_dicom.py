@@ -198,7 +198,7 @@ def test_random_damage_gives_a_slice_or_a_user_error(tmp_path):
 
 def test_offences_against_the_standard_are_not_reported_on_the_terminal(tmp_path):
     path = write_dicom(tmp_path / 'a.dcm', RAMP, PixelData=RAMP.tobytes() + bytes(10))
-    program = (f'import logging; logging.basicConfig(); from input_pipeline import dicom; '
+    program = (f'import logging; logging.basicConfig(); import launch; from practicum.input_pipeline import dicom; '
                f'dicom.read_dicom({str(path)!r}); print("pixels")')
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
     assert done.stdout == 'pixels\n' and done.stderr == ''
@@ -229,5 +229,5 @@ def test_find_images_finds_dicom(tmp_path):
 
 
 def test_pydicom_is_not_imported_before_it_is_needed():
-    program = 'import sys; from input_pipeline import images; print("pydicom" in sys.modules)'
+    program = 'import sys; import launch; from practicum.input_pipeline import images; print("pydicom" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', program], capture_output=True, text=True).stdout == 'False\n'

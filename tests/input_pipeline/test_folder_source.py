@@ -293,7 +293,7 @@ def test_one_class_is_an_error_that_says_what_is_expected(root):
 
 
 def test_sources_of_other_kinds_are_left_alone(monkeypatch):
-    monkeypatch.setattr(unreadable, 'Blanking', None)
+    monkeypatch.setattr(unreadable, 'BlankUnreadable', None)
     data = base().data
     data.update(name='digits')
     assert len(sources.open_split(data, {'size': (8, 8), 'channels': 1}, 'train')) > 1000

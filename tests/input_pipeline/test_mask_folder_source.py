@@ -64,7 +64,7 @@ def test_each_image_comes_with_its_mask(tmp_path, memory_limit_mb):
     (write_pairs(tmp_path / 'pets', classes=3) / 'classes.txt').write_text('background\ncat\ndog\n')
     source = sources.open_split(data(tmp_path / 'pets', memory_limit_mb=memory_limit_mb), IMAGE, 'train')
     examples = read_all(source)
-    assert source.meta == {'class_names': ['background', 'cat', 'dog']}
+    assert source.info.to_json() == {'class_names': ['background', 'cat', 'dog']}
     assert examples['image'].shape == (8, 6, 10, 1) and examples['segmentation_mask'].shape == (8, 6, 10)
     assert examples['image'].dtype == examples['segmentation_mask'].dtype == np.uint8
     numbers = examples['image'][:, 0, 0, 0] // 10
@@ -86,7 +86,7 @@ def test_folders_of_splits_and_parts_of_one(tmp_path):
     (tmp_path / 'pets' / 'classes.txt').write_text('page\nink')
     opened = {split: sources.open_split(data(tmp_path / 'pets'), IMAGE, split) for split in ('train', 'test')}
     assert {split: len(source) for split, source in opened.items()} == {'train': 5, 'test': 2}
-    assert opened['test'].meta == {'class_names': ['page', 'ink']}
+    assert opened['test'].info.to_json() == {'class_names': ['page', 'ink']}
     with pytest.raises(UserError, match="no split 'validation'"):
         sources.open_split(data(tmp_path / 'pets'), IMAGE, 'validation')
     write_pairs(tmp_path / 'one')
@@ -247,7 +247,7 @@ def without_masks(root):
 
 
 def without_images(root):
-    (root / 'images').rename(root / 'images')
+    (root / 'images').rename(root / 'scans')
 
 
 def with_no_image(root):

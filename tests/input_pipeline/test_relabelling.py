@@ -74,7 +74,7 @@ def test_folders_in_memory_and_streaming(eyes, memory, split, count, caplog):
     kept = whole.arrays['image'][:, 0, 0, 0] != 20
     np.testing.assert_array_equal(grey, whole.arrays['image'][kept, 0, 0, 0])  # same order, 'moderate' left out
     np.testing.assert_array_equal(labels, grey == 0)
-    assert labels.dtype == np.int32 and source.meta == {'class_names': ['ill', 'healthy']}
+    assert labels.dtype == np.int32 and source.info.to_json() == {'class_names': ['ill', 'healthy']}
     assert [facts['file'].split('/')[0] for facts in source.describe(np.arange(len(source)))] == [
         GRADES[value // 10] for value in grey]
     assert count in (None, len(source))
@@ -105,7 +105,7 @@ def test_all_classes_kept_shares_the_arrays(eyes):
     merged = sources.open_split(config(source='folder', name=str(eyes), merge_classes=(
         ('healthy', ('no_dr',)), ('ill', ('.*',)))), IMAGE, 'train')
     assert np.shares_memory(plain.arrays['image'], merged.arrays['image'])
-    assert plain.meta['class_names'] == sorted(GRADES)
+    assert plain.info.class_names == tuple(sorted(GRADES))
 
 
 def test_examples_without_labels_have_nothing_to_merge():

@@ -150,7 +150,7 @@ def cache(tmp_path, monkeypatch):
 
 def test_images_come_with_captions_and_scenes_as_facts(prepared, monkeypatch):
     source = tfds_source.open_split(data(prepared, 'shape_scenes/still'), {'size': (64, 64), 'channels': 3}, 'train')
-    assert source.meta == {'grammar': 'shape_scenes'} and len(source) == 6 and source.frames == 1
+    assert source.info.to_json() == {'grammar': 'shape_scenes'} and len(source) == 6 and source.frames == 1
     assert source.read(np.arange(6)).keys() == {'image'}
     for facts, image in zip(source.describe(np.arange(6)), source.read(np.arange(6))['image']):
         assert facts.keys() == {'captions', 'scene'} and len(facts['captions']) == 5
@@ -179,14 +179,14 @@ def test_videos_have_frames_in_the_size_and_channels_asked_for(prepared):
 
 def test_tags_are_one_caption(prepared):
     source = tfds_source.open_split(data(prepared, 'shape_scenes/tags'), {'size': (64, 64), 'channels': 3}, 'test')
-    assert source.meta == {'grammar': 'shape_tags'}
+    assert source.info.to_json() == {'grammar': 'shape_tags'}
     for facts in source.describe(np.arange(2)):
         assert facts['captions'] == [shape_grammar.tags(facts['scene'])]
 
 
 def test_captions_in_the_form_of_coco(prepared):
     source = tfds_source.open_split(data(prepared, 'tiny_coco'), {'size': (5, 6), 'channels': 3}, 'train')
-    assert source.meta == {} and source.read(np.arange(2))['image'].shape == (2, 5, 6, 3)
+    assert source.info.to_json() == {} and source.read(np.arange(2))['image'].shape == (2, 5, 6, 3)
     assert sorted(source.describe(np.arange(2)), key=lambda facts: facts['image/filename']) == [
         {'image/filename': '0.jpg', 'captions': ['one dog', 'a dog \u00e0 la carte']},
         {'image/filename': '1.jpg', 'captions': ['two']}]

@@ -114,7 +114,7 @@ def test_digits_splits_are_stratified(digits):
     assert whole.tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
     for name, share in (('train', 0.7), ('validation', 0.1), ('test', 0.2)):
         assert np.abs(counts[name] - share * whole).max() <= 1
-    assert digits['train'].meta == {'class_names': [str(i) for i in range(10)]}
+    assert digits['train'].info.to_json() == {'class_names': [str(i) for i in range(10)]}
 
 
 def test_an_order_without_pattern(digits):
@@ -156,7 +156,7 @@ def test_tfrecord_reads_as_array_record_does(tmp_path, cache, digits, monkeypatc
     lists = []
     for fields in ({}, {'memory_limit_mb': 0}):
         found = sources.open_split(data(data_dir=str(tmp_path / 'tfds'), **fields), IMAGE, 'validation')
-        assert found.meta == digits['validation'].meta
+        assert found.info == digits['validation'].info
         assert_same(found, digits['validation'])
     assert len(lists) == 2, 'however many threads read, the records are listed once'
 
@@ -233,7 +233,7 @@ def test_folder_without_splits(tmp_path, cache):
     root = write_images(tmp_path / 'animals', 'dog', 'cat')
     source = sources.open_split(data('folder', root), IMAGE, 'train')
     examples = read_all(source)
-    assert source.meta == {'class_names': ['cat', 'dog']}
+    assert source.info.to_json() == {'class_names': ['cat', 'dog']}
     assert sorted(examples['image'][:, 0, 0, 0]) == list(range(1, 25))
     np.testing.assert_array_equal(examples['label'], (examples['image'][:, 0, 0, 0] <= 12).astype(int))
     assert examples['image'].shape == (24, 8, 8, 1) and examples['label'].dtype == np.int32
@@ -273,7 +273,7 @@ def test_folder_skips_what_is_no_image(tmp_path):
     (root / 'README.md').write_text('hello')
     (root / '.cache').mkdir()
     source = FolderSource(root, (8, 8), 1)
-    assert len(source) == 4 and source.meta == {'class_names': ['cat', 'dog']}
+    assert len(source) == 4 and source.info.to_json() == {'class_names': ['cat', 'dog']}
 
 
 @pytest.mark.parametrize('name, message', [('', 'not a folder'), ('missing', 'not a folder'),
@@ -291,7 +291,7 @@ def test_the_second_opening_finds_the_decoded_images(tmp_path, cache, decoded):
     opened = [sources.open_split(data('folder', root), IMAGE, 'train') for _ in range(2)]
     assert len(decoded) == 1 and len(list(cache.iterdir())) == 1
     assert all(isinstance(source, ArraySource) for source in opened)
-    assert opened[0].meta == opened[1].meta
+    assert opened[0].info == opened[1].info
     assert_same(*opened)
 
 
@@ -331,7 +331,7 @@ def test_changed_files_are_noticed(change, tmp_path, cache, decoded):
     cached = sources.open_split(data('folder', root), IMAGE, 'train')
     fresh = FolderSource(root, (8, 8), 1)
     assert len(decoded) == 2
-    assert cached.meta == fresh.meta
+    assert cached.info == fresh.info
     assert_same(cached, fresh)
 
 
@@ -384,7 +384,7 @@ def pickled(entry):
 def test_a_broken_entry_is_built_again(spoil, tmp_path, cache, decoded):
     root = write_images(tmp_path / 'animals', 'cat', 'dog')
     source = sources.open_split(data('folder', root), IMAGE, 'train')
-    whole = ArraySource(source.arrays, source.meta)
+    whole = ArraySource(source.arrays, source.info)
     del source  # what is in use would be shared rather than read again
     spoil(next(cache.iterdir()))
     assert_same(sources.open_split(data('folder', root), IMAGE, 'train'), whole)
@@ -425,5 +425,5 @@ def test_large_data_are_not_kept_in_memory(tmp_path, cache, decoded):
 def test_the_cache_says_what_it_holds(tmp_path, cache):
     sources.open_split(data('folder', write_images(tmp_path / 'animals', 'cat', 'dog')), IMAGE, 'train')
     facts = json.loads((next(cache.iterdir()) / 'facts.json').read_text())
-    assert facts['meta'] == {'class_names': ['cat', 'dog']}
+    assert facts['info'] == {'class_names': ['cat', 'dog']}
     assert facts['features'] == {'image': [24, 8, 8, 1], 'label': [24]}

@@ -202,9 +202,9 @@ def test_a_folder_without_contours_images_or_anything_usable_says_what_was_looke
     with pytest.raises(UserError, match='other: no contours here; looked for .*IRCCI-expert'):
         sunnybrook.read_folder(tmp_path / 'other')
     with pytest.raises(UserError, match='no images here; looked for images/<case>'):
-        (by_case / 'images').rename(by_case / 'images')
+        (by_case / 'images').rename(by_case / 'scans')
         sunnybrook.read_folder(by_case)
-    (by_case / 'images').rename(by_case / 'images')
+    (by_case / 'scans').rename(by_case / 'images')
     for path in by_case.rglob('*.txt'):
         path.write_text('')
     with pytest.raises(UserError, match='no labelled slice is left; unreadable contour: 12, such as contours/SC'):
@@ -284,7 +284,7 @@ def test_prepared_slices_are_read_with_their_masks_and_facts(by_case, tmp_path, 
             'random_resized_crop': (), 'merge_classes': ()}
     for _ in range(2):  # prepared and decoded; then from the cache
         source = sources.open_split(data, {'size': (32, 32), 'channels': 1}, 'train')
-        assert source.meta == {'class_names': ['background', 'left_ventricle'], 'contour_origin': [1.0, 1.0]}
+        assert source.info.to_json() == {'class_names': ['background', 'left_ventricle'], 'contour_origin': [1.0, 1.0]}
         examples, facts = source.read(np.arange(len(source))), source.describe(np.arange(len(source)))
         assert examples['image'].shape == (len(source), 32, 32, 1)
         assert examples['segmentation_mask'].shape == (len(source), 32, 32)

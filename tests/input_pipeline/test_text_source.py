@@ -180,7 +180,7 @@ def open_text(path, split='train', vocabulary=None, **text):
 def words(source) -> str:
     """The text after the first <end>, a line for every <end>."""
     assert source.tokens[0] == END and source.tokens.dtype == np.int32
-    return Vocabulary.from_meta(source.meta['vocabulary']).decode_lines(source.tokens[1:].tolist())
+    return Vocabulary.from_meta(source.info.vocabulary).decode_lines(source.tokens[1:].tolist())
 
 
 LINES = 'a b c\nd e\n\n  \nf g h i\n'
@@ -203,18 +203,18 @@ def test_a_single_file_in_parts_of_lines(tmp_path, file):
     write(tmp_path / file, ''.join(f'line {i}\n' for i in range(10)))
     train = open_text(tmp_path / file, 'train[:80%]')
     assert words(train) == ''.join(f'line {i}\n' for i in range(8))
-    vocabulary = Vocabulary.from_meta(train.meta['vocabulary'])
+    vocabulary = Vocabulary.from_meta(train.info.vocabulary)
     test = open_text(tmp_path / file, 'train[80%:]', vocabulary=vocabulary)
     assert words(test) == 'line <unk>\nline <unk>\n'  # read in the words of the training part
-    assert test.meta['vocabulary'] == train.meta['vocabulary']
-    assert test.meta['stream'] != train.meta['stream']
+    assert test.info.vocabulary == train.info.vocabulary
+    assert test.info.stream != train.info.stream
 
 
 def test_splits_are_files(tmp_path):
     write(tmp_path / 'corpus.train.txt')
     write(tmp_path / 'corpus.valid.txt', 'b a z\n')
     train = open_text(tmp_path / 'corpus')
-    found = open_text(tmp_path / 'corpus', 'valid', Vocabulary.from_meta(train.meta['vocabulary']))
+    found = open_text(tmp_path / 'corpus', 'valid', Vocabulary.from_meta(train.info.vocabulary))
     assert words(found) == 'b a <unk>\n' and list(found.tokens).count(UNKNOWN) == 1
 
 
@@ -310,7 +310,7 @@ def test_names_and_splits_that_are_not_there(tmp_path):
 
 def test_fields_that_do_not_fit(tmp_path):
     write(tmp_path / 'x')
-    vocabulary = Vocabulary.from_meta(open_text(tmp_path / 'x').meta['vocabulary'])
+    vocabulary = Vocabulary.from_meta(open_text(tmp_path / 'x').info.vocabulary)
     assert "config.text.tokens = 'letters'" in mistake(tmp_path / 'x', tokens='letters')
     assert 'config.text.num_steps = 0' in mistake(tmp_path / 'x', num_steps=0)
     assert 'config.text.streams = 0' in mistake(tmp_path / 'x', streams=0)

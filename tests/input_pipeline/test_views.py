@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from practicum import tasks
-from practicum.commands import commands
+from practicum.commands.evaluate import evaluate
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.input_pipeline.views import Views
 from practicum.training import forward
@@ -45,7 +46,7 @@ def run(tmp_path_factory):
 
 
 def scores(run, *overrides):
-    assert commands.evaluate(run, step='last', names=('test',), overrides=overrides) == 0
+    assert evaluate(run, step='last', names=('test',), overrides=overrides) == 0
     return json.loads((run / 'evaluation.json').read_text())['metrics']
 
 
@@ -58,6 +59,6 @@ def test_views_change_the_scores_but_batches_of_them_do_not(run, tta):
 
 
 def test_a_task_that_cannot_combine_views():
-    task = tasks.build({'name': 'segmentation'}, {'class_names': ['background', 'heart']})
+    task = tasks.build({'name': 'segmentation'}, DatasetInfo.from_json({'class_names': ['background', 'heart']}))
     with pytest.raises(UserError, match="config.evaluation.tta = 'flip': this task takes 'none' alone"):
         forward.in_views(None, task, Views('flip', (8, 8)))

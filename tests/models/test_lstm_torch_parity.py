@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from practicum import models, tasks
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.vocabulary import END, PAD, SPECIAL, START, Vocabulary
 from practicum.models import decoding
 from practicum.training import forward
@@ -88,7 +89,7 @@ def make_captioner(layers, seed=0):
 
 def make_task(name, **facts):
     vocabulary = Vocabulary('whitespace', (*SPECIAL, *map(str, range(VOCABULARY - len(SPECIAL)))))
-    return tasks.build({'name': name}, {'vocabulary': vocabulary.to_meta(), **facts})
+    return tasks.build({'name': name}, DatasetInfo.from_json({'vocabulary': vocabulary.to_meta(), **facts}))
 
 
 class Pair:

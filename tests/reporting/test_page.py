@@ -153,7 +153,7 @@ def test_hostile_text_stays_text(tmp_path):
         samples__jsonl=[{'step': 1, 'set': HOSTILE, 'samples': [
             {'text': HOSTILE, 'file': HOSTILE, 'references': [HOSTILE, 1], 'prompt': HOSTILE}]}],
         evaluation__json={'step': HOSTILE, 'overrides': [HOSTILE], 'metrics': {f'{HOSTILE}/{HOSTILE}': 1.0}},
-        test_cases__json={'step': 1, 'cases': [{'file': HOSTILE, HOSTILE: {HOSTILE: 1}, 'list': [HOSTILE]}]},
+        test_examples__json={'step': 1, 'examples': [{'file': HOSTILE, HOSTILE: {HOSTILE: 1}, 'list': [HOSTILE]}]},
         test_rows__csv=f'{escape("a")},"""><script>"\n<script>x</script>,2\n')
     Image.fromarray(noise()).save(run / f'test_{name}')
     page = Page(write_report(run))
@@ -169,7 +169,7 @@ def test_links_and_names_inside_files_are_not_followed(tmp_path):
     secret.write_text('password\nhunter2\n')
     Image.fromarray(noise()).save(tmp_path / 'secret.png')
     run = make_run(tmp_path / 'run', config__json={'experiment': 'x', 'evaluation': {'final': ['test']}},
-                   test_cases__json={'cases': [{'file': str(secret)}, {'file': str(tmp_path / 'secret.png')}]})
+                   test_examples__json={'examples': [{'file': str(secret)}, {'file': str(tmp_path / 'secret.png')}]})
     (run / 'test_table.csv').symlink_to(secret)
     (run / 'test_image.png').symlink_to(tmp_path / 'secret.png')
     (run / 'environment.json').symlink_to(secret)
@@ -184,12 +184,12 @@ def test_damage_is_left_out_and_counted(tmp_path):
         metrics__jsonl='{"step": 1, "train/loss": 2.5}\nnonsense\n[1]\n{"step": "x"}\n{"step": 2, "train/loss": NaN}\n'
                        '{"step": 3, "train/loss": null, "train/accuracy": "high"}\n{"step": 4, "tr',
         samples__jsonl='{"step": 1, "samples": [{"text": 5}]}\n{"step": 1, "set": "v", "samples": [{"text": "ok"}]}\n',
-        result__json='{"metrics": {}}', test_cases__json='{"cases": [1', validation_cases__json='[]',
+        result__json='{"metrics": {}}', test_examples__json='{"examples": [1', validation_examples__json='[]',
         test_broken__png='not an image', test_empty__csv='', evaluation__json='{"metrics": [], "step": []}')
     page = Page(write_report(run))
     notes = page.texts('div', 'notes')[0]
     for text in ('config.json is damaged', 'metrics.jsonl: 4 damaged lines', 'samples.jsonl: 1 damaged line is',
-                 'result.json says no step', 'test_cases.json is damaged', 'test_broken.png is left out'):
+                 'result.json says no step', 'test_examples.json is damaged', 'test_broken.png is left out'):
         assert text in notes, text
     assert page.texts('span', 'text') == ['ok']
     assert 'train, step 1: 2.5' in page.texts('title') and 'nan' not in page.text.lower()
@@ -330,11 +330,11 @@ def case(number):
 @pytest.mark.parametrize('ranked', [True, False])
 def test_the_worst_and_the_best_cases(ranked, tmp_path):
     run = make_run(tmp_path / 'run', config__json={'evaluation': {'final': ['test']}},
-                   test_cases__json={'step': 7, 'cases': [case((37 * i) % 100) for i in range(100)]})
+                   test_examples__json={'step': 7, 'examples': [case((37 * i) % 100) for i in range(100)]})
     if ranked:
         with Checkpoints(run, writable=True) as checkpoints:
             checkpoints.save(7, {'params': {'w': np.ones(2)}}, {'step': np.ones(())}, {
-                'config': {'task': {'name': 'classification', 'cases': True}}, 'data': {'class_names': ['a', 'b']}})
+                'config': {'task': {'name': 'classification', 'per_example': True}}, 'data': {'class_names': ['a', 'b']}})
     page = Page(write_report(run))
     listed = [text for text in page.texts('td') if text.endswith('.jpg')]
     expected = [*range(20), *range(99, 79, -1)] if ranked else [(37 * i) % 100 for i in (*range(20), *range(80, 100))]
@@ -345,7 +345,7 @@ def test_the_worst_and_the_best_cases(ranked, tmp_path):
     assert '100 cases at step 7' in page.texts('h3')
 
 
-def test_the_headline_is_that_of_the_task(tmp_path):
+def test_the_primary_metric_is_that_of_the_task(tmp_path):
     """Also where it depends on the data, as that of a language model does."""
     metrics = {'test/loss': 1.0, 'test/perplexity': 2.718, 'test/bits_per_character': 1.443}
     for kind, primary_metric in (('words', 'perplexity'), ('characters', 'bits_per_character')):

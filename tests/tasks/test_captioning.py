@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.common.vocabulary import END, PAD, SPECIAL, START, UNKNOWN, Vocabulary
 from practicum.tasks.captioning import Captioning
-from practicum.tasks.captioning_cases import f1
+from practicum.tasks.captioning_examples import f1
 from practicum.tasks.text.bleu import bleu
 from practicum.tasks.text.cider import cider_d
 from practicum.tasks.text.rouge import rouge_l
@@ -30,7 +31,7 @@ TOKENS = (6, 3, 0)
 
 
 def captioning(meta: dict | None = None, **config) -> Captioning:
-    return Captioning(config, META | (meta or {}))
+    return Captioning(config, DatasetInfo.from_json(META | (meta or {})))
 
 
 @pytest.fixture(scope='module')
@@ -116,7 +117,7 @@ def test_mistakes(config, message):
 @pytest.mark.parametrize('meta', ({'class_names': ['cat', 'dog']}, {'vocabulary': META['vocabulary']}))
 def test_data_without_captions(meta):
     with pytest.raises(UserError, match='captioning needs captions, the data set has none'):
-        Captioning({}, meta)
+        Captioning({}, DatasetInfo.from_json(meta))
 
 
 # --- generating ---
@@ -207,8 +208,8 @@ def test_a_caption_as_a_row_and_as_a_line():
 
 def measured(task: Captioning, caption: str, references: list[str], **facts) -> dict:
     generated = np.array([*task.vocabulary.encode(caption), END, PAD, PAD][:6], np.int32)
-    output = jax.tree.map(np.asarray, task.cases.outputs({'logits': jnp.zeros(1), 'generated': generated}))
-    return task.cases.measure(output, {}, {'captions': references, **facts})
+    output = jax.tree.map(np.asarray, task.per_example.outputs({'logits': jnp.zeros(1), 'generated': generated}))
+    return task.per_example.measure(output, {}, {'captions': references, **facts})
 
 
 def test_a_case():
@@ -230,17 +231,17 @@ def test_unknown_words_of_references_stay_wrong():
     """With <unk> for both, 'cat' would be as good as the 'zebra' that the vocabulary does not have either."""
     task = captioning()
     assert measured(task, 'a dog', ['a zebra'])['f1'] == pytest.approx(1 / 2)
-    summary = task.cases.summarize([measured(task, 'a dog', ['a zebra'])])
+    summary = task.per_example.summarize([measured(task, 'a dog', ['a zebra'])])
     assert summary['bleu1'] == pytest.approx(1 / 2)
 
 
 def test_summaries_are_of_the_corpus():
     task = captioning()
     texts = [('a dog runs', ['A dog runs.', 'A dog sits.']), ('a dog', ['a zebra runs and runs']), ('', ['dog'])]
-    summary = task.cases.summarize([measured(task, *text) for text in texts])
+    summary = task.per_example.summarize([measured(task, *text) for text in texts])
     candidates = [text.split() for text, _ in texts]
     references = [[reference.lower().strip('.').split() for reference in group] for _, group in texts]
-    assert tuple(summary) == task.cases.metrics
+    assert tuple(summary) == task.per_example.metrics
     assert [summary[f'bleu{n}'] for n in (1, 2, 3, 4)] == list(bleu(candidates, references))
     assert summary['rouge_l'] == rouge_l(candidates, references)[0]
     assert summary['cider'] == cider_d(candidates, references)[0]
@@ -251,7 +252,7 @@ def test_summaries_are_of_the_corpus():
 def test_the_worst_captions_are_those_least_like_the_given_ones():
     task = captioning()
     texts = ('a dog runs', 'a dog sits', 'sits')
-    order = sorted(texts, key=lambda text: task.cases.severity(measured(task, text, ['a dog runs'])))
+    order = sorted(texts, key=lambda text: task.per_example.severity(measured(task, text, ['a dog runs'])))
     assert tuple(order) == texts
 
 
@@ -262,12 +263,12 @@ def test_captions_of_scenes_are_checked():
     """A true caption is a better one than a false one, however alike this is to its reference."""
     words = ('there', 'is', 'a', 'red', 'blue', 'circle')
     task = captioning({'vocabulary': Vocabulary('words', (*SPECIAL, *words)).to_meta(), 'grammar': 'shape_scenes'})
-    assert task.cases.metrics[-1] == 'true'
+    assert task.per_example.metrics[-1] == 'true'
     right = measured(task, 'a red circle', ['in the top left corner there is a red circle'], scene=SCENE)
     wrong = measured(task, 'there is a blue circle', ['there is a red circle'], scene=SCENE)
     assert right['true'] is True and wrong['true'] is False and right['rouge_l'] < wrong['rouge_l']
-    assert task.cases.severity(wrong) > task.cases.severity(right)
-    assert task.cases.summarize([right, wrong])['true'] == pytest.approx(1 / 2)
+    assert task.per_example.severity(wrong) > task.per_example.severity(right)
+    assert task.per_example.summarize([right, wrong])['true'] == pytest.approx(1 / 2)
     json.dumps(wrong)
 
 
@@ -276,9 +277,9 @@ def test_tags_have_no_order():
     case = measured(task, 'runs dog a', ['a dog runs'])
     assert case == {'caption': 'runs dog a', 'captions': ['a dog runs'], 'exact': True, 'f1': 1.0}
     half = measured(task, 'dog sits', ['a dog'])
-    assert half['f1'] == pytest.approx(1 / 2) and task.cases.severity(half) > task.cases.severity(case)
-    assert task.cases.summarize([case, half]) == {'exact': pytest.approx(0.5), 'f1': pytest.approx(0.75)}
-    assert task.cases.metrics == ('exact', 'f1')
+    assert half['f1'] == pytest.approx(1 / 2) and task.per_example.severity(half) > task.per_example.severity(case)
+    assert task.per_example.summarize([case, half]) == {'exact': pytest.approx(0.5), 'f1': pytest.approx(0.75)}
+    assert task.per_example.metrics == ('exact', 'f1')
 
 
 @pytest.mark.parametrize('words, others, expected', (
@@ -291,7 +292,7 @@ def test_f1(words, others, expected):
 
 def kept(shape: tuple, caption: str, references=('a $dog$ runs_through',), **scores) -> dict:
     image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    return {'example': {'image': image}, 'case': {'caption': caption, 'captions': list(references), **scores}}
+    return {'example': {'image': image}, 'scores': {'caption': caption, 'captions': list(references), **scores}}
 
 
 @pytest.mark.parametrize('shape', ((12, 16, 3), (12, 16, 1), (7, 12, 16, 3), (1, 12, 16, 1)))

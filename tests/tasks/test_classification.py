@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.tasks.classification import Classification
 from practicum.tasks.classification_metrics import RocAuc, per_class_table, roc_auc
@@ -16,7 +17,7 @@ ANIMALS = ('cat', 'dog', 'Persian cat', 'wolf')
 
 
 def classification(*class_names: str, **config):
-    return Classification(config, {'class_names': class_names})
+    return Classification(config, DatasetInfo.from_json({'class_names': class_names}))
 
 
 def evaluated(task, logits, labels):
@@ -138,10 +139,10 @@ def test_decisions_that_do_not_decide(decisions, message):
     assert message in str(error.value)
 
 
-def test_the_worst_cases_are_listed_and_drawn():
-    task = classification('a', 'b', cases=True)
+def test_the_worst_examples_are_listed_and_drawn():
+    task = classification('a', 'b', per_example=True)
     example = {'label': np.int32(1), 'image': np.zeros((4, 4, 1), np.uint8)}
-    case = task.cases.measure({'probabilities': np.array([0.9, 0.1])}, example, {})
+    case = task.per_example.measure({'probabilities': np.array([0.9, 0.1])}, example, {})
     assert case == {'class': 'b', 'predicted': 'a', 'class_probability': 0.1, 'predicted_probability': 0.9}
-    assert task.cases.severity(case) > task.cases.severity(case | {'class_probability': 0.2})
-    assert 'worst_cases' in task.figures({}, [{'example': example, 'outputs': {}, 'case': case}])
+    assert task.per_example.severity(case) > task.per_example.severity(case | {'class_probability': 0.2})
+    assert 'worst_examples' in task.figures({}, [{'example': example, 'outputs': {}, 'scores': case}])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from practicum import models, tasks
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.common.vocabulary import END, SPECIAL, Vocabulary
 
@@ -16,7 +17,7 @@ LETTERS = Vocabulary('characters', (*SPECIAL, 'a', 'b'))
 
 
 def build(vocabulary=WORDS):
-    return tasks.build({'name': 'language_model'}, {'vocabulary': vocabulary.to_meta()})
+    return tasks.build({'name': 'language_model'}, DatasetInfo.from_json({'vocabulary': vocabulary.to_meta()}))
 
 
 def probabilities(*rows) -> dict:
@@ -72,9 +73,9 @@ def test_a_perplexity_beyond_all_floats_is_infinite():
     assert summed(build(), scores) == {'loss': 800.0, 'perplexity': math.inf}
 
 
-@pytest.mark.parametrize('vocabulary, headline', [
+@pytest.mark.parametrize('vocabulary, primary_metric', [
     (WORDS, 'perplexity'), (Vocabulary('words', (*SPECIAL, 'a')), 'perplexity'), (LETTERS, 'bits_per_character')])
-def test_the_headline_is_that_of_the_kind(vocabulary, primary_metric):
+def test_the_primary_metric_is_that_of_the_kind(vocabulary, primary_metric):
     task = build(vocabulary)
     assert task.primary_metric == primary_metric and primary_metric in task.eval_metrics.empty().compute()
     assert task.model_fields() == {'vocabulary_size': vocabulary.size}
@@ -108,5 +109,5 @@ def test_samples_are_texts_of_the_models_own_words(vocabulary, length):
 
 def test_data_without_texts_are_a_mistake():
     with pytest.raises(UserError) as caught:
-        tasks.build({'name': 'language_model'}, {'class_names': ['a']})
+        tasks.build({'name': 'language_model'}, DatasetInfo.from_json({'class_names': ['a']}))
     assert "config.data.source is 'text'" in str(caught.value) and '\n' not in str(caught.value)

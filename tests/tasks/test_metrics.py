@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from practicum.common.dataset_info import DatasetInfo
 from practicum.tasks.classification import Classification
 from practicum.tasks.classification_metrics import CALIBRATION_BINS
 from practicum.tasks.metrics import ConfusionMatrix, Mean
 from practicum.training.evaluation import Evaluation, merge
 
 CLASSES = 4
-TASK = Classification({}, {'class_names': [str(i) for i in range(CLASSES)]})
+TASK = Classification({}, DatasetInfo.from_json({'class_names': [str(i) for i in range(CLASSES)]}))
 
 
 @pytest.fixture(scope='module')

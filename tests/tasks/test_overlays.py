@@ -24,7 +24,7 @@ def pixels_of(picture, colour):
 def case_of(truth, prediction, names=('background', 'ventricle'), file='patient/slice.png', spacing=(1.0, 1.0)):
     image = np.full((*truth.shape, 1), 60, np.uint8)
     return {'example': {'image': image, 'segmentation_mask': truth}, 'outputs': {'prediction': prediction},
-            'case': {'file': file, 'spacing_mm': spacing, **measure(prediction, truth, names, spacing)}}
+            'scores': {'file': file, 'spacing_mm': spacing, **measure(prediction, truth, names, spacing)}}
 
 
 def drawn(figure):
@@ -131,7 +131,7 @@ def test_a_row_for_each_case_with_its_scores_in_the_order_given():
     cases = [case_of(truth, box(10, 22, 20, 42), file='b.png'), case_of(truth, box(0, 0, 0, 0), file='a.png'),
              case_of(box(0, 0, 0, 0), truth, file='c.png'), case_of(truth, truth, file='d.png', spacing=None),
              case_of(box(0, 0, 0, 0), box(0, 0, 0, 0), file='e.png')]
-    figure = overlays.draw_cases(cases)
+    figure = overlays.draw_examples(cases)
     assert len(figure.axes) == 4 * 5
     assert titles(figure) == ['b.png   Dice 0.900   HD95 2.0 mm   APD 0.6 mm', 'a.png   Dice 0.000   not found',
                               'c.png   Dice 0.000   nothing there', 'd.png   Dice 1.000',
@@ -142,19 +142,19 @@ def test_of_several_classes_the_worst_come_first():
     names = ('background', *'abcdef')
     truth = sum(box(5 * i, 0, 5 * i + 4, 10, label=i + 1) for i in range(5))
     prediction = np.where(truth == 3, 0, np.where((truth == 2) & (np.arange(50) < 5), 0, truth)).astype(np.uint8)
-    [title] = titles(overlays.draw_cases([case_of(truth, prediction, names)]))
+    [title] = titles(overlays.draw_examples([case_of(truth, prediction, names)]))
     assert title == 'patient/slice.png   c: Dice 0.000   not found   b: Dice 0.667   a: Dice 1.000   d: Dice 1.000'
 
 
 def test_more_than_twelve_cases_are_cut_off():
     mask = box(10, 20, 20, 40)
-    assert len(overlays.draw_cases([case_of(mask, mask)] * 14).axes) == 4 * 12
+    assert len(overlays.draw_examples([case_of(mask, mask)] * 14).axes) == 4 * 12
 
 
 def test_a_name_with_dollars_or_of_any_length_is_drawn_as_it_is():
     mask = box(10, 20, 20, 40)
     names = ['$x_$', 'folder/' * 20 + 'end.png']
-    figure = overlays.draw_cases([case_of(mask, mask, file=name) for name in names])
+    figure = overlays.draw_examples([case_of(mask, mask, file=name) for name in names])
     drawn(figure)
     assert titles(figure)[0].startswith('$x_$   Dice')
     assert titles(figure)[1].startswith('…') and 'folder/end.png   Dice' in titles(figure)[1]
@@ -163,7 +163,7 @@ def test_a_name_with_dollars_or_of_any_length_is_drawn_as_it_is():
 
 def test_panels_show_truth_prediction_and_a_close_up_of_both():
     truth, prediction = box(10, 20, 20, 30), box(12, 22, 22, 32)
-    image, left, right, both = [axes.images[0].get_array() for axes in overlays.draw_cases(
+    image, left, right, both = [axes.images[0].get_array() for axes in overlays.draw_examples(
         [case_of(truth, prediction)]).axes]
     assert not pixels_of(image, TRUTH).any() and not pixels_of(image, PREDICTION).any()
     assert pixels_of(left, TRUTH).any() and not pixels_of(left, PREDICTION).any()
@@ -185,7 +185,7 @@ def test_the_close_up_holds_everything_within_the_image_in_its_proportions(marke
 
 def test_the_sheet_is_not_blank_and_names_the_columns_in_their_colours():
     mask = box(10, 20, 20, 40)
-    figure = overlays.draw_cases([case_of(mask, mask)])
+    figure = overlays.draw_examples([case_of(mask, mask)])
     heads = {text.get_text(): text.get_color() for text in figure.texts[:4]}
     assert list(heads) == ['image', 'truth', 'prediction', 'both, close up']
     hues = {name: matplotlib.colors.rgb_to_hsv(matplotlib.colors.to_rgb(heads[name]))[0]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from practicum import tasks
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.tasks.segmentation import LOSSES, Segmentation
 from practicum.training.evaluation import merge
@@ -14,7 +15,7 @@ CLASSES = ('background', 'heart', 'lung')
 
 
 def task(loss: str = 'cross_entropy', weights: tuple = ()) -> Segmentation:
-    return tasks.build({'name': 'segmentation', 'loss': loss, 'class_weights': weights}, {'class_names': CLASSES})
+    return tasks.build({'name': 'segmentation', 'loss': loss, 'class_weights': weights}, DatasetInfo.from_json({'class_names': CLASSES}))
 
 
 @pytest.fixture(scope='module')
@@ -66,9 +67,9 @@ def test_train_metrics_are_means_over_images_as_in_evaluation(batch):
         **segmentation.score(logits[i:i + 2], {'segmentation_mask': masks[i:i + 2]})) for i in (0, 2)]
     first, second = (merge(None, jax.tree.map(np.asarray, metrics)) for metrics in single)
     found = first.merge(second).compute()
-    cases = [segmentation.cases.measure({'prediction': np.uint8(p)}, {'segmentation_mask': m}, {})
+    cases = [segmentation.per_example.measure({'prediction': np.uint8(p)}, {'segmentation_mask': m}, {})
              for p, m in zip(prediction, masks)]
-    assert found['dice'] == pytest.approx(segmentation.cases.summarize(cases)['dice'])
+    assert found['dice'] == pytest.approx(segmentation.per_example.summarize(cases)['dice'])
     assert found['accuracy'] == pytest.approx((prediction == masks).mean())
 
 
@@ -97,7 +98,7 @@ def test_a_prediction_has_the_images_own_size(tmp_path):
     rows, columns = np.nonzero(mask)
     assert points[:, 0].min() == columns.min() - 0.5 and points[:, 0].max() == columns.max() + 0.5  # x along columns
     assert points[:, 1].min() == rows.min() - 0.5 and points[:, 1].max() == rows.max() + 0.5
-    counts_from_one = tasks.build({'name': 'segmentation'}, {'class_names': CLASSES, 'contour_origin': [1.0, 1.0]})
+    counts_from_one = tasks.build({'name': 'segmentation'}, DatasetInfo.from_json({'class_names': CLASSES, 'contour_origin': [1.0, 1.0]}))
     shifted = counts_from_one.predict(logits, image, {}, 1)
     np.testing.assert_array_equal(shifted.files['heart-contour.txt'], points + 1)
     assert 'area_mm2' not in shifted.row['classes']['heart'] and shifted.row['contour_origin'] == [1, 1]
@@ -105,8 +106,8 @@ def test_a_prediction_has_the_images_own_size(tmp_path):
     assert task().flatten(prediction.row)['heart_pixels'] == int(mask.sum())
 
 
-def test_badness_orders_cases_by_mean_dice():
-    severity = task().cases.severity
+def test_severity_orders_cases_by_mean_dice():
+    severity = task().per_example.severity
     assert severity({'dice': {'heart': 0.5, 'lung': None}}) == 0.5
     assert severity({'dice': {'heart': 0.5, 'lung': 1.0}}) == 0.25
     assert severity({'dice': {'heart': None, 'lung': None}}) == 0.0
@@ -122,5 +123,5 @@ def test_badness_orders_cases_by_mean_dice():
 ])
 def test_a_field_that_does_not_fit_is_named(config, parts):
     with pytest.raises(UserError) as error:
-        tasks.build({'name': 'segmentation', **config}, {'class_names': CLASSES})
+        tasks.build({'name': 'segmentation', **config}, DatasetInfo.from_json({'class_names': CLASSES}))
     assert all(part in str(error.value) for part in parts) and '\n' not in str(error.value)

@@ -177,7 +177,7 @@ def start(corpus, *overrides):
     config = text_config(corpus, 'parallel.devices=1', *overrides)
     training = components.build_training(config)
     state = training.initial_state()
-    return training, flatten(init_from(config.init_from, state.variables, training.meta))
+    return training, flatten(init_from(config.init_from, state.variables, training.info))
 
 
 def test_weights_of_other_words_are_not_taken_over(run, tmp_path):
@@ -223,9 +223,9 @@ def perplexity(quiet):
     def run(corpus, *overrides):
         config = text_config(corpus, *overrides)
         parallel = Parallel(config.parallel.mode, config.parallel.devices)
-        task = tasks.build(config.task, trained.meta)
+        task = tasks.build(config.task, trained.info)
         task.samples = lambda *_: []  # not what this is about, and slow to compile
-        evaluations = components.Evaluations(config, parallel, task, trained.meta, ('validation',))
+        evaluations = components.Evaluations(config, parallel, task, trained.info, ('validation',))
         return evaluate(evaluations, 'validation', parallel.replicate(variables)).metrics['perplexity']
     return run
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from practicum.commands import commands
+from practicum.commands.evaluate import evaluate
 from practicum.common.errors import UserError
 from practicum.training import checkpoints
 from practicum.training.loop import train
@@ -50,7 +50,7 @@ def test_equals_training_behind_the_frozen_body(run, tmp_path):
 
 def test_the_checkpoint_scores_whole_as_it_did_on_features(run):
     before = json.loads((run / 'result.json').read_text())['metrics']
-    assert commands.evaluate(run, step='last', names=('test',)) == 0
+    assert evaluate(run, step='last', names=('test',)) == 0
     after = json.loads((run / 'evaluation.json').read_text())['metrics']
     assert after['test/accuracy'] == before['test/accuracy']
     assert after['test/loss'] == pytest.approx(before['test/loss'], rel=1e-5)

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.tasks.classification import Classification
 from practicum.training import components
@@ -291,7 +292,7 @@ def test_label_smoothing_shares_a_part_of_the_target_with_all_classes():
     log_p = np.asarray(jax.nn.log_softmax(logits))
 
     def losses(smoothing):
-        task = Classification({'label_smoothing': smoothing}, {'class_names': list('abcd')})
+        task = Classification({'label_smoothing': smoothing}, DatasetInfo.from_json({'class_names': list('abcd')}))
         return np.asarray(task.score(logits, {'label': labels})['loss'])
     plain = np.array([-log_p[0, 0], -log_p[1, 1]])
     np.testing.assert_allclose(losses(0.0), plain, rtol=1e-6)

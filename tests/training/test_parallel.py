@@ -182,8 +182,8 @@ def score(one_device):
     def run(count: int, batch_size: int, mode: str = 'pmap') -> dict:
         config = tiny_config(f'parallel.devices={count}', f'parallel.mode={mode}', f'evaluation.batch_size={batch_size}')
         parallel = Parallel(mode, count)
-        task = tasks.build(config.task, trained.meta)
-        evaluations = components.Evaluations(config, parallel, task, trained.meta, ('test',))
+        task = tasks.build(config.task, trained.info)
+        evaluations = components.Evaluations(config, parallel, task, trained.info, ('test',))
         return evaluate(evaluations, 'test', parallel.replicate(variables)).metrics
     return run
 

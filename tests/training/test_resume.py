@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from practicum.common.dataset_info import DatasetInfo
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.input_pipeline.batches import TrainBatches
 from practicum.training.checkpoints import Checkpoints
@@ -119,7 +120,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_ends_in_the_same_bits(run_launch,
 
 def test_the_hundred_thousandth_batch_of_a_million_examples_takes_less_than_a_second():
     """The step is the position: resuming replays nothing."""
-    source = ArraySource({'x': np.arange(1_200_000)}, {})
+    source = ArraySource({'x': np.arange(1_200_000)}, DatasetInfo())
     began = time.perf_counter()
     late = TrainBatches(source, batch_size=256, seed=3)(100_000)['x']
     assert time.perf_counter() - began < 1

@@ -6,15 +6,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from .task import PerExample
 
-class ClassificationCases:
-    """See `cases` in tasks/__init__.py.
+
+class ClassificationExamples(PerExample):
+    """See `rows` in tasks/__init__.py.
 
     Args:
       class_names: of the data set.
     """
-    metrics = ()
-
     def __init__(self, class_names: Sequence[str]):
         self.class_names = class_names
 
@@ -23,26 +23,21 @@ class ClassificationCases:
         return {'probabilities': jax.nn.softmax(logits)}
 
     def measure(self, output: Mapping[str, np.ndarray], example: Mapping[str, np.ndarray],
-                facts: Mapping[str, Any]) -> dict[str, Any]:
+                metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the true and the predicted class of one example and their probabilities."""
-        del facts
+        del metadata
         probabilities, label = output['probabilities'], int(example['label'])
         predicted = int(probabilities.argmax())
         return {'class': self.class_names[label], 'predicted': self.class_names[predicted],
                 'class_probability': float(probabilities[label]),
                 'predicted_probability': float(probabilities[predicted])}
 
-    def severity(self, case: Mapping[str, Any]) -> float:
+    def severity(self, row: Mapping[str, Any]) -> float:
         """Returns how little was thought of the true class."""
-        return -case['class_probability']
-
-    def summarize(self, cases: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Returns no metrics: they are summed on the device."""
-        del cases
-        return {}
+        return -row['class_probability']
 
 
-def draw_worst_cases(worst: Sequence[Mapping[str, Any]]):
+def draw_worst_examples(worst: Sequence[Mapping[str, Any]]):
     """Draws the images whose class was thought the least likely, with what was said of them."""
     from matplotlib.figure import Figure
     columns = min(4, len(worst))
@@ -50,13 +45,13 @@ def draw_worst_cases(worst: Sequence[Mapping[str, Any]]):
     figure = Figure(figsize=(2.6 * columns, 3.0 * rows), layout='constrained')
     for number, kept in enumerate(worst):
         axes = figure.add_subplot(rows, columns, number + 1)
-        image, case = kept['example']['image'], kept['case']
+        image, row = kept['example']['image'], kept['scores']
         axes.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap='gray', vmin=0, vmax=255)
-        right = case['class'] == case['predicted']
-        axes.set_title(f"{case['class']}: {100 * case['class_probability']:.1f} %"
-                       + ('' if right else f"\n{case['predicted']}: {100 * case['predicted_probability']:.1f} %"),
+        right = row['class'] == row['predicted']
+        axes.set_title(f"{row['class']}: {100 * row['class_probability']:.1f} %"
+                       + ('' if right else f"\n{row['predicted']}: {100 * row['predicted_probability']:.1f} %"),
                        fontsize=9, color='black' if right else 'firebrick')
-        axes.set_xlabel(str(case.get('file', ''))[-28:], fontsize=7)
+        axes.set_xlabel(str(row.get('file', ''))[-28:], fontsize=7)
         axes.set(xticks=[], yticks=[])
     figure.suptitle('least probable true classes')
     return figure

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..common.vocabulary import Vocabulary
 from ..input_pipeline.datasets import shape_grammar
+from .task import PerExample
 from .text.bleu import bleu
 from .text.cider import cider_d
 from .text.rouge import rouge_l_of
@@ -18,14 +19,14 @@ _POOR_ROUGE, _POOR_F1 = 0.3, 0.5  # below, a caption is drawn in red
 _MOST_SHOWN = 12
 
 
-class CaptioningCases:
-    """See `cases` in tasks/__init__.py.
+class CaptioningExamples(PerExample):
+    """See `rows` in tasks/__init__.py.
 
     Args:
       vocabulary: what captions are split by. Words of references that it does not have stay as they are, or a text
         would be the better the more of its words are unknown.
       tags: whether the order of words means nothing.
-      grammar: 'shape_scenes' if facts have 'scene', which tells whether a caption is true; None otherwise.
+      grammar: 'shape_scenes' if metadata have 'scene', which tells whether a caption is true; None otherwise.
 
     Attributes:
       metrics: names of what `summarize` returns. Of captions bleu1 to bleu4, rouge_l and cider, see tasks/text;
@@ -45,41 +46,41 @@ class CaptioningCases:
         return {'generated': outputs['generated']}
 
     def measure(self, output: Mapping[str, np.ndarray], example: Mapping[str, np.ndarray],
-                facts: Mapping[str, Any]) -> dict[str, Any]:
+                metadata: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the caption of one example, those of the data set, and its scores.
 
         Args:
           output: 'generated', int32 [length].
           example: not used.
-          facts: 'captions', texts; 'scene' if captions can be checked.
+          metadata: 'captions', texts; 'scene' if captions can be checked.
         """
         del example
         caption = self._vocabulary.decode(output['generated'].tolist())
-        captions = [text for text in facts['captions'] if self._vocabulary.split(text)]
+        captions = [text for text in metadata['captions'] if self._vocabulary.split(text)]
         words, references = self._split(caption, captions)
-        case = {'caption': caption, 'captions': captions}
+        row = {'caption': caption, 'captions': captions}
         if self._tags:
-            case['exact'] = any(set(words) == set(reference) for reference in references)
+            row['exact'] = any(set(words) == set(reference) for reference in references)
         else:
-            case |= {'rouge_l': rouge_l_of(words, references), 'exact': words in references}
-        case['f1'] = max(f1(words, reference) for reference in references)
+            row |= {'rouge_l': rouge_l_of(words, references), 'exact': words in references}
+        row['f1'] = max(f1(words, reference) for reference in references)
         if self._checked:
-            case['true'] = bool(shape_grammar.is_true(caption, facts['scene']))
-        return case
+            row['true'] = bool(shape_grammar.is_true(caption, metadata['scene']))
+        return row
 
-    def severity(self, case: Mapping[str, Any]) -> float:
-        """Returns what cases are ranked by: false captions come first, then those least like their references."""
-        false = case.get('true') is False
-        return 2.0 * false - case['f1' if self._tags else 'rouge_l']  # scores are at most 1
+    def severity(self, row: Mapping[str, Any]) -> float:
+        """Returns what rows are ranked by: false captions come first, then those least like their references."""
+        false = row.get('true') is False
+        return 2.0 * false - row['f1' if self._tags else 'rouge_l']  # scores are at most 1
 
-    def summarize(self, cases: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    def summarize(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Returns the metrics over all examples; BLEU and CIDEr-D are those of the corpus."""
         found = {}
         if not self._tags:
-            split = [self._split(case['caption'], case['captions']) for case in cases]
+            split = [self._split(row['caption'], row['captions']) for row in rows]
             candidates, references = [words for words, _ in split], [group for _, group in split]
             found = dict(zip(_BLEU, bleu(candidates, references))) | {'cider': cider_d(candidates, references)[0]}
-        return {name: found[name] if name in found else float(np.mean([case[name] for case in cases]))
+        return {name: found[name] if name in found else float(np.mean([row[name] for row in rows]))
                 for name in self.metrics}
 
     def _split(self, caption: str, references: Sequence[str]) -> tuple[list[str], list[list[str]]]:
@@ -92,43 +93,43 @@ def f1(words: Sequence[str], others: Sequence[str]) -> float:
     return 2 * len(first & second) / (len(first) + len(second)) if first or second else 1.0
 
 
-def draw_captions(cases: Sequence[Mapping[str, Any]], title: str):
+def draw_captions(rows: Sequence[Mapping[str, Any]], title: str):
     """Draws images with the caption above, red where it is false or poor, and one of the references below.
 
     Args:
-      cases: up to 12, the rest is not drawn; each with 'example': 'image', uint8 [height, width, channels], or [frames,
-        height, width, channels], of which three frames are shown; and 'case', see `CaptioningCases.measure`.
+      rows: up to 12, the rest is not drawn; each with 'example': 'image', uint8 [height, width, channels], or [frames,
+        height, width, channels], of which three frames are shown; and 'scores', see `CaptioningExamples.measure`.
       title: of the figure.
 
     Returns:
       A matplotlib figure.
     """
     from matplotlib.figure import Figure  # half a second that only images need
-    cases = cases[:_MOST_SHOWN]
-    video = cases[0]['example']['image'].ndim == 4
+    rows = rows[:_MOST_SHOWN]
+    video = rows[0]['example']['image'].ndim == 4
     columns, inches, letters = (2, 6.0, 80) if video else (4, 3.0, 38)
-    columns = min(columns, len(cases))
-    rows = -(-len(cases) // columns)
-    height, width = _image(cases[0]['example']['image']).shape[:2]
-    figure = Figure(figsize=(inches * columns, rows * (0.95 * inches * height / width + 1.0) + 0.4),
+    columns = min(columns, len(rows))
+    lines = -(-len(rows) // columns)
+    height, width = _image(rows[0]['example']['image']).shape[:2]
+    figure = Figure(figsize=(inches * columns, lines * (0.95 * inches * height / width + 1.0) + 0.4),
                     layout='constrained')
-    for number, kept in enumerate(cases):
-        axes = figure.add_subplot(rows, columns, number + 1)
-        case = kept['case']
+    for number, kept in enumerate(rows):
+        axes = figure.add_subplot(lines, columns, number + 1)
+        row = kept['scores']
         axes.imshow(_image(kept['example']['image']), cmap='gray', vmin=0, vmax=255)
-        reference = case['captions'][0] if case['captions'] else ''
-        axes.set_title(_wrapped(case['caption'] or '(no word)', letters), fontsize=9, parse_math=False,
-                       color='firebrick' if _is_poor(case) else 'black')
+        reference = row['captions'][0] if row['captions'] else ''
+        axes.set_title(_wrapped(row['caption'] or '(no word)', letters), fontsize=9, parse_math=False,
+                       color='firebrick' if _is_poor(row) else 'black')
         axes.set_xlabel(_wrapped(reference, letters), fontsize=8, color='0.45', parse_math=False)
         axes.set(xticks=[], yticks=[])
     figure.suptitle(title)
     return figure
 
 
-def _is_poor(case: Mapping[str, Any]) -> bool:
-    if 'true' in case:
-        return not case['true']
-    return case['rouge_l'] < _POOR_ROUGE if 'rouge_l' in case else case['f1'] < _POOR_F1
+def _is_poor(row: Mapping[str, Any]) -> bool:
+    if 'true' in row:
+        return not row['true']
+    return row['rouge_l'] < _POOR_ROUGE if 'rouge_l' in row else row['f1'] < _POOR_F1
 
 
 def _wrapped(text: str, letters: int, lines: int = 4) -> str:

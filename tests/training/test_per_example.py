@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 
 from practicum import tasks
+from practicum.common.dataset_info import DatasetInfo
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.training import components
 from practicum.training import config as config_lib
-from practicum.training.cases import CaseCollector
 from practicum.training.evaluation import evaluate
 from practicum.training.parallel import Parallel
+from practicum.training.per_example import ExampleCollector
 from practicum.training.state import evaluated_variables
 from tests.tiny_segmentation import get_config, masks_and_images
 
 
 class Counting:
-    """Cases whose badness is a number in the example."""
+    """Cases whose severity is a number in the example."""
     metrics = ('mean',)
 
     def measure(self, outputs, example, facts):
@@ -35,8 +36,8 @@ class Counting:
 @pytest.mark.parametrize('batch_size', [1, 4, 7, 30])
 def test_every_example_is_measured_once_and_the_worst_are_kept_in_order(batch_size, again):
     values = np.random.RandomState(0).permutation(21).astype(np.float32) // 2  # pairs of equally bad ones
-    source = ArraySource({'x': values}, {}, [{'name': f'n{i}'} for i in range(21)])
-    collector = CaseCollector(Counting(), source, batch_size)
+    source = ArraySource({'x': values}, DatasetInfo(), [{'name': f'n{i}'} for i in range(21)])
+    collector = ExampleCollector(Counting(), source, batch_size)
     for begin in range(0, 21, batch_size):
         rows = np.arange(begin, begin + batch_size)
         batch = source.read(np.where(rows < 21, rows, 0))
@@ -44,7 +45,7 @@ def test_every_example_is_measured_once_and_the_worst_are_kept_in_order(batch_si
     assert [row['name'] for row in collector.rows] == [f'n{i}' for i in range(21)]
     assert collector.summary() == {'mean': pytest.approx(values.mean())}
     expected = sorted(range(21), key=lambda i: (-values[i], i))[:8]
-    assert [kept['case']['name'] for kept in collector.worst()] == [f'n{i}' for i in expected]
+    assert [kept['scores']['name'] for kept in collector.worst()] == [f'n{i}' for i in expected]
 
 
 @pytest.fixture(scope='module')
@@ -60,7 +61,7 @@ def score(tmp_path_factory):
             config_lib.apply_override(config, override)
         trained = components.build_training(config)
         parallel = Parallel(mode, devices)
-        evaluations = components.Evaluations(config, parallel, trained.task, trained.meta, ('validation',))
+        evaluations = components.Evaluations(config, parallel, trained.task, trained.info, ('validation',))
         variables = evaluated_variables(trained.initial_state().variables)
         return evaluate(evaluations, 'validation', parallel.replicate(variables))
     return run
@@ -70,9 +71,9 @@ def score(tmp_path_factory):
     (1, 2, 'pmap'), (4, 4, 'pmap'), (4, 8, 'shard_map'), (8, 50, 'pmap')])
 def test_cases_depend_neither_on_batches_nor_on_devices(score, devices, batch_size, mode):
     wanted, found = score(1, 9), score(devices, batch_size, mode)
-    assert found.cases == wanted.cases and len(found.cases) == 9
-    assert json.loads(json.dumps(found.cases)) == found.cases
-    assert len({case['file'] for case in found.cases}) == 9
+    assert found.examples == wanted.examples and len(found.examples) == 9
+    assert json.loads(json.dumps(found.examples)) == found.examples
+    assert len({case['file'] for case in found.examples}) == 9
     assert found.metrics == pytest.approx(wanted.metrics, rel=1e-5)
     for one, other in zip(found.worst, wanted.worst, strict=True):
         np.testing.assert_array_equal(one['outputs']['prediction'], other['outputs']['prediction'])
@@ -80,5 +81,5 @@ def test_cases_depend_neither_on_batches_nor_on_devices(score, devices, batch_si
 
 
 def test_a_task_without_cases_has_none():
-    for name, meta in (('regression', {}), ('classification', {'class_names': ['a', 'b']})):
-        assert tasks.build({'name': name}, meta).cases is None
+    for name, info in (('regression', DatasetInfo()), ('classification', DatasetInfo(class_names=('a', 'b')))):
+        assert tasks.build({'name': name}, info).per_example is None
