@@ -34,18 +34,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from benchmarks import alternating, step_process
 from practicum import models, tasks
 from practicum.common.dataset_info import DatasetInfo
 from practicum.models import layers
 from practicum.training import defaults as base
-from practicum.training import forward
 from practicum.training.optimizer import Optimizer
 from practicum.training.parallel import AXIS, Parallel
-from practicum.training.state import init_state
-from practicum.training.step import make_train_step
+from practicum.training.state import hyperparameters, init_state
+from practicum.training.step import apply_model, make_train_step
 
 CASES = {  # config.model, batch, side, channels, classes, name for PyTorch
     'alexnet': ({'name': 'alexnet'}, 16, 224, 3, 1000, 'alexnet'),
@@ -129,11 +127,11 @@ def engine_step(case: str) -> tuple[Callable[[int], float], int]:
     parallel = Parallel(config.parallel.mode, config.parallel.devices)
     task = tasks.build({'name': 'classification'}, DatasetInfo(class_names=tuple(map(str, range(classes)))))
     model = models.build(config_data, num_classes=classes, axis_name=AXIS)
-    optimizer = Optimizer(config.optimizer, optax.constant_schedule(config.optimizer.learning_rate))
+    optimizer = Optimizer(config.optimizer)
     images = np.random.default_rng(0).random((batch, side, side, channels), np.float32)
-    train_step = make_train_step(forward.whole(model, task), task, optimizer, lambda batch, keys: batch, seed=0)
+    train_step = make_train_step(apply_model(model, task), task, optimizer, lambda step: 1.0, lambda batch, keys: batch)
     compiled = parallel.compile(train_step, donate=True)
-    state = parallel.replicate(init_state(model, (images[:1],), optimizer, seed=0, ema=False))
+    state = parallel.replicate(init_state(model, (images[:1],), optimizer, hyperparameters(config), ema=False))
     on_device = parallel.replicate(parallel.shard({'image': images, 'label': np.arange(batch) % classes}))
     return alternating.training(compiled, state, on_device), sum(leaf.size for leaf in jax.tree.leaves(state.params))
 

@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks import surroundings  # noqa: E402
 from practicum.common.errors import UserError
-from practicum.training import components
+from practicum.training import components, evaluation
 from practicum.training import config as config_lib
 
 PARTS = ('tokens', 'targets', 'begin')  # of a batch
@@ -49,7 +49,7 @@ def write_plan(config: Any, folder: Path) -> dict[str, Any]:
     _check(config)
     training = components.build_training(config)
     names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
-    evaluations = components.Evaluations(config, training.parallel, training.task, training.info, names)
+    evaluations = evaluation.Evaluations(config, training.parallel, training.task, training.info, names)
     epoch = training.batches.examples // config.batch_size
     again = training.batches(epoch)
     if any((values != again[name]).any() for name, values in training.batches(0).items()):

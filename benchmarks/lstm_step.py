@@ -42,8 +42,8 @@ from practicum.training import defaults as base
 from practicum.training import forward
 from practicum.training.optimizer import Optimizer
 from practicum.training.parallel import AXIS, Parallel
-from practicum.training.state import TrainState, initial_carry
-from practicum.training.step import make_train_step
+from practicum.training.state import hyperparameters, initial_carry
+from practicum.training.step import TrainState, apply_model, make_train_step
 
 CASES = {
     'small': {'vocabulary_size': 10_000, 'hidden': 200, 'embedding': 200, 'layers': 2, 'dropout': 0.0, 'batch': 20,
@@ -74,15 +74,16 @@ def our_step(case: str) -> tuple[Callable[[int], float], int]:
     with config.unlocked():
         config.optimizer.update({'name': 'sgd', 'momentum': 0.0, 'learning_rate': fields['learning_rate'],
                                  'clip_norm': fields['clip_norm']})
-    optimizer = Optimizer(config.optimizer, optax.constant_schedule(fields['learning_rate']))
+    optimizer = Optimizer(config.optimizer)
     words = [f'word{number}' for number in range(fields['vocabulary_size'] - len(SPECIAL))]
     vocabulary = Vocabulary('whitespace', (*SPECIAL, *words))
     build = _captioner if case == 'captioner' else _language_model
     task, apply, variables, batch = build(fields, vocabulary)
     carry = initial_carry(apply, task, variables, batch, len(next(iter(batch.values()))))
     params = variables['params']
-    state = parallel.replicate(TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params), {}, carry))
-    train_step = make_train_step(apply, task, optimizer, lambda batch, keys: batch, seed=0)
+    state = parallel.replicate(TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params), {}, carry,
+                                          hyperparameters(config)))
+    train_step = make_train_step(apply, task, optimizer, lambda step: 1.0, lambda batch, keys: batch)
     compiled = parallel.compile(train_step, donate=True)
     on_device = parallel.replicate(parallel.shard(batch))
     return alternating.training(compiled, state, on_device), sum(leaf.size for leaf in jax.tree.leaves(params))
@@ -97,14 +98,15 @@ def _language_model(fields: dict[str, Any], vocabulary: Vocabulary) -> tuple:
     tokens = _words(fields, fields['batch'], fields['num_steps'] + 1)
     batch = {'tokens': tokens[:, :-1], 'targets': tokens[:, 1:], 'begin': np.zeros(len(tokens), np.float32)}
     params = jax.jit(model.init)(jax.random.key(0), tokens)['params']
-    return task, forward.whole(model, task), {'params': params}, batch
+    return task, apply_model(model, task), {'params': params}, batch
 
 
 def _captioner(fields: dict[str, Any], vocabulary: Vocabulary) -> tuple:
     """As _language_model."""
     shape = fields['images'], fields['captions'], fields['num_steps'] + 1
-    task = tasks.build({'name': 'captioning'}, DatasetInfo.from_json({'vocabulary': vocabulary.to_meta(), 'caption_length': shape[2] - 2,
-                                                'tokens_per_example': float(shape[1] * (shape[2] - 1))}))
+    task = tasks.build({'name': 'captioning'}, DatasetInfo(
+        vocabulary=vocabulary.to_meta(), caption_length=shape[2] - 2,
+        tokens_per_example=float(shape[1] * (shape[2] - 1)))
     model = models.build({'name': 'captioner', 'body': {'name': 'vgg', 'depth': 16}, 'endpoint': 'pool5',
                           'inject': 'first', **{name: fields[name] for name in ('hidden', 'embedding', 'layers',
                                                                                 'dropout')}},

@@ -29,14 +29,14 @@ mark('python')
 import launch
 from practicum.training import process
 process.prepare()
-from practicum.training import components, config as config_lib, loop
+from practicum.training import components, config as config_lib, evaluation, loop
 from practicum.training.outputs import Outputs
 from practicum.training.preemption import StopRequest
 import jax
 mark('imports')
 config = config_lib.load('mnist_lenet', ['data.data_dir={data_dir}'])
 training = components.build_training(config)
-components.Evaluations(config, training.parallel, training.task, training.info, ('validation', 'test'))
+evaluation.Evaluations(config, training.parallel, training.task, training.info, ('validation', 'test'))
 mark('data')
 from pathlib import Path
 with StopRequest(), Outputs(config, training.parallel, Path({workdir!r})) as outputs:

@@ -44,7 +44,7 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     from .. import tasks
     from ..common.console import format_metric
     from ..common.files import write_json
-    from ..training import checkpoints, components, evaluation
+    from ..training import checkpoints, evaluation
     from ..training import config as config_lib
     from ..training import results as results_lib
     from ..training.parallel import Parallel
@@ -61,7 +61,7 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     names = tuple(names) or tuple(dict.fromkeys((*config.evaluation.final, *config.evaluation.periodic)))
     if not names:
         raise UserError(f'{config.experiment} has no evaluation sets')
-    evaluations = components.Evaluations(config, parallel, task, checkpoint.info, names)
+    evaluations = evaluation.Evaluations(config, parallel, task, checkpoint.info, names)
     variables = parallel.replicate(checkpoint.variables)
     metrics: dict[str, float] = {}
     results: dict[str, evaluation.Evaluation] = {}

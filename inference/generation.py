@@ -17,7 +17,7 @@ from ..common.vocabulary import END
 from ..tasks.text.continuation import continue_texts
 from ..training import checkpoints
 from ..training import config as config_lib
-from ..training.components import build_model
+from ..training.forward import build_model
 
 _MOST_TOKENS = 100_000
 _COLDEST = 1e-3  # colder ones divide logits by next to nothing

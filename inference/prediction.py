@@ -22,7 +22,8 @@ from ..input_pipeline.views import Views
 from ..tasks.prediction import Prediction
 from ..training import checkpoints, forward
 from ..training import config as config_lib
-from ..training.components import build_model
+from ..training.forward import build_model
+from ..training.step import apply_model
 
 _LARGEST_BATCH = 64
 _BATCH_PIXELS = 2**19  # a network's intermediate results may take a thousand bytes for each
@@ -134,7 +135,7 @@ class Predictor(ImageModel):
                 raise UserError(f"--tta {tta}: {config.task.name} takes 'none' alone")
             apply = functools.partial(self.task.generate, model)
         else:
-            apply = forward.in_views(model, self.task, views) if views.count > 1 else forward.whole(model, self.task)
+            apply = forward.in_views(model, self.task, views) if views.count > 1 else apply_model(model, self.task)
             apply = functools.partial(apply, train=False)
         super().__init__(checkpoint, config, checkpoint.variables, apply, size=views.read_size, views=views.count)
 

@@ -78,10 +78,11 @@ class EvalBatches:
       source: see input_pipeline/sources.py.
       batch_size: examples per step over all processes.
       rows: which rows of a global batch this process reads; the number of batches is the same for all.
+      positions: whether batches say where in the source their examples are, 'position' int32 [batch].
     """
 
-    def __init__(self, source, batch_size: int, rows: slice = slice(None)):
-        self._source, self._batch_size, self._rows = source, batch_size, rows
+    def __init__(self, source, batch_size: int, rows: slice = slice(None), *, positions: bool = False):
+        self._source, self._batch_size, self._rows, self._positions = source, batch_size, rows, positions
 
     def __len__(self) -> int:
         return -(-len(self._source) // self._batch_size)
@@ -91,7 +92,8 @@ class EvalBatches:
         positions = (number * self._batch_size + np.arange(self._batch_size))[self._rows]
         valid = positions < len(self._source)
         batch = self._source.read(np.where(valid, positions, 0))
-        return batch | {'mask': valid.astype(np.float32)}
+        place = {'position': positions.astype(np.int32)} if self._positions else {}
+        return batch | place | {'mask': valid.astype(np.float32)}
 
 
 def train_batches(source, batch_size: int, seed: int, rows: slice = slice(None)) -> TrainBatches | StreamBatches:
@@ -101,9 +103,11 @@ def train_batches(source, batch_size: int, seed: int, rows: slice = slice(None))
     return TrainBatches(source, batch_size, seed, rows)
 
 
-def eval_batches(source, batch_size: int, rows: slice = slice(None)) -> EvalBatches | StreamEvalBatches:
+def eval_batches(source, batch_size: int, rows: slice = slice(None), *, positions: bool = False
+                 ) -> EvalBatches | StreamEvalBatches:
     """Returns the evaluation batches of a source; see `train_batches`."""
-    return (StreamEvalBatches if isinstance(source, TokenStream) else EvalBatches)(source, batch_size, rows)
+    kind = StreamEvalBatches if isinstance(source, TokenStream) else EvalBatches
+    return kind(source, batch_size, rows, positions=positions)
 
 
 def stream(make: Callable[[int], Batch], numbers: range, *, source, workers: int = 0) -> Iterator[Batch]:

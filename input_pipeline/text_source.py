@@ -118,10 +118,11 @@ class StreamEvalBatches:
       source: the text.
       batch_size: rows over all processes, at least the number of streams.
       rows: which rows this process reads.
+      positions: whether batches number their windows, 'position' int32 [batch].
     """
 
-    def __init__(self, source: TokenStream, batch_size: int, rows: slice = slice(None)):
-        self._source, self._rows = source, rows
+    def __init__(self, source: TokenStream, batch_size: int, rows: slice = slice(None), *, positions: bool = False):
+        self._source, self._rows, self._positions = source, rows, positions
         total = len(source.tokens) - 1
         self._length = -(-total // source.streams)
         self._starts = np.minimum(np.arange(batch_size) * self._length, total)
@@ -135,7 +136,10 @@ class StreamEvalBatches:
         starts, ends = self._starts[self._rows], self._ends[self._rows]
         begins = starts + number * self._source.num_steps
         windows = self._source.windows(begins, ends, np.full(len(starts), number == 0))
-        return windows | {'mask': (ends > starts).astype(np.float32)}
+        place = {}
+        if self._positions:
+            place = {'position': np.arange(len(self._starts), dtype=np.int32)[self._rows] * len(self) + number}
+        return windows | place | {'mask': (ends > starts).astype(np.float32)}
 
 
 def _read_files(data: Mapping[str, Any], split: str) -> list[str]:

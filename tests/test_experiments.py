@@ -76,7 +76,7 @@ def test_builds_takes_a_step_and_evaluates(spec, fake_data):
     before = jax.tree.map(np.asarray, state.params)
     names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
     assert names, 'an experiment measures something'
-    evaluations = components.Evaluations(config, parallel, training.task, training.info, names)
+    evaluations = evaluation.Evaluations(config, parallel, training.task, training.info, names)
     if config.cached_features.endpoint:
         feature_cache.check(training, state)
         feature_cache.install(training, evaluations, state)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,22 +10,20 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from .. import models, tasks
+from .. import tasks
 from ..common.dataset_info import DatasetInfo
-from ..common.errors import UserError, nearest, some
+from ..common.errors import UserError, nearest
 from ..common.vocabulary import SPECIAL, Vocabulary
-from ..input_pipeline import augmentation, preprocessing, sources
-from ..input_pipeline.batches import eval_batches, train_batches
-from ..input_pipeline.views import Views
+from ..input_pipeline import mixing, preprocessing, sources
+from ..input_pipeline.batches import train_batches
 from ..tasks import Task
-from . import checkpoints, durations, forward
-from .optimizer import Optimizer, build_schedule
+from ..tasks.metrics import ConfusionMatrix
+from . import checkpoints, durations, early_stopping, forward
+from .optimizer import Optimizer
 from .parallel import AXIS, Parallel
-from .state import TrainState, init_state, initial_carry
-from .step import make_eval_step, make_train_step
-from .window import MetricLayout
-
-_EVALUATION_PIXELS = 2 ** 22  # of all images that a device evaluates together: 83 of 224x224
+from .schedules import build_schedule
+from .state import hyperparameters, init_state, initial_carry
+from .step import MetricLayout, TrainState, apply_model, make_train_step
 
 
 @dataclasses.dataclass
@@ -37,7 +34,8 @@ class Training:
       parallel: devices and hosts.
       source, batches: training examples, and step -> this process's rows of the global batch.
       info: what is known of the data; it travels in checkpoints.
-      task, model, schedule, optimizer: see their packages.
+      task, model, optimizer: see their packages.
+      schedule: step -> learning rate as a factor of config.optimizer.learning_rate.
       total, log_every, evaluate_every, save_every: in steps; 0 for never.
       train_step: compiled (state, sharded batch) -> (state, metrics packed by `layout`).
       traces: how often the train step has been traced so far, a list of one int.
@@ -59,6 +57,10 @@ class Training:
     layout: MetricLayout
     traces: list[int]
 
+    def learning_rate(self, step: int) -> float:
+        """Returns the learning rate of a step, on the host."""
+        return self.config.optimizer.learning_rate * float(self.schedule(step))
+
     def warn_of_retraces(self) -> None:
         """Warns, once for each, of compilations of the train step after the first."""
         if self.traces[0] > 1:
@@ -72,6 +74,8 @@ class Training:
     def _example(self) -> tuple[tuple, dict[str, Any]]:
         """Returns the model's inputs for one example, and the prepared batch that they come from."""
         batch = preprocessing.build(self.config.image)(self.source.read(np.zeros(1, np.int64)), None)
+        if self.task.needs_rng:
+            batch |= {'rng': jax.random.split(jax.random.key(0), 1)}
         try:
             return self.task.inputs(batch), batch
         except KeyError as error:
@@ -85,9 +89,10 @@ class Training:
           UserError: the model does not fit the images, or the task the model.
         """
         inputs, batch = self._example()
-        state = init_state(self.model, inputs, self.optimizer, seed=self.config.seed, ema=bool(self.config.ema_decay))
+        state = init_state(self.model, inputs, self.optimizer, hyperparameters(self.config),
+                           ema=bool(self.config.ema_decay))
         variables = {'params': state.params, 'batch_stats': state.batch_stats}
-        apply = forward.whole(self.model, self.task)
+        apply = apply_model(self.model, self.task)
         jax.eval_shape(lambda: self.task.score(apply(variables, batch, train=False), batch))
         return state.replace(carry=initial_carry(apply, self.task, variables, batch, self.config.batch_size))
 
@@ -123,8 +128,8 @@ def build_training(config: ConfigDict) -> Training:
     # What data sets of our own do not say of themselves, the first example does.
     info = source.info.replace(features=tuple(source.read(np.zeros(1, np.int64))))
     task = tasks.build(config.task, info)
-    _check_best_metric(config, task)
-    model = build_model(config, task, axis_name=AXIS)
+    _check_metrics(config, task)
+    model = forward.build_model(config, task, axis_name=AXIS)
 
     def to_steps(duration: str, field: str) -> int:
         return durations.to_steps(duration, batch_size=config.batch_size, num_examples=batches.examples, field=field)
@@ -132,17 +137,17 @@ def build_training(config: ConfigDict) -> Training:
     total = to_steps(config.total, 'total')
     if total < 1:
         raise UserError('config.total is 0: there is nothing to train')
-    schedule = build_schedule(config.schedule, config.optimizer.learning_rate, total, to_steps)
-    optimizer = Optimizer(config.optimizer, schedule)
+    schedule = build_schedule(config.schedule, total, to_steps)
+    optimizer = Optimizer(config.optimizer)
+    mix = mixing.build(config.augment, task)
 
     traces = [0]
 
     def count_trace() -> None:
         traces[0] += 1
 
-    apply = build_forward(config, model, task)
-    train_step = make_train_step(apply, task, optimizer, prepare, seed=config.seed, ema_decay=config.ema_decay,
-                                 accumulate=accumulate, on_trace=count_trace)
+    train_step = make_train_step(forward.build_forward(config, model, task), task, optimizer, schedule, prepare,
+                                 mix=mix, ema_decay=config.ema_decay, accumulate=accumulate, on_trace=count_trace)
     return Training(
         config=config, parallel=parallel, source=source, batches=batches, info=info, task=task, model=model,
         schedule=schedule, optimizer=optimizer, total=total, log_every=to_steps(config.log_every, 'log_every'),
@@ -176,111 +181,6 @@ def _given_vocabulary(text: ConfigDict) -> Vocabulary | None:
     return vocabulary
 
 
-def build_model(config: ConfigDict, task, axis_name: str | None = None):
-    """Builds the model of a config for a task."""
-    return models.build(config.model, precision=config.precision, axis_name=axis_name, **task.model_fields())
-
-
-def build_forward(config: ConfigDict, model, task) -> Callable:
-    """Returns how batches go through the model in this config's training; see training/forward.py."""
-    endpoint = config.cached_features.endpoint
-    if not endpoint:
-        return forward.whole(model, task)
-    forward.check_endpoints(model, 'cached_features.endpoint')
-    if any(config.augment[name] != off for name, off in augmentation.DEFAULTS.items()):
-        raise UserError('config.cached_features: images are seen once, so augmentation would change nothing: switch '
-                        'config.augment off (config.cached_features.flip adds mirrored images)')
-    if config.data.random_resized_crop:
-        raise UserError('config.cached_features: images are seen once: switch config.data.random_resized_crop off')
-    return forward.head(model, task, endpoint)
-
-
-class Evaluations:
-    """The evaluation sets of a config and the compiled step that scores them.
-
-    Args:
-      config, parallel, task: as in training.
-      info: what is known of the data the model was trained on; every set must agree on the classes.
-      names: which of config.evaluation.sets to open.
-
-    Attributes:
-      task: as given.
-      model: the network for one device.
-      sources: set -> its examples.
-      batch_size: examples per step over all devices.
-
-    Raises:
-      UserError: an unknown set, or one whose classes are not those of the training data.
-    """
-
-    def __init__(self, config: ConfigDict, parallel: Parallel, task: Task, info: DatasetInfo, names: tuple[str, ...]):
-        self.parallel, self.workers = parallel, config.data.workers
-        views = Views(config.evaluation.tta, config.image.size)
-        model = build_model(config, task, axis_name=AXIS)
-        if views.count > 1:
-            if config.cached_features.endpoint:
-                raise UserError("config.evaluation.tta: cached features are of one view; evaluate the run afterwards: "
-                                f"launch.py evaluate --tta {views.name}")
-            apply, prepare = forward.in_views(model, task, views), preprocessing.build(config.image)
-        elif config.cached_features.endpoint:
-            apply, prepare = build_forward(config, model, task), forward.unchanged
-            apply = forward.generating(apply, model, task, begin=config.cached_features.endpoint)
-        else:
-            apply = forward.generating(forward.whole(model, task), model, task)
-            prepare = preprocessing.build(config.image)
-        self.task, self._apply, self._prepare = task, apply, prepare
-        self.model = build_model(config, task)  # for one device
-        self.step = parallel.compile(make_eval_step(apply, task, prepare), donate=False)
-        image = config.image.copy_and_resolve_references()
-        image.size, image.resize = views.read_size, views.resize(image.resize)
-        vocabulary = Vocabulary.from_meta(info.vocabulary) if info.vocabulary is not None else None
-        self.sources: dict[str, Any] = {}
-        for name in names:
-            if name not in config.evaluation.sets:
-                raise UserError(f'config.evaluation.sets has no {name!r}; there are: '
-                                f'{", ".join(config.evaluation.sets) or "none"}')
-            chosen = config.evaluation.sets[name]
-            source = sources.open_split(config.data, image, chosen.split, invert=chosen.invert, text=config.text,
-                                        vocabulary=vocabulary)
-            _check_same_classes(name, source.info, info)
-            self.sources[name] = source
-        # Images larger than those of small data sets come in smaller batches, and none is larger than its set.
-        fitting = max(1, _EVALUATION_PIXELS // (views.count * math.prod(image.size))) * parallel.count
-        longest = max(map(len, self.sources.values()), default=1)
-        self.batch_size = min(config.evaluation.batch_size // views.count, fitting, longest)
-        # Padding is masked, so any size can be rounded up to what the devices share evenly.
-        self.batch_size = parallel.round_up(max(1, self.batch_size))
-
-    def batches(self, name: str) -> tuple[Any, Any]:
-        """Returns a set's source and its batches."""
-        source = self.sources[name]
-        rows = self._rows(source)
-        return source, eval_batches(source, rows, self.parallel.local_slice(rows))
-
-    def carry(self, name: str, variables: dict[str, Any]) -> Any:
-        """Returns what the first batch of a set begins with, see `TrainState`."""
-        source = self.sources[name]
-        batch = self._prepare(source.read(np.zeros(1, np.int64)), None)
-        return self.parallel.replicate(initial_carry(self._apply, self.task, variables, batch, self._rows(source)))
-
-    def _rows(self, source: Any) -> int:
-        """Returns rows of a batch: all streams of a text, else `batch_size`."""
-        streams = getattr(source, 'streams', 0)
-        return self.parallel.round_up(streams) if streams else self.batch_size
-
-
-def _check_same_classes(name: str, found: DatasetInfo, trained: DatasetInfo) -> None:
-    if found.class_names == trained.class_names:
-        return
-    ours, theirs = trained.class_names or (), found.class_names or ()
-    if len(ours) == len(theirs):
-        first = next(i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b)
-        raise UserError(f'class {first} of evaluation set {name!r} is {theirs[first]!r}, the model was trained with '
-                        f'{ours[first]!r} there')
-    raise UserError(f'evaluation set {name!r} has {len(theirs)} classes ({some(theirs)}), the model was trained on '
-                    f'{len(ours)} ({some(ours)})')
-
-
 def _check(config: ConfigDict) -> None:
     if not 0 <= config.seed < 2 ** 32:
         raise UserError(f'config.seed = {config.seed}: it must be in [0, 2**32)')
@@ -308,11 +208,15 @@ def _check(config: ConfigDict) -> None:
             raise UserError(f'config.{field} = {config[section][name]}: it must be at least {low}')
 
 
-def _check_best_metric(config: ConfigDict, task) -> None:
-    best = config.checkpoint.best_metric
-    metrics = [name for name, value in task.eval_metrics.empty().compute().items() if np.ndim(value) == 0]
+def _check_metrics(config: ConfigDict, task: Task) -> None:
+    """Raises UserError if the config names metrics that no periodic evaluation gives."""
+    # By their types: to compute a metric of no examples would import what it computes with before the first step.
+    metrics = [name for name, kind in task.eval_metrics.__annotations__.items()
+               if not issubclass(kind, ConfusionMatrix)]
     metrics += task.per_example.metrics if task.per_example else ()
     known = [f'{name}/{metric}' for name in config.evaluation.periodic for metric in metrics]
+    best = config.checkpoint.best_metric
     if best and best not in known:
         raise UserError(f'config.checkpoint.best_metric = {best!r} is not a metric of a periodic evaluation set; '
                         f"{nearest(best, known)} ('' keeps no best)")
+    early_stopping.check(config.early_stopping, known)

@@ -116,6 +116,12 @@ def base() -> ConfigDict:
     config.checkpoint.best_metric = 'validation/accuracy'  # '' keeps no best
     config.checkpoint.best_mode = 'max'
 
+    config.early_stopping = ConfigDict()  # ends a training when a metric of an evaluation no longer gets better
+    config.early_stopping.metric = ''  # such as 'validation/loss'; '': off
+    config.early_stopping.mode = 'max'  # 'max' or 'min'
+    config.early_stopping.patience = 10  # evaluations without improvement after which the training ends
+    config.early_stopping.min_delta = 0.0  # by how much a value must be better to count as improvement
+
     config.init_from = ConfigDict()  # start from another run's weights; see docs/how-to/reuse-a-checkpoint.md
     config.init_from.workdir = ''  # '': from scratch
     config.init_from.step = 'best'  # 'best', 'last' or a number

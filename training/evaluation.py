@@ -1,17 +1,120 @@
-"""Scores a model on whole evaluation sets: each example exactly once."""
+"""Evaluation sets, and how a model is scored on them: each example exactly once."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from ..common.console import ProgressLog
-from ..input_pipeline.batches import stream
-from .components import Evaluations
+from ..common.dataset_info import DatasetInfo
+from ..common.errors import UserError, some
+from ..common.vocabulary import Vocabulary
+from ..input_pipeline import preprocessing, sources
+from ..input_pipeline.batches import eval_batches, stream
+from ..input_pipeline.views import Views
+from ..tasks import Task
+from . import forward
+from .parallel import AXIS, Parallel, one_late
 from .per_example import ExampleCollector
 from .preemption import Interrupted
+from .state import initial_carry
+from .step import apply_model, make_eval_step
+
+_EVALUATION_PIXELS = 2 ** 22  # of all images that a device evaluates together: 83 of 224x224
+
+
+class Evaluations:
+    """The evaluation sets of a config and the compiled step that scores them.
+
+    Args:
+      config, parallel, task: as in training.
+      info: what is known of the data the model was trained on; every set must agree on the classes.
+      names: which of config.evaluation.sets to open.
+
+    Attributes:
+      task: as given.
+      model: the network for one device.
+      sources: set -> its examples.
+      batch_size: examples per step over all devices.
+      seed: of the run, on the devices.
+
+    Raises:
+      UserError: an unknown set, or one whose classes are not those of the training data.
+    """
+
+    def __init__(self, config: ConfigDict, parallel: Parallel, task: Task, info: DatasetInfo, names: tuple[str, ...]):
+        self.parallel, self.workers = parallel, config.data.workers
+        views = Views(config.evaluation.tta, config.image.size)
+        model = forward.build_model(config, task, axis_name=AXIS)
+        if views.count > 1:
+            if config.cached_features.endpoint:
+                raise UserError("config.evaluation.tta: cached features are of one view; evaluate the run afterwards: "
+                                f"launch.py evaluate --tta {views.name}")
+            apply, prepare = forward.in_views(model, task, views), preprocessing.build(config.image)
+        elif config.cached_features.endpoint:
+            apply, prepare = forward.build_forward(config, model, task), forward.unchanged
+            apply = forward.generating(apply, model, task, begin=config.cached_features.endpoint)
+        else:
+            apply = forward.generating(apply_model(model, task), model, task)
+            prepare = preprocessing.build(config.image)
+        self.task, self._apply, self._prepare = task, apply, prepare
+        self.seed = parallel.replicate(np.uint32(config.seed))
+        self.model = forward.build_model(config, task)  # for one device
+        self.step = parallel.compile(make_eval_step(apply, task, prepare), donate=False)
+        image = config.image.copy_and_resolve_references()
+        image.size, image.resize = views.read_size, views.resize(image.resize)
+        vocabulary = Vocabulary.from_meta(info.vocabulary) if info.vocabulary is not None else None
+        self.sources: dict[str, Any] = {}
+        for name in names:
+            if name not in config.evaluation.sets:
+                raise UserError(f'config.evaluation.sets has no {name!r}; there are: '
+                                f'{", ".join(config.evaluation.sets) or "none"}')
+            chosen = config.evaluation.sets[name]
+            source = sources.open_split(config.data, image, chosen.split, invert=chosen.invert, text=config.text,
+                                        vocabulary=vocabulary)
+            _check_same_classes(name, source.info, info)
+            self.sources[name] = source
+        # Images larger than those of small data sets come in smaller batches, and none is larger than its set.
+        fitting = max(1, _EVALUATION_PIXELS // (views.count * math.prod(image.size))) * parallel.count
+        longest = max(map(len, self.sources.values()), default=1)
+        self.batch_size = min(config.evaluation.batch_size // views.count, fitting, longest)
+        # Padding is masked, so any size can be rounded up to what the devices share evenly.
+        self.batch_size = parallel.round_up(max(1, self.batch_size))
+
+    def batches(self, name: str) -> tuple[Any, Any]:
+        """Returns a set's source and its batches."""
+        source = self.sources[name]
+        rows = self._rows(source)
+        return source, eval_batches(source, rows, self.parallel.local_slice(rows), positions=self.task.needs_rng)
+
+    def carry(self, name: str, variables: dict[str, Any]) -> Any:
+        """Returns what the first batch of a set begins with, see `TrainState`."""
+        source = self.sources[name]
+        batch = self._prepare(source.read(np.zeros(1, np.int64)), None)
+        if self.task.needs_rng:
+            batch |= {'rng': jax.random.split(jax.random.key(0), 1)}
+        return self.parallel.replicate(initial_carry(self._apply, self.task, variables, batch, self._rows(source)))
+
+    def _rows(self, source: Any) -> int:
+        """Returns rows of a batch: all streams of a text, else `batch_size`."""
+        streams = getattr(source, 'streams', 0)
+        return self.parallel.round_up(streams) if streams else self.batch_size
+
+
+def _check_same_classes(name: str, found: DatasetInfo, trained: DatasetInfo) -> None:
+    if found.class_names == trained.class_names:
+        return
+    ours, theirs = trained.class_names or (), found.class_names or ()
+    if len(ours) == len(theirs):
+        first = next(i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b)
+        raise UserError(f'class {first} of evaluation set {name!r} is {theirs[first]!r}, the model was trained with '
+                        f'{ours[first]!r} there')
+    raise UserError(f'evaluation set {name!r} has {len(theirs)} classes ({some(theirs)}), the model was trained on '
+                    f'{len(ours)} ({some(ours)})')
 
 
 @dataclasses.dataclass
@@ -49,33 +152,35 @@ def evaluate(evaluations: Evaluations, name: str, variables: dict[str, Any],
     Raises:
       Interrupted: the process was asked to stop.
     """
-    parallel, scorer = evaluations.parallel, evaluations.task.per_example
+    parallel, task = evaluations.parallel, evaluations.task
     source, batches = evaluations.batches(name)
-    collector = ExampleCollector(scorer, source, evaluations.batch_size) if scorer and parallel.is_writer else None
-    tick = ProgressLog(f'evaluating {name}', len(batches))
-    total, previous = None, None
+    collector = None
+    if task.per_example and parallel.is_writer:
+        collector = ExampleCollector(task.per_example, source, evaluations.batch_size)
+    progress = ProgressLog(f'evaluating {name}', len(batches))
+    inherited = {**variables, 'seed': evaluations.seed}
     carry = evaluations.carry(name, variables)
 
-    def finish(metrics, outputs, batch):
-        nonlocal total
+    def steps():
+        nonlocal carry
+        read = stream(batches, range(len(batches)), source=source, workers=evaluations.workers)
+        for number, batch in enumerate(read):
+            metrics, outputs, carry = evaluations.step({**inherited, 'carry': carry}, parallel.shard(batch))
+            yield metrics, outputs, batch
+            progress(number)
+            if stop_requested():
+                raise Interrupted
+
+    total = None
+    for metrics, outputs, batch in one_late(steps()):
         total = merge(total, parallel.fetch(metrics))
         if collector:
             collector.add(parallel.fetch(outputs), batch if parallel.processes == 1 else None)
-
-    for number, batch in enumerate(stream(batches, range(len(batches)), source=source, workers=evaluations.workers)):
-        metrics, outputs, carry = evaluations.step({**variables, 'carry': carry}, parallel.shard(batch))
-        if previous is not None:  # one batch late, so that the device never waits for the host
-            finish(*previous)
-        previous = metrics, outputs, batch
-        tick(number)
-        if stop_requested():
-            raise Interrupted
-    finish(*previous)
     found = Evaluation(total.compute())
     if collector:
         found = Evaluation(found.metrics | collector.summary(), collector.rows, collector.worst(), collector.first)
     if parallel.is_writer:
-        found.samples = evaluations.task.samples(evaluations.model, parallel.fetch(variables), found.first)
+        found.samples = task.samples(evaluations.model, parallel.fetch(variables), found.first)
     return found
 
 

@@ -23,10 +23,11 @@ from ..input_pipeline import preprocessing
 from ..input_pipeline.arrays import ArraySource
 from ..input_pipeline.batches import EvalBatches, train_batches
 from . import forward
-from .components import Evaluations, Training
+from .components import Training
+from .evaluation import Evaluations
 from .optimizer import matches
 from .parallel import AXIS
-from .state import TrainState
+from .step import TrainState
 
 _VERSION = 1  # of the files in the cache
 

@@ -1,4 +1,4 @@
-"""How a batch goes through a model: whole, from cached features on, or in several views of each image."""
+"""The model of a config, and how a batch goes through it: whole, from cached features on, or in several views."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -6,24 +6,42 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
+from .. import models
 from ..common.errors import UserError
+from ..input_pipeline import augmentation
 from ..input_pipeline.views import Views
+from ..tasks import Task
+from .step import apply_model
 
 FEATURES = 'features'  # the key of cached features in a batch
 
 
-def whole(model, task) -> Callable:
-    """Returns forward(variables, batch, **how): the model on what the task takes from a batch."""
-    def forward(variables: Mapping[str, Any], batch: Mapping[str, jax.Array], **how: Any):
-        return model.apply(variables, *task.inputs(batch), **how)
-    return forward
+def build_model(config: ConfigDict, task: Task, axis_name: str | None = None):
+    """Builds the model of a config for a task."""
+    return models.build(config.model, precision=config.precision, axis_name=axis_name, **task.model_fields())
+
+
+def build_forward(config: ConfigDict, model, task: Task) -> Callable:
+    """Returns how batches go through the model in this config's training; see training/forward.py."""
+    endpoint = config.cached_features.endpoint
+    if not endpoint:
+        return apply_model(model, task)
+    check_endpoints(model, 'cached_features.endpoint')
+    if any(config.augment[name] != off for name, off in augmentation.DEFAULTS.items()):
+        raise UserError('config.cached_features: images are seen once, so augmentation would change nothing: switch '
+                        'config.augment off (config.cached_features.flip adds mirrored images)')
+    if config.data.random_resized_crop:
+        raise UserError('config.cached_features: images are seen once: switch config.data.random_resized_crop off')
+    return head(model, task, endpoint)
 
 
 def head(model, task, endpoint: str) -> Callable:
     """Returns forward(variables, batch, **how): what comes after an endpoint, on the batch's cached 'features'."""
     def forward(variables: Mapping[str, Any], batch: Mapping[str, jax.Array], **how: Any):
-        return model.apply(variables, *task.inputs({**batch, 'image': batch[FEATURES]}), begin=endpoint, **how)
+        batch = {**batch, task.input_features[0]: batch[FEATURES]}
+        return model.apply(variables, *task.inputs(batch), begin=endpoint, **how)
     return forward
 
 
@@ -51,12 +69,13 @@ def in_views(model, task, views: Views) -> Callable:
     """
     if not task.combines_views:
         raise UserError(f"config.evaluation.tta = {views.name!r}: this task takes 'none' alone")
-    inner = whole(model, task)
+    inner = apply_model(model, task)
 
     def forward(variables: Mapping[str, Any], batch: Mapping[str, jax.Array], **how: Any):
-        images = views(batch['image'])
+        name = task.input_features[0]
+        images = views(batch[name])
         # As one batch: XLA's CPU backend runs convolutions inside a loop ten times slower.
-        outputs = inner(variables, {'image': images.reshape(-1, *images.shape[2:])}, **how)
+        outputs = inner(variables, {name: images.reshape(-1, *images.shape[2:])}, **how)
         return task.combine_views(outputs.reshape(images.shape[0], -1, *outputs.shape[1:]))
     return forward
 

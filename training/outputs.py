@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from . import results, snapshot
 from .checkpoints import Checkpoint, Checkpoints
 from .evaluation import Evaluation
 from .parallel import Parallel
-from .state import TrainState
+from .step import TrainState
 from .writers import MetricWriters
 
 _IMAGE_SECONDS = 60  # between two drawings of the same evaluation set
@@ -35,7 +35,7 @@ class Outputs:
     def __init__(self, config: ConfigDict, parallel: Parallel, workdir: Path):
         self._config, self._workdir = config, workdir
         self._metrics: MetricWriters | None = None
-        self._drawn = dict.fromkeys(config.evaluation.periodic, time.monotonic())  # set -> when it was last drawn
+        self._drawn = dict.fromkeys(('', *config.evaluation.periodic), time.monotonic())  # set -> when it was last drawn
         self._checkpoints = None
         if parallel.is_writer:
             self._checkpoints = Checkpoints(workdir, writable=True, keep=config.checkpoint.keep,
@@ -91,6 +91,20 @@ class Outputs:
             self._drawn[name] = now
             with self._writing():
                 self._metrics.images(step, results.write_evaluation(self._workdir, name, step, task, found))
+
+    def model_figures(self, step: int, draw: Callable[[], dict[str, Any]], *, last: bool) -> None:
+        """Writes what is drawn from the model alone, as often as `figures`: <workdir>/<figure>.png.
+
+        Args:
+          draw: returns name -> matplotlib figure.
+          last: whether this is the last evaluation.
+        """
+        now = time.monotonic()
+        if self._metrics and (last or now - self._drawn.get('', now) > _IMAGE_SECONDS):
+            self._drawn[''] = now
+            with self._writing():
+                self._metrics.images(step, {f'model/{key}': results.write_image(self._workdir / f'{key}.png', figure)
+                                            for key, figure in draw().items()})
 
     def samples(self, step: int, name: str, samples: Sequence[dict[str, Any]]) -> None:
         """Writes texts that were written at this step, see `MetricWriters.samples`."""

@@ -6,7 +6,7 @@ compiles it with `jax.pmap` (one replicated state, no leading device axis) or wi
 
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -135,3 +135,13 @@ class Parallel:
         if self.is_writer:
             padded[:] = data
         return self.broadcast(padded).tobytes().decode()
+
+
+def one_late(results: Iterable[Any]) -> Iterator[Any]:
+    """Yields results one later than they are made, so that the devices work on the next while the host takes one."""
+    waiting = []
+    for result in results:
+        waiting.append(result)
+        if len(waiting) > 1:
+            yield waiting.pop(0)
+    yield from waiting

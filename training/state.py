@@ -1,70 +1,50 @@
-"""What a training run carries from step to step."""
+"""The state a training run begins with."""
 
 from collections.abc import Callable
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from ..tasks import Task
+from .step import TrainState
 
 
-@flax.struct.dataclass
-class TrainState:
-    """All that changes while training; together with the config it determines every later step.
-
-    Attributes:
-      step: int32 scalar, steps done.
-      params: the model's parameters, float32.
-      batch_stats: BatchNorm's running statistics, {} for models without.
-      opt_state: optax state.
-      ema: {'params', 'batch_stats'} moving averages, {} when they are off.
-      carry: what the rows of the next batch begin with, where a task carries something from batch to batch, such as
-        the state of an LSTM: a pytree of arrays [rows of the global batch, ...]; {} for others.
-    """
-    step: jax.Array
-    params: Any
-    batch_stats: Any
-    opt_state: Any
-    ema: Any
-    carry: Any
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """What a checkpoint's 'variables' item holds."""
-        return {'params': self.params, 'batch_stats': self.batch_stats, 'ema': self.ema}
-
-    @property
-    def training(self) -> dict[str, Any]:
-        """What a checkpoint's 'training' item holds."""
-        return {'opt_state': self.opt_state, 'step': self.step, 'carry': self.carry}
+def hyperparameters(config: ConfigDict) -> dict[str, np.ndarray]:
+    """Returns the config's numbers that are inputs of the compiled step, see `TrainState`."""
+    return {'seed': np.uint32(config.seed), 'learning_rate': np.float32(config.optimizer.learning_rate),
+            'weight_decay': np.float32(config.optimizer.weight_decay)}
 
 
-def init_state(model, inputs: tuple, optimizer, *, seed: int, ema: bool) -> TrainState:
+def init_state(model, inputs: tuple, optimizer, hyperparameters: dict[str, np.ndarray], *, ema: bool) -> TrainState:
     """Initialises parameters and optimizer state in one compiled call; nothing is carried yet.
 
     Args:
       model: a flax module.
       inputs: example inputs of the model, at least one row each.
       optimizer: `training.optimizer.Optimizer`.
-      seed: of the parameters.
+      hyperparameters: see `TrainState`; the parameters are drawn from the seed.
       ema: whether to keep moving averages; they start at the initial values.
     """
-    def init():
-        key = jax.random.key(seed)
+    def init(hyperparameters, inputs):
+        key = jax.random.key(hyperparameters['seed'])
         variables = model.init({'params': key, 'dropout': key}, *inputs, train=False)
         params = variables['params']
         batch_stats = variables.get('batch_stats', {})
         averages = {'params': params, 'batch_stats': batch_stats} if ema else {}
-        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), averages, carry={})
-    return jax.jit(init)()
+        return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), averages, carry={},
+                          hyperparameters=hyperparameters)
+    return jax.jit(init)(hyperparameters, inputs)
 
 
-def initial_carry(forward: Callable, task, variables: dict[str, Any], batch: dict[str, Any], rows: int) -> Any:
+def initial_carry(forward: Callable, task: Task, variables: dict[str, Any], batch: dict[str, Any], rows: int) -> Any:
     """Returns zeros for what a task carries from batch to batch, [rows, ...]; {} if it carries nothing.
 
     Args:
       forward: see training/forward.py.
-      task: see tasks/__init__.py.
+      task: see tasks/task.py.
       variables: of the model.
       batch: prepared, of at least one example.
       rows: of a global batch.

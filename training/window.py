@@ -1,41 +1,16 @@
 """Training metrics between two log lines: collected without waiting for the device, summed on the host."""
 
 import math
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .checkpoints import NonFiniteError
+from .step import MetricLayout
 
 # The host may run ahead of the devices by this to twice this many steps. It bounds the memory of queued batches, and
 # virtual CPU devices deadlock when it is unbounded. Looking at every step would cost a thread switch for each.
 _RUN_AHEAD = 16
-
-
-class MetricLayout:
-    """How the metrics of one step lie in one vector: every array that a step returns costs microseconds.
-
-    Args:
-      collection: the task's `train_metrics`, a clu Collection whose leaves are scalar sums and counts.
-
-    Attributes:
-      names: what each number of the vector is, "['task'].loss.total" for one.
-    """
-
-    def __init__(self, collection):
-        template = {'task': jax.eval_shape(collection.empty), 'gradient_norm': 0.0}
-        paths, self._structure = jax.tree_util.tree_flatten_with_path(template)
-        self.names = [jax.tree_util.keystr(path) for path, _ in paths]
-
-    def pack(self, metrics: dict[str, Any]) -> jax.Array:
-        """{'task': collection, 'gradient_norm': scalar} -> float32 [numbers]; exact for counts up to 2**24."""
-        return jnp.stack([leaf.astype(jnp.float32) for leaf in self._structure.flatten_up_to(metrics)])
-
-    def unpack(self, vector: np.ndarray) -> dict[str, Any]:
-        """The inverse of `pack`, for one step or for sums over steps."""
-        return jax.tree.unflatten(self._structure, [np.float64(number) for number in vector])
 
 
 class MetricWindow:
@@ -54,6 +29,7 @@ class MetricWindow:
         sums = sums or {}
         self._steps = int(sums.get('steps', 0))
         self._sums = np.asarray([sums.get(name, 0.0) for name in layout.names])
+        self._rate = layout.names.index("['learning_rate']")  # of which not the sum is kept, but the last
 
     @property
     def sums(self) -> dict[str, float]:
@@ -85,13 +61,15 @@ class MetricWindow:
                 loss = self._layout.unpack(numbers)['task'].compute()['loss']
                 raise NonFiniteError(f"the {'gradient' if math.isfinite(loss) else 'loss'} of step {self._step:,}")
             self._sums += numbers
+            self._sums[self._rate] = numbers[self._rate]
             self._steps += 1
 
     def close(self, step: int) -> dict[str, float]:
-        """Returns the means over the window's steps up to `step`, and begins the next window."""
+        """Returns the means over the window's steps up to `step` and its last learning rate; begins the next window."""
         self.fetch(step)
         window = self._layout.unpack(self._sums)
         means = {name: float(value) for name, value in window['task'].compute().items()}
         means['gradient_norm'] = float(window['gradient_norm'] / self._steps)
+        means['learning_rate'] = float(window['learning_rate'])
         self._sums, self._steps = np.zeros_like(self._sums), 0
         return means

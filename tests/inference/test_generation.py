@@ -10,7 +10,7 @@ import pytest
 from practicum import tasks
 from practicum.training import checkpoints
 from practicum.training import config as config_lib
-from practicum.training.components import build_model
+from practicum.training.forward import build_model
 from practicum.training.loop import train
 from tests.tiny_text import WORDS, text_config, write_corpus
 

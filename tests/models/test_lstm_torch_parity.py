@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from practicum import models, tasks
@@ -14,8 +13,8 @@ from practicum.training import forward
 from practicum.training.defaults import base
 from practicum.training.optimizer import Optimizer
 from practicum.training.parallel import AXIS, Parallel
-from practicum.training.state import TrainState, initial_carry
-from practicum.training.step import make_train_step
+from practicum.training.state import initial_carry
+from practicum.training.step import TrainState, apply_model, make_train_step
 
 torch = pytest.importorskip('torch')
 
@@ -105,13 +104,14 @@ class Pair:
     def __init__(self, network, task, apply, params, example):
         config = base().optimizer
         config.update({'name': 'sgd', 'momentum': 0.0, 'learning_rate': LEARNING_RATE, 'clip_norm': CLIP_NORM})
-        optimizer = Optimizer(config, optax.constant_schedule(LEARNING_RATE))
+        optimizer = Optimizer(config)
         self.parallel = Parallel('pmap', 2)
-        train_step = make_train_step(apply, task, optimizer, lambda batch, keys: batch, seed=0)
+        train_step = make_train_step(apply, task, optimizer, lambda step: 1.0, lambda batch, keys: batch)
         self.step = self.parallel.compile(train_step, donate=False)
         carry = initial_carry(apply, task, {'params': params}, example, len(next(iter(example.values()))))
         self.state = self.parallel.replicate(
-            TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params), {}, carry))
+            TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params), {}, carry,
+                       {'seed': np.uint32(0), 'learning_rate': np.float32(LEARNING_RATE), 'weight_decay': np.float32(0)}))
         self.initial, self.network, self.task, self.apply = params, network, task, apply
         self.learner = torch.optim.SGD(lstm_torch.learning(network), lr=LEARNING_RATE, fused=True)
 
@@ -149,7 +149,7 @@ def test_same_training_of_a_language_model(fields):
     """Loss, clipped gradient and SGD, with the state carried on and zeroed."""
     network, model, params = make_language_model(**fields)
     task = make_task('language_model')
-    pair = Pair(network, task, forward.whole(model, task), params, next(windows(3)))
+    pair = Pair(network, task, apply_model(model, task), params, next(windows(3)))
     carry = None
     for batch in windows(3):
         tokens, targets, begin = (torch.from_numpy(batch[name].copy()) for name in ('tokens', 'targets', 'begin'))

@@ -15,7 +15,8 @@ CLASSES = ('background', 'heart', 'lung')
 
 
 def task(loss: str = 'cross_entropy', weights: tuple = ()) -> Segmentation:
-    return tasks.build({'name': 'segmentation', 'loss': loss, 'class_weights': weights}, DatasetInfo.from_json({'class_names': CLASSES}))
+    config = {'name': 'segmentation', 'loss': loss, 'class_weights': weights}
+    return tasks.build(config, DatasetInfo(class_names=tuple(CLASSES)))
 
 
 @pytest.fixture(scope='module')
@@ -98,7 +99,8 @@ def test_a_prediction_has_the_images_own_size(tmp_path):
     rows, columns = np.nonzero(mask)
     assert points[:, 0].min() == columns.min() - 0.5 and points[:, 0].max() == columns.max() + 0.5  # x along columns
     assert points[:, 1].min() == rows.min() - 0.5 and points[:, 1].max() == rows.max() + 0.5
-    counts_from_one = tasks.build({'name': 'segmentation'}, DatasetInfo.from_json({'class_names': CLASSES, 'contour_origin': [1.0, 1.0]}))
+    info = DatasetInfo(class_names=tuple(CLASSES), other={'contour_origin': [1.0, 1.0]})
+    counts_from_one = tasks.build({'name': 'segmentation'}, info)
     shifted = counts_from_one.predict(logits, image, {}, 1)
     np.testing.assert_array_equal(shifted.files['heart-contour.txt'], points + 1)
     assert 'area_mm2' not in shifted.row['classes']['heart'] and shifted.row['contour_origin'] == [1, 1]

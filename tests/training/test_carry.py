@@ -9,9 +9,8 @@ import pytest
 
 from practicum import tasks
 from practicum.common.errors import UserError
-from practicum.training import components
+from practicum.training import components, evaluation, forward
 from practicum.training.checkpoints import Checkpoints, flatten
-from practicum.training.evaluation import evaluate
 from practicum.training.loop import train
 from practicum.training.parallel import Parallel
 from practicum.training.state import evaluated_variables
@@ -85,7 +84,7 @@ def test_the_carry_is_that_of_the_model_run_by_hand(quiet):
     states, losses, training = quiet
     windows = training.batches.examples // 8
     assert windows == 7
-    model = components.build_model(training.config, training.task)
+    model = forward.build_model(training.config, training.task)
     apply = jax.jit(lambda params, tokens, carry: model.apply({'params': params}, tokens, carry))
     for step in range(9):
         batch = training.batches(step)
@@ -225,8 +224,8 @@ def perplexity(quiet):
         parallel = Parallel(config.parallel.mode, config.parallel.devices)
         task = tasks.build(config.task, trained.info)
         task.samples = lambda *_: []  # not what this is about, and slow to compile
-        evaluations = components.Evaluations(config, parallel, task, trained.info, ('validation',))
-        return evaluate(evaluations, 'validation', parallel.replicate(variables)).metrics['perplexity']
+        evaluations = evaluation.Evaluations(config, parallel, task, trained.info, ('validation',))
+        return evaluation.evaluate(evaluations, 'validation', parallel.replicate(variables)).metrics['perplexity']
     return run
 
 
@@ -238,7 +237,7 @@ def by_hand(corpus, states, training, streams) -> float:
         text += [known.index(word) for word in line.split()] + [2]
     total = len(text) - 1
     length = -(-total // streams)
-    model = components.build_model(training.config, training.task)
+    model = forward.build_model(training.config, training.task)
     nll, scored = 0.0, 0
     for begin in range(0, total, length):
         part = np.array(text[begin:begin + length + 1])

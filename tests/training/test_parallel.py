@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from practicum import models, tasks
-from practicum.training import components
-from practicum.training.evaluation import evaluate
+from practicum.training import components, evaluation
 from practicum.training.parallel import Parallel
 from practicum.training.state import evaluated_variables
 from tests.tiny import tiny_config
@@ -183,8 +182,8 @@ def score(one_device):
         config = tiny_config(f'parallel.devices={count}', f'parallel.mode={mode}', f'evaluation.batch_size={batch_size}')
         parallel = Parallel(mode, count)
         task = tasks.build(config.task, trained.info)
-        evaluations = components.Evaluations(config, parallel, task, trained.info, ('test',))
-        return evaluate(evaluations, 'test', parallel.replicate(variables)).metrics
+        evaluations = evaluation.Evaluations(config, parallel, task, trained.info, ('test',))
+        return evaluation.evaluate(evaluations, 'test', parallel.replicate(variables)).metrics
     return run
 
 

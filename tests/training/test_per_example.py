@@ -8,9 +8,8 @@ import pytest
 from practicum import tasks
 from practicum.common.dataset_info import DatasetInfo
 from practicum.input_pipeline.arrays import ArraySource
-from practicum.training import components
+from practicum.training import components, evaluation
 from practicum.training import config as config_lib
-from practicum.training.evaluation import evaluate
 from practicum.training.parallel import Parallel
 from practicum.training.per_example import ExampleCollector
 from practicum.training.state import evaluated_variables
@@ -61,9 +60,9 @@ def score(tmp_path_factory):
             config_lib.apply_override(config, override)
         trained = components.build_training(config)
         parallel = Parallel(mode, devices)
-        evaluations = components.Evaluations(config, parallel, trained.task, trained.info, ('validation',))
+        evaluations = evaluation.Evaluations(config, parallel, trained.task, trained.info, ('validation',))
         variables = evaluated_variables(trained.initial_state().variables)
-        return evaluate(evaluations, 'validation', parallel.replicate(variables))
+        return evaluation.evaluate(evaluations, 'validation', parallel.replicate(variables))
     return run
 
 

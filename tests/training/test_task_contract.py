@@ -1,0 +1,120 @@
+"""What a task may leave out, and what the engine promises to one: inputs by name, random numbers, figures of a model."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from practicum import tasks
+from practicum.common.errors import UserError
+from practicum.input_pipeline import sources
+from practicum.input_pipeline.arrays import ArraySource
+from practicum.tasks import Task
+from practicum.training import components, evaluation
+from practicum.training.loop import train
+from practicum.training.state import evaluated_variables
+from tests.tiny import tiny_config
+
+
+class Shortest(Task):
+    """Nothing but its formula: the mean of the outputs should be the mean of the image."""
+
+    def model_fields(self):
+        return {'num_classes': 3}
+
+    def score(self, outputs, batch):
+        return {'loss': (outputs.mean(-1) - batch['image'].mean((1, 2, 3))) ** 2}
+
+
+class Noisy(Shortest):
+    """Asks for random numbers, and draws what the model is."""
+    needs_rng = True
+
+    def score(self, outputs, batch):
+        noise = jax.vmap(jax.random.uniform)(batch['rng'])
+        return {'loss': super().score(outputs, batch)['loss'] + noise}
+
+    def model_figures(self, model, variables):
+        from matplotlib.figure import Figure
+        figure = Figure(figsize=(1, 1))
+        figure.add_subplot().imshow(np.asarray(variables['params']['logits']['kernel']))
+        return {'weights': figure}
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setitem(tasks.TASKS, 'shortest', Shortest)
+    monkeypatch.setitem(tasks.TASKS, 'noisy', Noisy)
+
+
+def config(task: str, *overrides: str):
+    made = tiny_config('checkpoint.best_metric=validation/loss', 'checkpoint.best_mode=min', *overrides)
+    with made.unlocked():
+        made.task = {'name': task}
+    return made
+
+
+def test_a_task_is_its_formula(tmp_path):
+    """It trains, evaluates, saves the best and ends with a result without a method more."""
+    assert train(config('shortest'), tmp_path) == 0
+    result = json.loads((tmp_path / 'result.json').read_text())
+    assert set(result['metrics']) == {'validation/loss', 'test/loss'} and result['best']['metric'] == 'validation/loss'
+
+
+def test_what_is_drawn_from_the_model_alone_is_a_file_of_the_run(tmp_path):
+    assert train(config('noisy'), tmp_path) == 0
+    assert (tmp_path / 'weights.png').stat().st_size > 100
+
+
+@pytest.mark.parametrize('devices, batch_size, mode', [(1, 64, 'pmap'), (4, 28, 'pmap'), (2, 500, 'shard_map')])
+def test_random_numbers_of_an_evaluation_depend_on_nothing_but_seed_and_example(devices, batch_size, mode):
+    made = config('noisy', f'parallel.devices={devices}', f'evaluation.batch_size={batch_size}',
+                  f'parallel.mode={mode}')
+    training = components.build_training(made)
+    found = evaluation.Evaluations(made, training.parallel, training.task, training.info, ('validation',))
+    variables = training.parallel.replicate(evaluated_variables(training.initial_state().variables))
+    loss = evaluation.evaluate(found, 'validation', variables).metrics['loss']
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(jax.random.key(made.seed), 2), jnp.arange(180))
+    quiet = config('shortest')
+    plain = evaluation.Evaluations(quiet, training.parallel, tasks.build(quiet.task, training.info), training.info,
+                                   ('validation',))
+    expected = evaluation.evaluate(plain, 'validation', variables).metrics['loss']
+    expected += float(np.mean(jax.vmap(jax.random.uniform)(keys)))
+    assert loss == pytest.approx(expected, abs=1e-6)
+
+
+def test_random_numbers_of_a_step_depend_on_seed_step_and_row_alone():
+    def losses(devices: int, seed: int) -> list[float]:
+        training = components.build_training(config('noisy', f'parallel.devices={devices}', f'seed={seed}',
+                                                    'optimizer.learning_rate=1e-9', 'optimizer.accumulate=2'))
+        state = training.parallel.replicate(training.initial_state())
+        found = []
+        for step in range(2):
+            state, metrics = training.train_step(state, training.parallel.shard(training.batches(step)))
+            found.append(training.layout.unpack(training.parallel.fetch(metrics))['task'].compute()['loss'])
+        return found
+    one, four = losses(1, 0), losses(4, 0)
+    assert one == pytest.approx(four, abs=1e-6) and abs(one[0] - one[1]) > 1e-4
+    assert abs(one[0] - losses(1, 1)[0]) > 1e-4
+
+
+def test_inputs_are_named_by_the_task_and_may_be_named_in_the_config(monkeypatch):
+    """A pair of features, neither of which is called 'image'."""
+    class Pair(Task):
+        input_features = ('left', 'right')
+
+    values = {'left': np.zeros((4, 3), np.float32), 'right': np.ones((4, 5), np.float32)}
+    task = Pair({'name': 'pair'}, ArraySource(values, sources.DatasetInfo()).info)
+    assert [value.shape for value in task.inputs(values)] == [(4, 3), (4, 5)]
+    task = Pair({'name': 'pair', 'inputs': ('right',)}, sources.DatasetInfo())
+    assert [value.shape for value in task.inputs(values)] == [(4, 5)]
+
+
+def test_inputs_that_the_data_lack_are_one_line():
+    made = config('shortest')
+    with made.unlocked():
+        made.task.inputs = ('sound',)
+    with pytest.raises(UserError, match="needs 'sound' in the examples; they have: image, label"):
+        components.build_training(made).initial_state()
