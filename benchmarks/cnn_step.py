@@ -34,7 +34,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from benchmarks import alternating, step_process
 from practicum import models, tasks
@@ -129,7 +128,7 @@ def engine_step(case: str) -> tuple[Callable[[int], float], int]:
     parallel = Parallel(config.parallel.mode, config.parallel.devices)
     task = tasks.build({'name': 'classification'}, DatasetInfo(class_names=tuple(map(str, range(classes)))))
     model = models.build(config_data, num_classes=classes, axis_name=AXIS)
-    optimizer = Optimizer(config.optimizer, optax.constant_schedule(config.optimizer.learning_rate))
+    optimizer = Optimizer(config.optimizer)
     images = np.random.default_rng(0).random((batch, side, side, channels), np.float32)
     train_step = make_train_step(forward.whole(model, task), task, optimizer, lambda batch, keys: batch, seed=0)
     compiled = parallel.compile(train_step, donate=True)

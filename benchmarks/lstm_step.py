@@ -32,7 +32,6 @@ process.prepare()
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from benchmarks import step_process, surroundings  # noqa: E402
 from practicum import models, tasks
@@ -74,7 +73,7 @@ def our_step(case: str) -> tuple[Callable[[int], float], int]:
     with config.unlocked():
         config.optimizer.update({'name': 'sgd', 'momentum': 0.0, 'learning_rate': fields['learning_rate'],
                                  'clip_norm': fields['clip_norm']})
-    optimizer = Optimizer(config.optimizer, optax.constant_schedule(fields['learning_rate']))
+    optimizer = Optimizer(config.optimizer)
     words = [f'word{number}' for number in range(fields['vocabulary_size'] - len(SPECIAL))]
     vocabulary = Vocabulary('whitespace', (*SPECIAL, *words))
     build = _captioner if case == 'captioner' else _language_model

@@ -20,8 +20,9 @@ from ..input_pipeline.batches import eval_batches, train_batches
 from ..input_pipeline.views import Views
 from ..tasks import Task
 from . import checkpoints, durations, forward
-from .optimizer import Optimizer, build_schedule
+from .optimizer import Optimizer
 from .parallel import AXIS, Parallel
+from .schedules import build_schedule
 from .state import TrainState, init_state, initial_carry
 from .step import make_eval_step, make_train_step
 from .window import MetricLayout
@@ -132,8 +133,8 @@ def build_training(config: ConfigDict) -> Training:
     total = to_steps(config.total, 'total')
     if total < 1:
         raise UserError('config.total is 0: there is nothing to train')
-    schedule = build_schedule(config.schedule, config.optimizer.learning_rate, total, to_steps)
-    optimizer = Optimizer(config.optimizer, schedule)
+    factor = build_schedule(config.schedule, total, to_steps)
+    optimizer = Optimizer(config.optimizer)
 
     traces = [0]
 
@@ -142,10 +143,11 @@ def build_training(config: ConfigDict) -> Training:
 
     apply = build_forward(config, model, task)
     train_step = make_train_step(apply, task, optimizer, prepare, seed=config.seed, ema_decay=config.ema_decay,
-                                 accumulate=accumulate, on_trace=count_trace)
+                                 accumulate=accumulate, schedule=factor, on_trace=count_trace)
     return Training(
         config=config, parallel=parallel, source=source, batches=batches, info=info, task=task, model=model,
-        schedule=schedule, optimizer=optimizer, total=total, log_every=to_steps(config.log_every, 'log_every'),
+        schedule=lambda step: config.optimizer.learning_rate * factor(step), optimizer=optimizer, total=total,
+        log_every=to_steps(config.log_every, 'log_every'),
         evaluate_every=to_steps(config.evaluation.every, 'evaluation.every'),
         save_every=to_steps(config.checkpoint.every, 'checkpoint.every'),
         train_step=parallel.compile(train_step, donate=True), layout=MetricLayout(task.train_metrics), traces=traces)

@@ -14,7 +14,8 @@ from .window import MetricLayout
 
 
 def make_train_step(forward: Callable, task, optimizer, prepare: Callable, *, seed: int, ema_decay: float = 0.0,
-                    accumulate: int = 1, on_trace: Callable[[], None] = lambda: None) -> Callable:
+                    accumulate: int = 1, schedule: Callable = lambda step: 1.0,
+                    on_trace: Callable[[], None] = lambda: None) -> Callable:
     """Returns `train_step(state, batch) -> (state, metrics)`.
 
     Args:
@@ -26,6 +27,7 @@ def make_train_step(forward: Callable, task, optimizer, prepare: Callable, *, se
       seed: every random number is a function of it, the step and the example's index in the global batch.
       ema_decay: of the moving averages of params and batch_stats; 0 switches them off.
       accumulate: number of micro-batches whose gradients are averaged before the one update.
+      schedule: see training/schedules.py.
       on_trace: called whenever the step is traced, to notice recompilation.
 
     What a task carries from batch to batch is part of the state, for all rows of the global batch; the step puts the
@@ -73,7 +75,9 @@ def make_train_step(forward: Callable, task, optimizer, prepare: Callable, *, se
         grads = lax.pmean(grads, AXIS)
         # BatchNorm reduced over the axis already, if the model was built with it; the mean is then of equal numbers.
         batch_stats = lax.pmean(batch_stats, AXIS)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, state.params, learning_rate=optimizer.config.learning_rate * schedule(state.step),
+            weight_decay=optimizer.config.weight_decay)
         params = optax.apply_updates(state.params, updates)
         ema = _average(state, {'params': params, 'batch_stats': batch_stats}, ema_decay)
         carry = lax.all_gather(found['carry'], AXIS, tiled=True)

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from practicum import models, tasks
@@ -105,7 +104,7 @@ class Pair:
     def __init__(self, network, task, apply, params, example):
         config = base().optimizer
         config.update({'name': 'sgd', 'momentum': 0.0, 'learning_rate': LEARNING_RATE, 'clip_norm': CLIP_NORM})
-        optimizer = Optimizer(config, optax.constant_schedule(LEARNING_RATE))
+        optimizer = Optimizer(config)
         self.parallel = Parallel('pmap', 2)
         train_step = make_train_step(apply, task, optimizer, lambda batch, keys: batch, seed=0)
         self.step = self.parallel.compile(train_step, donate=False)
