@@ -32,7 +32,6 @@ process.prepare()
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from benchmarks import step_process, surroundings  # noqa: E402
 from practicum import models, tasks

@@ -17,10 +17,16 @@ def file_error(path: object, reason: str) -> UserError:
     return UserError(' '.join(f'{path}: {reason}'.split()))
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Returns '; did you mean X?' or a list of what there is, to end an error message with."""
+def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str:
+    """Returns 'did you mean X?' or a list of what there is, to end an error message with.
+
+    Args:
+      name: what was written.
+      known: what could have been meant.
+      cutoff: similarity from which on a name is close, in [0, 1]; higher where names are short and mean much.
+    """
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
     if close:
         return f'did you mean {close[0]}?'
     return f"there are: {', '.join(known)}" if known else 'there are none'

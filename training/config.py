@@ -17,7 +17,8 @@ from .defaults import base as defaults
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / 'experiments'
-_FREE = ('data.arrays', 'model', 'task', 'evaluation.sets')  # their fields are checked where they are used
+# Their fields are checked where they are used.
+_FREE = ('data.arrays', 'model', 'task', 'optimizer.arguments', 'schedule.arguments', 'evaluation.sets')
 _RENAMED = {'task.cases': 'task.per_example'}  # fields of earlier versions -> what they are called now
 _DURATION = re.compile(r'([0-9.e_]+ *(steps?|epochs?|examples?))?')  # '' is one that is switched off
 
@@ -161,7 +162,7 @@ def apply_override(config: ConfigDict, override: str) -> None:
         base, _, unit = name.rpartition('_')
         if unit in ('steps', 'epochs', 'examples') and base in parent and _DURATION.fullmatch(str(parent.get(base))):
             name, text = base, f'{text} {unit}'
-        elif key.startswith(('model.', 'task.')):
+        elif key.startswith(('model.', 'task.', 'optimizer.arguments.', 'schedule.arguments.')):
             with parent.unlocked():  # a field the experiment leaves at its default; building it checks the name
                 parent[name] = _literal(text)
             return

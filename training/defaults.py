@@ -76,14 +76,18 @@ def base() -> ConfigDict:
     config.task = ConfigDict({'name': 'classification', 'label_smoothing': 0.0})
 
     config.optimizer = ConfigDict()
-    config.optimizer.name = 'adam'  # sgd, adam, adamw, rmsprop, adagrad
+    config.optimizer.name = 'adam'  # sgd, adam, adamw, rmsprop, adagrad, or any of optax: lion, lamb, lars, muon, ...
     config.optimizer.learning_rate = 1e-3
     config.optimizer.momentum = 0.9  # sgd and rmsprop
     config.optimizer.nesterov = False  # sgd
     config.optimizer.b1 = 0.9  # adam and adamw
     config.optimizer.b2 = 0.999
     config.optimizer.eps = 1e-8
-    config.optimizer.weight_decay = 0.0  # decoupled for adamw, added to the gradient for the others
+    config.optimizer.arguments = ConfigDict()  # of the optax function of that name, beyond what has a field here
+    config.optimizer.weight_decay = 0.0
+    # True: a share of the weights, as adamw has it; False: added to the gradient; None: as is usual for the optimizer,
+    # which is decoupled for adamw, what optax does where its function has a decay that can be masked, else coupled
+    config.optimizer.decoupled_weight_decay = config_dict.placeholder(bool)
     config.optimizer.weight_decay_on = ('.*kernel',)  # regexes over parameter paths such as 'conv1/kernel'
     config.optimizer.clip_norm = 0.0  # global gradient norm; 0: off
     config.optimizer.accumulate = 1  # micro-batches per step: same batch, less memory
@@ -91,12 +95,15 @@ def base() -> ConfigDict:
     config.optimizer.learning_rate_scales = ()  # (regex, factor) pairs, first match wins
 
     config.schedule = ConfigDict()
-    config.schedule.name = 'constant'  # constant, exponential, cosine, piecewise
-    config.schedule.warmup = '0 steps'  # linear from 0, before any of them
+    # constant, exponential, cosine, piecewise, linear, polynomial, one_cycle, warmup_stable_decay, or any of optax:
+    # sgdr_schedule, ...
+    config.schedule.name = 'constant'
+    config.schedule.arguments = ConfigDict()  # polynomial: power; one_cycle: div_factor, ...; of the optax function
+    config.schedule.warmup = '0 steps'  # linear from 0, before any of them; one_cycle: the cosine up, '0 steps': 30 %
     config.schedule.decay_rate = 0.95  # exponential: learning_rate * decay_rate ** (step / decay_steps)
-    config.schedule.decay_steps = '1 epochs'
+    config.schedule.decay_steps = '1 epochs'  # warmup_stable_decay: the last steps, linear
     config.schedule.staircase = False
-    config.schedule.final_factor = 0.0  # cosine: ends at learning_rate * final_factor
+    config.schedule.final_factor = 0.0  # cosine, linear, polynomial and warmup_stable_decay: where they end
     config.schedule.boundaries = ()  # piecewise: durations at which the next factor begins
     config.schedule.factors = ()  # piecewise: factors of learning_rate from each boundary on
 

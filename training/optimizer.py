@@ -1,84 +1,86 @@
-"""Config -> optax: schedules, optimizers, weight decay, freezing and learning rates by parameter path."""
+"""Config -> optax: optimizers, weight decay, freezing and learning rates by parameter path."""
 
+import functools
+import inspect
 import logging
+import math
 import re
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
 from ml_collections import ConfigDict
 
 from ..common.errors import UserError, nearest
+from .defaults import base as default_fields
 
-SCHEDULES = ('constant', 'exponential', 'cosine', 'piecewise')
-
-
-def build_schedule(config: ConfigDict, learning_rate: float, total_steps: int,
-                   to_steps: Callable[[str, str], int]) -> optax.Schedule:
-    """Returns step -> learning rate.
-
-    Args:
-      config: config.schedule.
-      learning_rate: the peak, config.optimizer.learning_rate.
-      total_steps: length of the training, where cosine ends.
-      to_steps: (duration, field name) -> steps.
-
-    Raises:
-      UserError: an unknown schedule, or fields that do not fit each other or the length of the training.
-    """
-    warmup = to_steps(config.warmup, 'schedule.warmup')
-    if warmup and warmup >= total_steps:
-        logging.warning('config.schedule.warmup = %r is %s steps of the %s of the training: the learning rate stays '
-                        'below its peak', config.warmup, f'{warmup:,}', f'{total_steps:,}')
-    if config.name == 'constant':
-        after = optax.constant_schedule(learning_rate)
-    elif config.name == 'exponential':
-        decay_steps = to_steps(config.decay_steps, 'schedule.decay_steps')
-        if decay_steps < 1 or not 0 < config.decay_rate:
-            raise UserError('config.schedule: exponential needs decay_steps >= 1 step and decay_rate > 0')
-        after = optax.exponential_decay(learning_rate, decay_steps, config.decay_rate, staircase=config.staircase)
-    elif config.name == 'cosine':
-        after = optax.cosine_decay_schedule(learning_rate, max(1, total_steps - warmup), config.final_factor)
-    elif config.name == 'piecewise':
-        if len(config.boundaries) != len(config.factors):
-            raise UserError('config.schedule: boundaries and factors must be of the same length')
-        begins = [to_steps(b, 'schedule.boundaries') for b in config.boundaries]
-        if begins != sorted(set(begins)):
-            raise UserError(f'config.schedule.boundaries must ascend: {tuple(config.boundaries)}')
-        pieces = [optax.constant_schedule(learning_rate * f) for f in (1.0, *config.factors)]
-        after = optax.join_schedules(pieces, [max(0, b - warmup) for b in begins])
-    else:
-        raise UserError(f'config.schedule.name = {config.name!r}; {nearest(config.name, SCHEDULES)}')
-    if not warmup:
-        return after
-    return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, warmup), after], [warmup])
+# Optimizers of our own: what scales the gradient and which fields of config.optimizer are its arguments. Earlier
+# checkpoints hold their states, so what they are built of does not change. All others are optax's, as they are.
+_OWN = {
+    'sgd': (None, ()),
+    'adam': (optax.scale_by_adam, ('b1', 'b2', 'eps')),
+    'adamw': (optax.scale_by_adam, ('b1', 'b2', 'eps')),
+    'rmsprop': (optax.scale_by_rms, ('eps',)),
+    'adagrad': (optax.scale_by_rss, ()),
+}
+_OWN_DEFAULTS = {'rmsprop': {'decay': 0.9}}
+_WITH_MOMENTUM = ('sgd', 'rmsprop')
+_FIELDS_OF_OWN = ('momentum', 'nesterov', 'b1', 'b2', 'eps')  # for optax's they are in `arguments`
+# Arguments of optax's optimizers that fields of config.optimizer are for.
+_FIELD_FOR = {'learning_rate': 'learning_rate', 'adam_learning_rate': 'learning_rate_scales',
+              'weight_decay': 'weight_decay', 'weight_decay_rate': 'weight_decay', 'adam_weight_decay': 'weight_decay',
+              'mask': 'weight_decay_on', 'weight_decay_mask': 'weight_decay_on'}
+_DECOUPLED = ('adamw', 'muon')  # optax's muon would decay matrices only, not the kernels of convolutions
+_UNFIT = {
+    'schedule_free': 'it evaluates other parameters than it trains',
+    'schedule_free_adamw': 'it evaluates other parameters than it trains',
+    'schedule_free_sgd': 'it evaluates other parameters than it trains',
+    'dpsgd': 'it needs the gradient of every example on its own',
+    'rprop': 'it does not follow a learning rate',
+    'cocob': 'it does not follow a learning rate',
+}
 
 
 class Optimizer:
     """An optax transformation built from config.optimizer, and which parameters it leaves alone.
 
-    Frozen parameters get no gradient, no update and no optimizer state. Order of the chain: clipping, coupled weight
-    decay (not adamw), the optimizer's own scaling, decoupled weight decay (adamw), learning rate.
+    `name` is one of sgd, adam, adamw, rmsprop and adagrad, or that of any optimizer in optax or optax.contrib that
+    needs gradients and parameters only, such as lion, lamb, lars, adafactor and muon; `arguments` are its own.
+
+    Frozen parameters get no gradient, no update and no optimizer state. Order: clipping, coupled weight decay, the
+    optimizer's own scaling, decoupled weight decay, learning rate by path, learning rate.
 
     Raises:
-      UserError: unknown name, a value out of range; from `init`: a regex that matches no parameter, or all frozen.
+      UserError: unknown name or argument, a value out of range; from `init`: a regex that matches no parameter, or all
+        frozen.
     """
 
-    def __init__(self, config: ConfigDict, schedule: optax.Schedule):
+    def __init__(self, config: ConfigDict):
         self.config = config
-        self.schedule = schedule
+        self._function = None if config.name in _OWN else _find(config.name)
+        self._arguments = ConfigDict(config.arguments).to_dict()
         _check(config)
+        self._check_arguments()
 
     def init(self, params: Any) -> optax.OptState:
         """Returns the optimizer state of the parameters."""
-        return self._transformation(params).init(params)
+        return self._transformation(params, self.config.learning_rate, self.config.weight_decay).init(params)
 
-    def update(self, gradients: Any, opt_state: optax.OptState, params: Any) -> tuple[Any, optax.OptState]:
-        """Returns (updates to add, new state)."""
-        return self._transformation(params).update(gradients, opt_state, params)
+    def update(self, gradients: Any, opt_state: optax.OptState, params: Any, *, learning_rate: jax.Array,
+               weight_decay: jax.Array) -> tuple[Any, optax.OptState]:
+        """Returns (updates to add, new state).
+
+        Args:
+          gradients, opt_state, params: as for optax.
+          learning_rate: of this step, float32 scalar.
+          weight_decay: float32 scalar; not used where config.optimizer.weight_decay is 0.
+        """
+        return self._transformation(params, learning_rate, weight_decay).update(gradients, opt_state, params)
 
     def stop_frozen(self, params: Any) -> Any:
         """Returns the parameters with gradients stopped at the frozen ones, so that none are computed for them."""
@@ -87,20 +89,27 @@ class Optimizer:
         frozen = matches(self.config.freeze, params, 'optimizer.freeze')
         return jax.tree.map(lambda p, f: jax.lax.stop_gradient(p) if f else p, params, frozen)
 
-    def _transformation(self, params: Any) -> optax.GradientTransformation:
+    def _transformation(self, params: Any, learning_rate: Any, weight_decay: Any) -> optax.GradientTransformation:
         config = self.config
         decayed = matches(config.weight_decay_on, params, 'optimizer.weight_decay_on') if config.weight_decay else None
+        decay = self._decay() if config.weight_decay else ''
         parts = []
         if config.clip_norm:
             parts.append(optax.clip_by_global_norm(config.clip_norm))
-        if decayed is not None and config.name != 'adamw':
-            parts.append(optax.add_decayed_weights(config.weight_decay, decayed))
-        parts += _scaling(config)
-        if decayed is not None and config.name == 'adamw':
-            parts.append(optax.add_decayed_weights(config.weight_decay, decayed))
+        if decay == 'coupled':
+            parts.append(optax.add_decayed_weights(weight_decay, decayed))
+        if self._function is None:
+            parts += self._scaling()
+        else:
+            own = {'weight_decay': weight_decay, self._mask_argument(): decayed} if decay == 'its own' else {}
+            parts.append(self._from_optax(learning_rate, **own))
+        if decay == 'decoupled':  # the learning rate is still to come, or in the updates already
+            share = weight_decay if self._function is None else -learning_rate * weight_decay
+            parts.append(optax.add_decayed_weights(share, decayed))
         if config.learning_rate_scales:
             parts.append(_scale_by_path(config.learning_rate_scales, params))
-        parts.append(optax.scale_by_learning_rate(self.schedule))
+        if self._function is None:
+            parts.append(_scale_by_learning_rate(learning_rate))
         chain = optax.chain(*parts)
         if not config.freeze:
             return chain
@@ -110,32 +119,115 @@ class Optimizer:
         labels = jax.tree.map(lambda f: 'frozen' if f else 'learning', frozen)
         return optax.partition({'frozen': optax.set_to_zero(), 'learning': chain}, labels)
 
+    def _decay(self) -> str:
+        """Returns how weights decay: 'coupled' (added to the gradient), 'decoupled' or as optax's function does it."""
+        decoupled = self.config.decoupled_weight_decay
+        if decoupled is not None:
+            return 'decoupled' if decoupled else 'coupled'
+        if self.config.name in _DECOUPLED:
+            return 'decoupled'
+        return 'its own' if 'weight_decay' in self._parameters() and self._mask_argument() else 'coupled'
 
-def _scaling(config: ConfigDict) -> list[optax.GradientTransformation]:
-    momentum = [optax.trace(config.momentum, config.nesterov)] if config.momentum else []
-    if config.name == 'sgd':
-        return momentum
-    if config.name in ('adam', 'adamw'):
-        return [optax.scale_by_adam(config.b1, config.b2, config.eps)]
-    if config.name == 'rmsprop':
-        return [optax.scale_by_rms(decay=0.9, eps=config.eps)] + momentum
-    return [optax.scale_by_rss()]  # adagrad
+    def _scaling(self) -> list[optax.GradientTransformation]:
+        config = self.config
+        function, fields = _OWN[config.name]
+        arguments = _OWN_DEFAULTS.get(config.name, {}) | {field: config[field] for field in fields}
+        parts = [function(**arguments | self._arguments)] if function is not None else []
+        if config.name in _WITH_MOMENTUM and config.momentum:
+            parts.append(optax.trace(config.momentum, config.nesterov))
+        return parts
+
+    def _from_optax(self, learning_rate: Any, **decay: Any) -> optax.GradientTransformation:
+        off = {'weight_decay': 0.0} if 'weight_decay' in self._parameters() else {}
+        return self._function(learning_rate=learning_rate, **self._arguments | off | decay)
+
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        """Returns the parameters of the optax function that `arguments` are for."""
+        function = self._function or _OWN[self.config.name][0]
+        return inspect.signature(function).parameters if function is not None else {}
+
+    def _mask_argument(self) -> str:
+        return next((name for name in ('mask', 'weight_decay_mask') if name in self._parameters()), '')
+
+    def _check_arguments(self) -> None:
+        """Raises UserError unless the optimizer can be built and used, tried on two small parameters."""
+        name, known = self.config.name, self._parameters()
+        fields = _FIELD_FOR if self._function is not None else {field: field for field in _OWN[name][1]}
+        for argument in self._arguments:
+            if argument in fields:
+                raise UserError(f'config.optimizer.arguments.{argument}: {name} takes it from '
+                                f'config.optimizer.{fields[argument]}')
+            if argument not in known:
+                raise UserError(f'config.optimizer.arguments.{argument} is not an argument of {name}; '
+                                f'{nearest(argument, [key for key in known if key not in fields])}')
+        if self._function is None and not self._arguments:
+            return
+        missing = [key for key, parameter in known.items() if parameter.default is parameter.empty
+                   and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+                   and key not in {*self._arguments, 'learning_rate'}]
+        if missing:
+            raise UserError(f'config.optimizer.name = {name!r} needs config.optimizer.arguments.{missing[0]}')
+        if self._function is not None:
+            usual = default_fields().optimizer
+            ignored = [field for field in _FIELDS_OF_OWN if self.config[field] != usual[field]]
+            if ignored:
+                logging.warning('config.optimizer.%s is not used by %s: what it takes is in config.optimizer.arguments',
+                                ignored[0], name)
+
+        def one_step(params, learning_rate):
+            tried = self._from_optax(learning_rate) if self._function is not None else optax.chain(*self._scaling())
+            return tried.update(params, tried.init(params), params)[0]
+
+        params = {'kernel': jnp.zeros((2, 3)), 'bias': jnp.zeros(3)}
+        try:
+            jax.eval_shape(one_step, params, jnp.zeros(()))
+        except Exception as error:  # whatever optax makes of a value it cannot use, or of what is not there
+            reason = ' '.join(re.sub(r'\S*<locals>\.', '', str(error)).split())[:200]
+            raise UserError(f'config.optimizer.name = {name!r} cannot be used with the arguments {self._arguments}: '
+                            f'{reason}') from error
 
 
-OPTIMIZERS = ('sgd', 'adam', 'adamw', 'rmsprop', 'adagrad')
+@functools.cache
+def _optax_optimizers() -> dict[str, Callable]:
+    """Returns optax's optimizers by name: its functions of a learning rate that are not parts of others."""
+    functions = {}
+    for name, value in [*vars(optax.contrib).items(), *vars(optax).items()]:
+        if isinstance(value, (types.FunctionType, functools.partial)) and not name.startswith(('_', 'scale_by')):
+            if 'learning_rate' in inspect.signature(value).parameters:
+                functions[name] = value
+    return functions
+
+
+def _find(name: str) -> Callable:
+    if name in _UNFIT:
+        raise UserError(f'config.optimizer.name = {name!r} cannot be used here: {_UNFIT[name]}')
+    known = {key: function for key, function in _optax_optimizers().items() if key not in _UNFIT}
+    if name not in known:
+        raise UserError(f'config.optimizer.name = {name!r}; {nearest(name, [*_OWN, *known], 0.7)}')
+    return known[name]
+
+
+def _scale_by_learning_rate(learning_rate: Any) -> optax.GradientTransformation:
+    """Multiplies by -learning_rate; its state counts steps, as it did when the schedule was part of the optimizer."""
+    def update(updates, state, params=None):
+        del params
+        updates = jax.tree.map(lambda u: jnp.asarray(-learning_rate, u.dtype) * u, updates)
+        return updates, optax.ScaleByScheduleState(optax.safe_increment(state.count))
+    return optax.GradientTransformation(lambda _: optax.ScaleByScheduleState(jnp.zeros((), jnp.int32)), update)
 
 
 def _check(config: ConfigDict) -> None:
-    if config.name not in OPTIMIZERS:
-        raise UserError(f'config.optimizer.name = {config.name!r}; {nearest(config.name, OPTIMIZERS)}')
-    if not config.learning_rate > 0:
-        raise UserError(f'config.optimizer.learning_rate = {config.learning_rate}: it must be above 0')
+    if not 0 < config.learning_rate < math.inf:
+        raise UserError(f'config.optimizer.learning_rate = {config.learning_rate}: it must be finite and above 0')
     for field, low, high in (('momentum', 0, 1), ('b1', 0, 1), ('b2', 0, 1)):
         if not low <= config[field] < high:
             raise UserError(f'config.optimizer.{field} = {config[field]}: it must be in [{low}, {high})')
     for field in ('weight_decay', 'clip_norm', 'eps'):
-        if not config[field] >= 0:
-            raise UserError(f'config.optimizer.{field} = {config[field]}: it must not be negative')
+        if not 0 <= config[field] < math.inf:
+            raise UserError(f'config.optimizer.{field} = {config[field]}: it must be finite and not negative')
+    if config.decoupled_weight_decay not in (None, True, False):
+        raise UserError(f'config.optimizer.decoupled_weight_decay = {config.decoupled_weight_decay!r}: it is True, '
+                        'False or None (as is usual for the optimizer)')
     if config.accumulate < 1:
         raise UserError(f'config.optimizer.accumulate = {config.accumulate}: it must be at least 1')
     for pair in config.learning_rate_scales:
