@@ -105,7 +105,7 @@ def _captioner(fields: dict[str, Any], vocabulary: Vocabulary) -> tuple:
     shape = fields['images'], fields['captions'], fields['num_steps'] + 1
     task = tasks.build({'name': 'captioning'}, DatasetInfo(
         vocabulary=vocabulary.to_meta(), caption_length=shape[2] - 2,
-        tokens_per_example=float(shape[1] * (shape[2] - 1)))
+        tokens_per_example=float(shape[1] * (shape[2] - 1))))
     model = models.build({'name': 'captioner', 'body': {'name': 'vgg', 'depth': 16}, 'endpoint': 'pool5',
                           'inject': 'first', **{name: fields[name] for name in ('hidden', 'embedding', 'layers',
                                                                                 'dropout')}},
