@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import launch
-from practicum.commands.commands import read_header
+from practicum.commands.list_experiments import read_header
 from practicum.common.dataset_info import DatasetInfo
 from practicum.input_pipeline import augmentation, captions, sources, text_source
 from practicum.input_pipeline.arrays import ArraySource
