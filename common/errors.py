@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Sequence
 
+_LONGEST_NAME = 200  # of which the nearest is looked for; longer ones would take minutes
+_MOST_NAMES = 40  # that one line lists
+
 
 class UserError(Exception):
     """Something the user can mend: a missing file, a typo, a wrong shape.
@@ -13,8 +16,8 @@ class UserError(Exception):
 
 
 def file_error(path: object, reason: str) -> UserError:
-    """Returns a UserError about a user's file, on one line whatever is in the reason."""
-    return UserError(' '.join(f'{path}: {reason}'.split()))
+    """Returns a UserError about a user's file, on one line of sensible length whatever is in the reason."""
+    return UserError(' '.join(f'{path}: {shortened(reason, 300)}'.split()))
 
 
 def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str:
@@ -26,10 +29,19 @@ def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str:
       cutoff: similarity from which on a name is close, in [0, 1]; higher where names are short and mean much.
     """
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+    close = difflib.get_close_matches(name[:_LONGEST_NAME], known, n=1, cutoff=cutoff)
     if close:
         return f'did you mean {close[0]}?'
-    return f"there are: {', '.join(known)}" if known else 'there are none'
+    if not known:
+        return 'there are none'
+    more = f', and {len(known) - _MOST_NAMES:,} more' if len(known) > _MOST_NAMES else ''
+    return f"there are: {', '.join(known[:_MOST_NAMES])}{more}"
+
+
+def shortened(text: str, length: int = 120) -> str:
+    """Returns a text with its middle left out where it is long, for a message of one line."""
+    half = length // 2
+    return text if len(text) <= length else f'{text[:half]} ... {text[-half:]}'
 
 
 def some(names: Sequence[str]) -> str:

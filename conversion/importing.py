@@ -1,13 +1,15 @@
 """Weights that other libraries trained -> a checkpoint of ours: `launch.py import`."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import logging
+import os
 import re
-import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import models
-from ..common.errors import UserError, file_error, nearest
+from ..common.errors import UserError, file_error, nearest, shortened
+from ..common.files import write_json
+from ..training import array_paths
 from ..training import config as config_lib
 from ..training.checkpoints import FOLDER, Checkpoints
 from . import weight_files
@@ -127,26 +131,28 @@ def assign(arrays: Weights, arch: str, fields: Mapping[str, Any], size: tuple[in
     network = _Network(fields, size, lpips)
     own = any(name.startswith('params/') for name in arrays)
     mapped, unused, strange = network.match(arrays, own)
-    missing = [name for name in network.shapes if name not in mapped and not (lpips and name in network.head)]
+    lacking = [name for name in network.shapes if name not in mapped]
+    missing = [name for name in lacking if not (lpips and name in network.head)]
     if missing or strange:
         what = (f'no tensor for {missing[0]}{_more(missing)}' if missing else
                 f'{strange[0]}{_more(strange)} has no place in {arch}')
         raise file_error(path, f'these are not the weights of {arch}: {what}; {_looks_like(arrays, arch, own)}')
     num_classes = next((network.classes(name, arrays[theirs], own) for name, theirs in mapped.items()
                         if name in network.head), 0)
+    wanted = {theirs: jax.ShapeDtypeStruct(network.their_shape(name, num_classes, own), np.float32)
+              for name, theirs in mapped.items()}
+    for theirs, (found, needed) in array_paths.compare(arrays, wanted).shapes.items():
+        raise file_error(path, f'{theirs} has shape {found}, {arch} needs {needed} there; '
+                               f'{_looks_like(arrays, arch, own)}')
     found = {}
     for name, theirs in mapped.items():
-        array, wanted = arrays[theirs], network.their_shape(name, num_classes, own)
-        if array.shape != wanted:
-            raise file_error(path, f'{theirs} has shape {array.shape}, {arch} needs {wanted} there; '
-                                   f'{_looks_like(arrays, arch, own)}')
+        array = arrays[theirs]
         if not jnp.issubdtype(array.dtype, jnp.floating) and not jnp.issubdtype(array.dtype, jnp.integer):
             raise file_error(path, f'{theirs} is of type {array.dtype}, not of real numbers')
         found[name] = network.convert(name, array, own)
         if not np.all(np.isfinite(found[name])):
             raise file_error(path, f'{theirs} holds a NaN or an infinity: the file is damaged, or its training failed')
-    head = [name for name in network.shapes if name not in mapped]
-    return found, num_classes, Report(mapped, head, unused)
+    return found, num_classes, Report(mapped, lacking, unused)
 
 
 class _Network:
@@ -170,7 +176,7 @@ class _Network:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Our path -> shape, with _ANY for the number of classes."""
         variables = jax.eval_shape(lambda images: self.model.init(jax.random.key(0), images), self.images)
-        return {name: value.shape for name, value in flax.traverse_util.flatten_dict(variables, sep='/').items()}
+        return {name: value.shape for name, value in array_paths.flatten(variables).items()}
 
     @functools.cached_property
     def head(self) -> set[str]:
@@ -260,12 +266,12 @@ def _more(names: list[str]) -> str:
 
 def _fields(source: str, arch: str) -> dict[str, Any]:
     if source not in SOURCES:
-        raise UserError(f'--from {source}; {nearest(source, SOURCES)}')
+        raise UserError(f'--from {shortened(source)}; {nearest(source, SOURCES)}')
     known = architectures()
     choices = [name for name in known if source != 'lpips' or name in LPIPS_ARCHITECTURES]
     if arch not in choices:
         hint = f"there are: {', '.join(choices)}" if source == 'lpips' else nearest(arch, choices)
-        raise UserError(f"--arch {arch}: not one of {source}'s that can be imported; {hint}")
+        raise UserError(f"--arch {shortened(arch)}: not one of {source}'s that can be imported; {hint}")
     # Without hidden layers a new head can be put on the convolutions, which are all that LPIPS has.
     return dict(known[arch], hidden=()) if source == 'lpips' else dict(known[arch])
 
@@ -274,7 +280,7 @@ def _check_output(output: Path) -> None:
     if output.exists() and not output.is_dir():
         raise UserError(f'--output {output} is a file; name a folder')
     if (output / FOLDER).exists():
-        raise _taken(output)
+        raise UserError(f'--output {output} has checkpoints already: name another folder, or delete it')
 
 
 def _image_config(arch: str, mean: Sequence[float] | None, std: Sequence[float] | None,
@@ -308,25 +314,25 @@ def _class_names(path: Path | None, num_classes: int) -> list[str]:
 
 
 def _save(output: Path, arrays: Mapping[str, np.ndarray], meta: dict[str, Any], facts: dict[str, Any]) -> None:
-    """Writes the checkpoint and import.json; if that fails, what it made is gone again."""
+    """Writes the checkpoint and import.json, both or none: they are made in a folder beside and then moved."""
     variables = dict({'params': {}, 'batch_stats': {}, 'ema': {}}, **flax.traverse_util.unflatten_dict(arrays, sep='/'))
-    existed = output.exists()
-    with Checkpoints(output, writable=True) as checkpoints:
-        if checkpoints.steps():  # since it was looked at another process wrote there
-            raise _taken(output)
-        try:
-            checkpoints.save(0, variables, {'step': np.zeros((), np.int32)}, meta)
-            checkpoints.wait()
-            (output / 'import.json').write_text(json.dumps(facts, indent=2) + '\n')
-        except BaseException as error:
-            shutil.rmtree(output / FOLDER if existed else output, ignore_errors=True)
-            if isinstance(error, OSError):
-                raise file_error(output, error.strerror or str(error)) from error
-            raise
-
-
-def _taken(output: Path) -> UserError:
-    return UserError(f'--output {output} has checkpoints already: name another folder, or delete it')
+    made = [folder for folder in (output, *output.parents) if not folder.exists()]
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=output, prefix='.importing-') as temporary:
+            with Checkpoints(temporary, writable=True) as checkpoints:
+                checkpoints.save(0, variables, {'step': np.zeros((), np.int32)}, meta)
+            write_json(Path(temporary, 'import.json'), facts)
+            _check_output(output)  # once more: since then another process may have written there
+            for name in (FOLDER, 'import.json'):
+                os.rename(Path(temporary, name), output / name)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise file_error(output, error.strerror or str(error)) from error
+        raise
 
 
 def _sha256(path: Path) -> str:

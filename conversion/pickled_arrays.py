@@ -1,17 +1,16 @@
-"""Arrays from pickles, without unpickling: what a pickle asks for is described, never done.
+"""Arrays from pickles, without running what a pickle asks for.
 
-A pickle is a program for a stack machine, and its opcodes GLOBAL and REDUCE import and call whatever it names. Here
-`pickletools.genops` reads the opcodes and `_Machine` interprets the few that files of weights consist of. The names
-they may use are those in `_GLOBALS`, each of which stands for something below; every other name is refused. The
-`pickle` module itself is not used.
+A pickle is a program: GLOBAL imports whatever it names, REDUCE calls it. `_Reader` is Python's unpickler with both
+doors closed: the few names that files of weights need stand for inert objects of this file; any other name is refused,
+and so is every opcode that such files do not use. It is the unpickler written in Python: its table of opcodes can be
+narrowed, and its memory grows with what a file holds; the one in C reserves whatever a file of ten bytes claims.
 """
 
-import dataclasses
-import math
+import operator
+import pickle
 import pickletools
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,334 +18,192 @@ import numpy as np
 from ..common.errors import UserError, file_error
 
 MAGIC = 0x1950a86a20f9469cfc6c  # what PyTorch's older format begins with, as a pickle of its own
-_MOST_OPCODES = 1_000_000  # a network with a thousand tensors has some 40,000
-_LARGEST_SIDE, _MOST_AXES = 2 ** 40, 16
-_STORAGES = {'Float': np.float32, 'Half': np.float16, 'BFloat16': jnp.bfloat16, 'Double': np.float64, 'Long': np.int64,
-             'Int': np.int32, 'Short': np.int16, 'Char': np.int8, 'Byte': np.uint8, 'Bool': np.bool_}
-_DAMAGED = (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError, MemoryError)
-_MARK = object()
+_MOST_READS = 2 ** 19  # of opcodes and their arguments; a network of a thousand tensors has 70,000
+_LONGEST_NAME = 2 ** 10  # bytes
+_LARGEST_KEY = 2 ** 60
+_STORAGES = {'Float': '<f4', 'Half': '<f2', 'BFloat16': jnp.bfloat16, 'Double': '<f8', 'Long': '<i8', 'Int': '<i4',
+             'Short': '<i2', 'Char': 'i1', 'Byte': 'u1', 'Bool': '?'}
+# Those of protocols 2 to 5, without objects of classes and without sets.
+_OPCODES = ('PROTO STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINSTRING '
+            'SHORT_BINSTRING BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 EMPTY_TUPLE '
+            'TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST APPEND APPENDS SETITEM SETITEMS BINPUT LONG_BINPUT MEMOIZE BINGET '
+            'LONG_BINGET GLOBAL STACK_GLOBAL BINPERSID')
 
 
-class _Refused(Exception):
-    """A pickle that wants something that is not a description of arrays."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Storage:
-    """Numbers that lie elsewhere in a PyTorch file.
-
-    Attributes:
-      key: their name there.
-      dtype: of the numbers, little-endian.
-      count: how many there are.
-      begin: where a view of them begins, in numbers; only files from before 2018 have views.
-    """
+class Storage(NamedTuple):
+    """Numbers that lie elsewhere in a PyTorch file: their name, how many, and where a view of them begins."""
     key: str
     dtype: np.dtype
     count: int
-    begin: int = 0
+    begin: int = 0  # in numbers; only files from before 2018 have views
 
 
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """A PyTorch tensor: a window of a storage; offset and strides count numbers, not bytes."""
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
+class _Inert:
+    """Stands for what a function would have made: keeps the arguments and the state that it is handed."""
+    __slots__ = ('arguments', 'state')
+
+    def __init__(self, *arguments: Any):
+        self.arguments, self.state = arguments, None
+
+
+class Tensor(_Inert):
+    """A PyTorch tensor, which is a window of a storage: (storage, offset, shape, strides, ...), counted in numbers."""
+    __slots__ = ()
 
     def view(self, numbers: np.ndarray) -> np.ndarray:
-        """Returns the tensor as a read-only view of its storage's numbers, [count].
-
-        Raises:
-          ValueError: it reaches outside, or has more elements than the storage.
-        """
-        sizes = (*self.shape, *self.strides, self.offset)
-        if not all(type(size) is int and 0 <= size <= _LARGEST_SIDE for size in sizes):
-            raise ValueError('a size or stride is out of range')
-        if len(self.shape) != len(self.strides) or len(self.shape) > _MOST_AXES:
-            raise ValueError('shape and strides do not belong together')
-        if 0 in self.shape:
-            return np.zeros(0, numbers.dtype)  # of any shape: no parameter here is empty
-        last = self.offset + sum((side - 1) * stride for side, stride in zip(self.shape, self.strides))
-        if last >= len(numbers) or math.prod(self.shape) > len(numbers):
-            raise ValueError('it is larger than its storage: cut off, or a view that repeats numbers')
-        strides = [stride * numbers.itemsize for stride in self.strides]
-        return np.lib.stride_tricks.as_strided(numbers[self.offset:], self.shape, strides, writeable=False)
+        """Returns the tensor as a view of its storage's numbers, [count]; raises an Exception if it does not fit."""
+        storage, offset, shape, strides = self.arguments[:4]
+        begin, *strides = (operator.index(step) * numbers.itemsize for step in (storage.begin + offset, *strides))
+        view = np.ndarray(shape, numbers.dtype, numbers, begin, strides)  # which compares them with the buffer
+        if view.size > len(numbers):
+            raise ValueError('it is larger than its storage: a view that repeats numbers')
+        return view
 
 
-@dataclasses.dataclass
-class Array:
-    """A numpy array; a pickle first makes it and then fills it in, and `value` is None before."""
-    value: np.ndarray | None = None
+class Array(_Inert):
+    """A numpy array: what `_frombuffer` is called with, or the state with which `_reconstruct` is filled in."""
+    __slots__ = ()
+
+    def read(self) -> np.ndarray:
+        """Returns the array, read-only; raises an Exception if its bytes are not as many as its shape needs."""
+        if self.state is None:
+            content, dtype, shape, order = self.arguments
+        else:
+            _, shape, dtype, fortran, content = self.state
+            order = 'F' if fortran else 'C'
+        (code, *_), (_, byteorder, *_) = dtype.arguments, dtype.state
+        if not re.fullmatch('[fiub][1248]', code):
+            raise ValueError(f'it is of type {code[:20]}, not of numbers')
+        return np.frombuffer(content, np.dtype(code).newbyteorder(byteorder)).reshape(shape, order=order)
 
 
-@dataclasses.dataclass
-class _DType:
-    code: str
-    order: str = '='
+class _Dict(dict):
+    __slots__ = ()
 
-    def resolve(self) -> np.dtype:
-        if not re.fullmatch('[fiub][1248]', self.code):
-            raise _Refused(f'has an array of type {self.code[:20]!r}, not of numbers')
-        return np.dtype(self.code).newbyteorder(self.order)
+    def __setitem__(self, key: Any, value: Any) -> None:
+        # Nested tuples can take ages to hash, large integers can be chosen to collide, long names be joined to longer.
+        if not (type(key) is str and len(key) < _LONGEST_NAME or type(key) is int and abs(key) < _LARGEST_KEY
+                or isinstance(key, float | bool | None)):
+            raise ValueError(f'an unlikely {type(key).__name__} for a key')
+        super().__setitem__(key, value)
 
 
-def load(file: BinaryIO, name: object, storages: dict[str, Storage] | None = None) -> Any:
-    """Returns what the pickle that begins at the file's position describes, and leaves the file after it.
+class Stream:
+    """A file of `size` bytes, from where it is now, to read pickles from: no more than it has, and not without end."""
 
-    Args:
-      file: opened for reading, seekable.
-      name: of the file, for messages.
-      storages: filled with every storage that the pickle refers to, by key.
+    def __init__(self, file: BinaryIO, size: int, path: object):
+        self.size, self.left, self.path = size, size, path
+        self._file, self._reads = file, 0
 
-    Returns:
-      Dicts, lists, tuples, numbers, text and bytes as they are; `Tensor` and `Array` for arrays.
+    def read(self, size: int) -> bytes:
+        """Returns exactly so many bytes; raises EOFError before memory is reserved for more than there is."""
+        content = self._file.read(size) if size <= self.left else b''
+        if len(content) < size:
+            raise EOFError('no more bytes')
+        return self._count(content)
+
+    def readline(self) -> bytes:
+        """Returns what is left of a line."""
+        return self._count(self._file.readline(_LONGEST_NAME))
+
+    def _count(self, content: bytes) -> bytes:
+        self.left -= len(content)
+        self._reads += 1
+        if self._reads > _MOST_READS:
+            raise ValueError('longer than any file of weights')
+        return content
+
+
+def load(stream: Stream, storages: dict[str, Storage] | None = None) -> Any:
+    """Returns what the next pickle of a stream describes: dicts, lists, numbers, text, bytes, `Tensor` and `Array`.
+
+    The stream is left behind the pickle; `storages` is filled with every storage that the pickle refers to, by key. A
+    byte of the stream takes at most five in memory, which text may need; all the rest takes 64 MB at most.
 
     Raises:
       UserError: the pickle wants to run code, or is damaged.
     """
-    machine = _Machine({} if storages is None else storages)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-            if count >= _MOST_OPCODES:
-                raise _Refused('is longer than any file of weights')
-            machine.execute(opcode.name, argument)
-        return machine.pop()
-    except _Refused as error:
-        raise file_error(name, str(error)) from error
+        return _Reader(stream, {} if storages is None else storages).load()
     except UserError:
         raise
-    except _DAMAGED as error:
-        raise file_error(name, f'the pickle in it is damaged or cut off ({type(error).__name__}: '
-                               f'{str(error)[:80]})') from error
+    except Exception as error:  # the unpickler raises whatever the damage led to
+        raise file_error(stream.path, f'the pickle in it is damaged or cut off ({type(error).__name__}: '
+                                      f'{str(error)[:80]})') from error
 
 
-class _Machine:
-    """The stack, the memo and what each opcode does to them; see the documentation of `pickletools`."""
+class _Reader(pickle._Unpickler):
+    def __init__(self, stream: Stream, storages: dict[str, Storage]):
+        super().__init__(stream, encoding='latin1')
+        self.stream, self.storages, self.may_copy = stream, storages, stream.size + 2 ** 20
+        self.names = _NAMES | {('collections', 'OrderedDict'): self.ordered_dict, ('_codecs', 'encode'): self.encode}
 
-    def __init__(self, storages: dict[str, Storage]):
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
-        self.storages = storages
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.names:
+            raise file_error(self.stream.path, f'needs {module[:80]}.{name[:80]}, and to load it would run code: where '
+                             'it comes from, save model.state_dict() alone, or convert it to safetensors')
+        return self.names[module, name]
 
-    def pop(self) -> Any:
-        value = self.stack.pop()
-        if value is _MARK:
-            raise ValueError('a mark where a value should be')
-        return value
+    def persistent_load(self, pid: Any) -> Storage:
+        _, dtype, key, _, count, *view = pid  # a view is (key, offset, count) or None
+        storage = Storage(key, dtype, count, *(view[0][1:2] if view and view[0] else ()))
+        if not isinstance(dtype, np.dtype) or [type(key), type(count), type(storage.begin)] != [str, int, int]:
+            raise ValueError('a reference to no storage')
+        self.storages.setdefault(key, storage)
+        return storage
 
-    def pop_to_mark(self) -> list[Any]:
-        items = []
-        while (value := self.stack.pop()) is not _MARK:
-            items.append(value)
-        return items[::-1]
+    def count_copy(self, size: int) -> None:  # of what a small file could else have copied again and again
+        self.may_copy -= size
+        if self.may_copy < 0:
+            raise ValueError('it unpacks to more than itself')
 
-    def execute(self, opcode: str, argument: Any) -> None:
-        push = self.stack.append
-        match opcode:
-            case 'PROTO' | 'FRAME' | 'STOP':
-                pass
-            case ('INT' | 'BININT' | 'BININT1' | 'BININT2' | 'LONG' | 'LONG1' | 'LONG4' | 'FLOAT' | 'BINFLOAT'
-                  | 'STRING' | 'BINSTRING' | 'SHORT_BINSTRING' | 'UNICODE' | 'BINUNICODE' | 'SHORT_BINUNICODE'
-                  | 'BINUNICODE8' | 'BINBYTES' | 'SHORT_BINBYTES' | 'BINBYTES8' | 'BYTEARRAY8'):
-                push(argument)
-            case 'NONE' | 'NEWTRUE' | 'NEWFALSE':
-                push({'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False}[opcode])
-            case 'MARK':
-                push(_MARK)
-            case 'POP':
-                self.stack.pop()
-            case 'POP_MARK':
-                self.pop_to_mark()
-            case 'DUP':
-                push(self.stack[-1])
-            case 'PUT' | 'BINPUT' | 'LONG_BINPUT':
-                self.memo[argument] = self.stack[-1]
-            case 'MEMOIZE':
-                self.memo[len(self.memo)] = self.stack[-1]
-            case 'GET' | 'BINGET' | 'LONG_BINGET':
-                push(self.memo[argument])
-            case 'EMPTY_TUPLE' | 'EMPTY_LIST' | 'EMPTY_DICT':
-                push({'EMPTY_TUPLE': tuple, 'EMPTY_LIST': list, 'EMPTY_DICT': dict}[opcode]())
-            case 'TUPLE' | 'LIST':
-                items = self.pop_to_mark()
-                push(tuple(items) if opcode == 'TUPLE' else items)
-            case 'TUPLE1' | 'TUPLE2' | 'TUPLE3':
-                items = [self.pop() for _ in range(int(opcode[-1]))]
-                push(tuple(items[::-1]))
-            case 'DICT':
-                items = self.pop_to_mark()
-                push({})
-                _set_items(self.stack[-1], items)
-            case 'SETITEM':
-                value, key = self.pop(), self.pop()
-                _set_items(self.stack[-1], [key, value])
-            case 'SETITEMS':
-                items = self.pop_to_mark()
-                _set_items(self.stack[-1], items)
-            case 'APPEND':
-                self.extend([self.pop()])
-            case 'APPENDS':
-                items = self.pop_to_mark()
-                self.extend(items)
-            case 'GLOBAL':
-                push(_find(*argument.split(' ', 1)))
-            case 'STACK_GLOBAL':
-                name, module = self.pop(), self.pop()
-                push(_find(module, name))
-            case 'INST':
-                _find(*argument.split(' ', 1))  # to name what it wants
-                raise _Refused('makes objects, which would run code')
-            case 'BINPERSID':
-                storage = _storage(self.pop())
-                self.storages.setdefault(storage.key, storage)
-                push(storage)
-            case 'REDUCE':
-                arguments, function = self.pop(), self.pop()
-                if not any(function is known for known in _CALLABLE) or not isinstance(arguments, tuple):
-                    raise _Refused('calls something that is no function')
-                push(function(*arguments))
-            case 'BUILD':
-                state = self.pop()
-                _build(self.stack[-1], state)
-            case _:
-                raise _Refused(f'uses {opcode}, which files of weights do not')
+    def ordered_dict(self, pairs: Any = ()) -> _Dict:  # with pairs where Python 2 wrote it
+        self.count_copy(128 * len(pairs))
+        found = _Dict()
+        for key, value in pairs:
+            found[key] = value
+        return found
 
-    def extend(self, items: list[Any]) -> None:
-        if type(self.stack[-1]) is not list:
-            raise ValueError('items for something that is no list')
-        self.stack[-1].extend(items)
+    def encode(self, text: str, encoding: str) -> bytes:  # how protocol 2 writes bytes
+        self.count_copy(len(text))
+        if encoding != 'latin1':
+            raise ValueError('bytes that are not latin1')
+        return text.encode('latin1')
+
+    def load_reduce(self) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        if type(arguments) is not tuple:
+            raise ValueError('a call without arguments')
+        self.append(function(*arguments))
+
+    def load_build(self) -> None:
+        state, target = self.stack.pop(), self.stack[-1]
+        if isinstance(target, _Inert):
+            target.state = state
+        elif not isinstance(target, _Dict):  # whose attributes, such as _metadata, are not needed
+            raise ValueError('attributes of what has none')
+
+    def refuse(self, code: int) -> None:
+        raise ValueError(f'{pickletools.code2op[chr(code)].name} is not for files of weights')
+
+    dispatch = {code: lambda self, code=code: self.refuse(code) for code in pickle._Unpickler.dispatch} | {
+        code: pickle._Unpickler.dispatch[code] for name in _OPCODES.split() for code in getattr(pickle, name)} | {
+        pickle.FRAME[0]: lambda self: self.read(8),  # how far to read ahead; here every read is counted
+        pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]],
+        pickle.EMPTY_DICT[0]: lambda self: self.append(_Dict()),
+        pickle.REDUCE[0]: load_reduce, pickle.BUILD[0]: load_build}
 
 
-def _set_items(target: Any, items: list[Any]) -> None:
-    if type(target) is not dict or len(items) % 2:
-        raise ValueError('items for something that is no dict')
-    for key, value in zip(items[::2], items[1::2]):
-        if type(key) not in (str, int, float, bytes, bool, type(None)):  # nested tuples could take ages to hash
-            raise _Refused(f'has a {type(key).__name__} for a key')
-        target[key] = value
-
-
-# --- what the known names stand for ---
-
-
-def _find(module: Any, name: Any) -> Any:
-    if type(module) is not str or type(name) is not str:
-        raise ValueError('a name that is no text')
-    if (module, name) not in _GLOBALS:
-        raise _Refused(f'needs {module[:80]}.{name[:80]}, and to load it would run code: where it comes from, save '
-                       'model.state_dict() alone, or convert it to safetensors')
-    return _GLOBALS[module, name]
-
-
-def _storage(identity: Any) -> Storage:
-    """('storage', type, key, device, count[, view]), where a view is (key, offset, count) or None."""
-    kind, dtype, key, _, count, *view = identity
-    if kind != 'storage' or not isinstance(dtype, np.dtype) or type(key) is not str or type(count) is not int:
-        raise ValueError('a reference to no storage')
-    begin = view[0][1] if view and view[0] is not None else 0
-    if type(begin) is not int or not 0 <= begin or not 0 <= count <= _LARGEST_SIDE:
-        raise ValueError('a storage of no possible size')
-    return Storage(key, dtype, count, begin)
-
-
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
-    """torch._utils._rebuild_tensor and _rebuild_tensor_v2, which adds requires_grad and hooks."""
-    if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
-        raise ValueError('a tensor without storage')
-    return Tensor(storage, storage.begin + offset, shape, strides)
-
-
-def _rebuild_parameter(data: Any, *_: Any) -> Any:
-    return data
-
-
-def _ordered_dict(pairs: Any = ()) -> dict:
-    items = {}
-    _set_items(items, [item for key, value in pairs for item in (key, value)])
-    return items
-
-
-def _size(values: Any) -> tuple:
-    return tuple(values)
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """How protocol 2 writes bytes."""
-    if encoding not in ('latin1', 'latin-1'):
-        raise ValueError('bytes in another encoding than latin1')
-    return text.encode('latin1')
-
-
-def _no_bytes() -> bytes:
-    """How protocol 2 writes b''."""
-    return b''
-
-
-def _reconstruct(*_: Any) -> Array:
-    return Array()
-
-
-def _dtype(code: Any, *_: Any) -> _DType:
-    if type(code) is not str or not code:
-        raise ValueError('no type')
-    return _DType(code)
-
-
-def _scalar(dtype: Any, data: Any) -> Any:
-    return _numbers(data, dtype.resolve(), (), False).item()
-
-
-def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
-    return Array(_numbers(data, dtype.resolve(), shape, order == 'F'))
-
-
-def _numbers(data: Any, dtype: np.dtype, shape: Any, fortran: bool) -> np.ndarray:
-    if not isinstance(data, (bytes, bytearray)) or not isinstance(shape, tuple):
-        raise ValueError('an array without numbers')
-    if not all(type(side) is int and 0 <= side <= _LARGEST_SIDE for side in shape) or len(shape) > _MOST_AXES:
-        raise ValueError('a shape of no possible size')
-    if math.prod(shape) * dtype.itemsize != len(data):
-        raise ValueError(f'{len(data)} bytes for an array of shape {shape}')
-    return np.frombuffer(data, dtype).reshape(shape, order='F' if fortran else 'C')
-
-
-def _build(target: Any, state: Any) -> None:
-    """BUILD: hands an object its state."""
-    if isinstance(target, Array):
-        _, shape, dtype, fortran, data = state
-        target.value = _numbers(data, dtype.resolve(), shape, bool(fortran))
-    elif isinstance(target, _DType):
-        if state[1] not in ('<', '>', '=', '|'):
-            raise ValueError('an unknown byte order')
-        target.order = state[1]
-    elif type(target) is not dict:  # the attributes of a dict, such as a state dict's _metadata, are not needed
-        raise _Refused('sets attributes of an object')
-
-
-class _NDArray:
-    """Stands for numpy.ndarray, which is only ever an argument."""
-
-
-def _with_numpy(name: str, function: Callable) -> dict[tuple[str, str], Callable]:
-    module, _, attribute = name.rpartition('.')
-    return {(f'numpy.{core}.{module}', attribute): function for core in ('core', '_core')}  # before and since 2.0
-
-
-_GLOBALS: Mapping[tuple[str, str], Any] = {
-    ('collections', 'OrderedDict'): _ordered_dict,
-    ('torch._utils', '_rebuild_tensor'): _rebuild_tensor,
-    ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
-    ('torch._utils', '_rebuild_parameter'): _rebuild_parameter,
-    ('torch', 'Size'): _size,
-    **{('torch', f'{kind}Storage'): np.dtype(dtype).newbyteorder('<') for kind, dtype in _STORAGES.items()},
-    **_with_numpy('multiarray._reconstruct', _reconstruct),
-    **_with_numpy('multiarray.scalar', _scalar),
-    **_with_numpy('numeric._frombuffer', _frombuffer),
-    ('numpy', 'dtype'): _dtype,
-    ('numpy', 'ndarray'): _NDArray,
-    ('_codecs', 'encode'): _encode,
-    ('__builtin__', 'bytes'): _no_bytes,
+_NAMES: dict[tuple[str, str], Any] = {
+    ('torch._utils', '_rebuild_tensor'): Tensor,
+    ('torch._utils', '_rebuild_tensor_v2'): Tensor,
+    ('torch._utils', '_rebuild_parameter'): lambda data, *_: data,
+    ('torch', 'Size'): lambda sides: sides,
+    **{('torch', f'{kind}Storage'): np.dtype(dtype) for kind, dtype in _STORAGES.items()},
+    **{(f'numpy.{core}.{module}', name): stand_in for core in ('core', '_core')  # before and since numpy 2
+       for module, name, stand_in in (('multiarray', '_reconstruct', Array), ('multiarray', 'scalar', _Inert),
+                                      ('numeric', '_frombuffer', Array))},
+    ('numpy', 'dtype'): _Inert,
+    ('numpy', 'ndarray'): None,  # only ever an argument
+    ('__builtin__', 'bytes'): lambda: b'',  # how protocol 2 writes b''
 }
-_CALLABLE = [value for value in _GLOBALS.values() if callable(value) and value is not _NDArray]

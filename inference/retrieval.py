@@ -12,7 +12,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +22,7 @@ from ..common.errors import UserError, file_error, nearest, some
 from ..common.files import digest, write_json
 from ..input_pipeline import images
 from ..models.stages import endpoints
-from ..training import checkpoints, forward
+from ..training import array_paths, checkpoints, forward
 from . import contact_sheet
 from .image_index import Index, K, nearest_others, precision
 from .prediction import ImageModel, find_pictures, read_checkpoint
@@ -339,14 +338,13 @@ def _needed(variables: Mapping[str, Any], shapes: Mapping[str, Any], what: str) 
     Raises:
       UserError: one is missing or of another shape.
     """
-    have = flax.traverse_util.flatten_dict(variables, sep='/')
-    needed = flax.traverse_util.flatten_dict(shapes, sep='/')
-    for path, shape in needed.items():
-        if path not in have:
-            raise UserError(f'{what} has no weights for it ({path}): take an endpoint before that layer')
-        if have[path].shape != shape.shape:
-            raise UserError(f'{what} has {path} of shape {have[path].shape}, its model needs {shape.shape}')
-    return flax.traverse_util.unflatten_dict({path: have[path] for path in needed}, sep='/')
+    have = array_paths.flatten(variables)
+    difference = array_paths.compare(have, array_paths.flatten(shapes))
+    if difference.missing:
+        raise UserError(f'{what} has no weights for it ({difference.missing[0]}): take an endpoint before that layer')
+    for path, (found, wanted) in difference.shapes.items():
+        raise UserError(f'{what} has {path} of shape {found}, its model needs {wanted}')
+    return array_paths.fill(shapes, have)
 
 
 def _check_memory(count: int, dimension: int) -> None:

@@ -43,6 +43,21 @@ def test_a_wrong_word_is_one_line(changes, parts, call_import, tmp_path):
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.parametrize('changes', [{'from': 'x' * 5000}, {'arch': 'x' * 5000}, {'arch': 'resnet50' * 500}])
+def test_a_mistake_in_a_long_word_is_a_line_that_one_can_read(changes, call_import, tmp_path):
+    result = call_import(**changes)
+    assert_one_line(result, 'x ... x' if 'from' in changes else ' ... ')
+    assert len(result.err) < 1000
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_long_reason_keeps_its_begin_and_its_end(call_import, tmp_path):
+    path = rewrite(tmp_path / 'other.safetensors', **{'fc1.' + 'l' * 5000: np.ones(1)})
+    result = call_import(weights=path)
+    assert_one_line(result, f'{path}: these are not the weights of tiny_net: fc1.lll', '--arch')
+    assert len(result.err) < 320 + len(str(path))
+
+
 @pytest.mark.parametrize('options, parts', [
     (('--std', 0.5, 0, 0.5), ('--mean and --std are of pixels in [0, 1]',)),
     (('--mean', 'nan', 0, 0), ('--mean and --std',)),

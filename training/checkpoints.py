@@ -31,6 +31,7 @@ import orbax.checkpoint as ocp
 
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
+from . import array_paths
 from .state import evaluated_variables
 
 FOLDER = 'checkpoints'
@@ -90,11 +91,8 @@ def read(workdir: str | Path, which: str | int) -> Checkpoint:
 
 def flatten(tree: Any) -> Arrays:
     """Returns {path: host copy} of the arrays of a pytree, structs and optax states included; empty nodes vanish."""
-    state_dict = flax.serialization.to_state_dict(tree)
-    flat = flax.traverse_util.flatten_dict({'': state_dict}, sep='/')
-    host = jax.device_get(flat)
     # A copy, not a view: on the CPU device_get shares memory with a buffer that the next step is free to reuse.
-    return {path[1:]: np.array(value) for path, value in host.items()}
+    return {path: np.array(value) for path, value in jax.device_get(array_paths.flatten(tree)).items()}
 
 
 def unflatten(target: Any, arrays: Mapping[str, np.ndarray], *, what: str) -> Any:
@@ -103,26 +101,18 @@ def unflatten(target: Any, arrays: Mapping[str, np.ndarray], *, what: str) -> An
     Raises:
       UserError: a path is missing or left over, or a shape differs: the first such path is named.
     """
-    state_dict = flax.serialization.to_state_dict(target)
-    flat = flax.traverse_util.flatten_dict({'': state_dict}, sep='/', keep_empty_nodes=True)
-    filled = {}
-    for path, leaf in flat.items():
-        if not hasattr(leaf, 'shape'):
-            filled[path] = leaf  # an empty node
-            continue
-        value = arrays.get(path[1:])
-        if value is None:
-            raise UserError(f'{what} has no {path[1:]}: it comes from another model or optimizer; '
-                            'to take over what fits use config.init_from')
-        if value.shape != leaf.shape:
-            raise UserError(f'{what} has {path[1:]} of shape {value.shape}, this config needs {tuple(leaf.shape)}')
-        filled[path] = value.astype(leaf.dtype, copy=False)
-    extra = sorted(set(arrays) - {path[1:] for path in filled})
-    if extra:
+    needed = array_paths.flatten(target)
+    difference = array_paths.compare(arrays, needed)
+    if difference.missing:
+        raise UserError(f'{what} has no {difference.missing[0]}: it comes from another model or optimizer; '
+                        'to take over what fits use config.init_from')
+    for path, (found, wanted) in difference.shapes.items():
+        raise UserError(f'{what} has {path} of shape {found}, this config needs {wanted}')
+    if extra := sorted(difference.left_over):
         raise UserError(f'{what} has {extra[0]} (and {len(extra) - 1} more) that this config does not: '
                         'it comes from another model or optimizer; to take over what fits use config.init_from')
-    nested = flax.traverse_util.unflatten_dict(filled, sep='/')['']
-    return flax.serialization.from_state_dict(target, nested)
+    return array_paths.fill(target, {path: arrays[path].astype(leaf.dtype, copy=False)
+                                     for path, leaf in needed.items()})
 
 
 def finite_or_none(value: Any) -> float | None:

@@ -22,7 +22,7 @@ from ..common.files import cache_folder, digest, write_cached
 from ..input_pipeline import preprocessing
 from ..input_pipeline.arrays import ArraySource
 from ..input_pipeline.batches import EvalBatches, train_batches
-from . import forward
+from . import array_paths, forward
 from .components import Training
 from .evaluation import Evaluations
 from .optimizer import matches
@@ -62,7 +62,7 @@ def install(training: Training, evaluations: Evaluations, state: TrainState) -> 
     config, parallel = training.config, training.parallel
     endpoint, flip = config.cached_features.endpoint, config.cached_features.flip
     shapes = forward.body_shapes(training.model, training.example(), endpoint)
-    variables = {collection: _part(getattr(state, collection), tree) for collection, tree in shapes.items()}
+    variables = array_paths.fill(shapes, array_paths.flatten({name: getattr(state, name) for name in shapes}))
     extractor = _Extractor(training, variables)
     began = time.monotonic()
     views = [extractor(training.source, 'training', mirrored=view) for view in ((False, True) if flip else (False,))]
@@ -134,8 +134,3 @@ def _with_features(source: ArraySource, features: np.ndarray, *, keep_images: bo
     """Returns the source with its features, and without its images unless they are to be kept."""
     rest = {name: values for name, values in source.arrays.items() if keep_images or name != 'image'}
     return ArraySource({**rest, forward.FEATURES: features}, source.info, source.metadata)
-
-
-def _part(tree: Any, shapes: Any) -> Any:
-    """Returns the leaves of a pytree of dicts that another one has."""
-    return {key: _part(tree[key], inner) if isinstance(inner, Mapping) else tree[key] for key, inner in shapes.items()}

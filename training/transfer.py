@@ -4,17 +4,19 @@ import dataclasses
 import logging
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import flax
 import numpy as np
 from ml_collections import ConfigDict
 
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from ..common.vocabulary import Vocabulary
-from .checkpoints import flatten, read, unflatten
-from .optimizer import compile_pattern, pair_hint
+from . import array_paths
+from .array_paths import compile_pattern, select
+from .checkpoints import FOLDER, flatten, read, unflatten
+from .optimizer import pair_hint
 
 
 @dataclasses.dataclass
@@ -39,6 +41,24 @@ class Report:
         return '\n'.join([*lines, f'  {summary}'])
 
 
+def init_unless_resuming(config: ConfigDict, variables: dict[str, Any], info: DatasetInfo,
+                         workdir: Path) -> dict[str, Any] | None:
+    """Returns what `init_from` does, or None if there is nothing to take over: for calls before the workdir is made.
+
+    A run that has checkpoints of its own goes on from them, and the other run need not be there any more.
+
+    Args:
+      config, variables, info: see `init_from`.
+      workdir: of this run; nothing is written to it.
+
+    Raises:
+      UserError: see `init_from`.
+    """
+    if not config.workdir or any(path.name.isdecimal() for path in (workdir / FOLDER).glob('*')):
+        return None
+    return init_from(config, variables, info)
+
+
 def init_from(config: ConfigDict, variables: dict[str, Any], info: DatasetInfo) -> dict[str, Any]:
     """Returns the variables with what config.init_from takes over from another run.
 
@@ -57,7 +77,7 @@ def init_from(config: ConfigDict, variables: dict[str, Any], info: DatasetInfo) 
         raise UserError(f'config.init_from: {error}') from error
     theirs = flatten(checkpoint.variables)
     parts = {key: variables[key] for key in ('params', 'batch_stats')}
-    ours = flax.traverse_util.flatten_dict(parts, sep='/')
+    ours = array_paths.flatten(parts)
     difference = _vocabulary_difference(checkpoint.info, info)
     hint = (f'; the vocabularies differ (here and there: {difference}): config.text.vocabulary_from={config.workdir} '
             'takes over theirs')
@@ -115,27 +135,17 @@ def assign(ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], *, include
             raise UserError(f'config.init_from.rename: {pattern!r} gives two arrays the same name')
         renamed = after
 
-    def select(patterns: tuple[str, ...], field: str) -> set[str]:
-        chosen = set()
-        for pattern in patterns:
-            hits = {path for path in ours if compile_pattern(pattern, field).fullmatch(path)}
-            if not hits:
-                raise UserError(f'config.{field}: {pattern!r} matches nothing; {nearest(pattern, list(ours))}')
-            chosen |= hits
-        return chosen
-
-    wanted = select(include, 'init_from.include') - select(skip, 'init_from.skip')
+    wanted = sorted(select(include, ours, 'init_from.include') - select(skip, ours, 'init_from.skip'))
     if not wanted:
         raise UserError('config.init_from: skip leaves nothing to load')
-    mapped, loaded = {}, {}
-    for path in sorted(wanted):
-        if path not in renamed:
-            raise UserError(f'config.init_from: the other run has no {path}; add it to init_from.skip, or rename: '
-                            f'{nearest(path, list(renamed))}')
-        value = theirs[renamed[path]]
-        if value.shape != tuple(ours[path].shape):
-            raise UserError(f'config.init_from: {path} has shape {tuple(ours[path].shape)} here and {value.shape} '
-                            f'there; add it to init_from.skip to leave it at its initial value{shape_hint}')
-        mapped[path], loaded[path] = value, renamed[path]
-    unused = sorted(set(theirs) - set(loaded.values()))
-    return mapped, Report(loaded, sorted(set(ours) - set(loaded)), unused)
+    difference = array_paths.compare({name: theirs[path] for name, path in renamed.items()},
+                                     {path: ours[path] for path in wanted})
+    for path in difference.missing:
+        raise UserError(f'config.init_from: the other run has no {path}; add it to init_from.skip, or rename: '
+                        f'{nearest(path, list(renamed))}')
+    for path, (there, here) in difference.shapes.items():
+        raise UserError(f'config.init_from: {path} has shape {here} here and {there} there; add it to init_from.skip '
+                        f'to leave it at its initial value{shape_hint}')
+    loaded = {path: renamed[path] for path in wanted}
+    return ({name: theirs[path] for name, path in loaded.items()},
+            Report(loaded, sorted(set(ours) - set(loaded)), sorted(set(theirs) - set(loaded.values()))))

@@ -176,14 +176,18 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints.Checkpoints, 'save', fail)
     weights = write(tmp_path / 'tiny.pth', tiny_network.state_dict())
     with pytest.raises(UserError, match='disk full'):
-        importing.import_weights('torchvision', 'tiny_net', weights, tmp_path / 'out')
-    assert not (tmp_path / 'out').exists()
+        importing.import_weights('torchvision', 'tiny_net', weights, tmp_path / 'new' / 'folders' / 'out')
+    assert [path.name for path in tmp_path.iterdir()] == ['tiny.pth']
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'notes.txt').write_text('mine')
     with pytest.raises(UserError, match='disk full'):
         importing.import_weights('torchvision', 'tiny_net', weights, tmp_path / 'out')
     assert (tmp_path / 'out' / 'notes.txt').read_text() == 'mine'
-    assert not (tmp_path / 'out' / 'checkpoints').exists()
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['notes.txt']  # no lock, no folder
+    monkeypatch.undo()
+    monkeypatch.setitem(models.MODELS, 'tiny_net', tiny_network.TinyNet)
+    importing.import_weights('torchvision', 'tiny_net', weights, tmp_path / 'out')
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'notes.txt', 'checkpoints', 'import.json'}
 
 
 def test_another_run_starts_from_imported_weights(tmp_path):

@@ -1,7 +1,10 @@
 """Files of weights: every format gives the arrays that were written, and a damaged file is one line."""
 
+import gzip
 import io
+import pickle
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -76,7 +79,6 @@ def test_safetensors_and_npz_are_read_exactly(tmp_path):
 
 
 def test_a_member_of_an_archive_is_read_and_nothing_is_unpacked(tmp_path, monkeypatch):
-    import pickle
     path = tmp_path / 'in' / 'lpips.tar.gz'
     path.parent.mkdir()
     content = pickle.dumps({'VGG16_0': {'Conv_0': {'kernel': np.arange(6.0).reshape(2, 3)}}}, 3)
@@ -165,8 +167,8 @@ def test_a_damaged_file_is_read_or_refused(form, tmp_path):
 def test_a_storage_has_the_size_that_its_tensors_need(tmp_path):
     path = tmp_path / 'w.pth'
     numbers = np.arange(24, dtype=np.float32)
-    refused(torch_files.write_zip(path, {'w': Tensor('s', numbers, 0, (4, 6), (7, 1))}), 'larger than its storage')
-    refused(torch_files.write_zip(path, {'w': Tensor('s', numbers, 20, (6,), (1,))}), 'larger than its storage')
+    refused(torch_files.write_zip(path, {'w': Tensor('s', numbers, 0, (4, 6), (7, 1))}), 'w is damaged')
+    refused(torch_files.write_zip(path, {'w': Tensor('s', numbers, 20, (6,), (1,))}), 'w is damaged')
     refused(torch_files.write_zip(path, {'w': Tensor('s', numbers, 0, (100, 100), (0, 0))}), 'larger than its storage')
     refused(torch_files.write_zip(path, {'w': whole('s', numbers)}, leave_out=('s',)), 'it has no archive/data/s')
     refused(torch_files.write_zip(path, {'w': whole('s', numbers)}, byteorder='big'), 'big-endian')
@@ -189,12 +191,101 @@ def test_a_small_file_cannot_become_a_large_one(tmp_path):
         content = io.BytesIO()
         np.lib.format.write_array_header_1_0(content, {'descr': '<f4', 'fortran_order': False, 'shape': (10 ** 12,)})
         archive.writestr('w.npy', content.getvalue() + bytes(8))
-    refused(tmp_path / 'w.npz', 'w is no array')
+    refused(tmp_path / 'w.npz', 'w.npy is no array: it is too short for its shape (1000000000000,)')
+
+
+def write_npz(path: Path, *contents: bytes, method: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, 'w', method) as archive:
+        for index, content in enumerate(contents):
+            archive.writestr(f'w{index}.npy', content)
+    return path
+
+
+def npy(array: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def test_what_is_compressed_too_well_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(weight_files, '_SPARE', 2 ** 20)
+    zeros = bytes(2 ** 23)
+    path = write_npz(tmp_path / 'w.npz', zeros[:2 ** 22], zeros[:2 ** 22], method=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 2 ** 16
+    large = tmp_path / 'w.tar.gz'
+    header = tarfile.TarInfo('first')
+    header.size = len(zeros)
+    weights = tarfile.TarInfo('weights/a.ckpt')
+    weights.size = 1
+    headers = b''.join(info.tobuf(tarfile.GNU_FORMAT) for info in (header, weights))
+    large.write_bytes(gzip.compress(headers[:512] + zeros + headers[512:] + b'N' + bytes(511), 1))
+    tracemalloc.start()
+    refused(path, 'it unpacks to more than 16 times its size: save it without compression')
+    refused(large, 'it unpacks to more than 16 times its size', member='weights/a.ckpt')
+    weights.size = 2 ** 33  # and no content
+    claim = b'\x80\x04\x8e' + (2 ** 32).to_bytes(8, 'little')
+    large.write_bytes(gzip.compress(weights.tobuf(tarfile.GNU_FORMAT) + claim))
+    refused(large, 'damaged or cut off', member='weights/a.ckpt')
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 ** 21
+
+
+@pytest.mark.parametrize('form', ['npz', 'tar.gz'])
+def test_reading_takes_hardly_more_than_the_arrays(form, tmp_path):
+    arrays = {str(index): np.random.default_rng(index).standard_normal(2 ** 18) for index in range(8)}  # 2 MB each
+    path = tmp_path / f'w.{form}'
+    if form == 'npz':
+        np.savez_compressed(path, **arrays)
+    else:
+        with tarfile.open(path, 'w:gz', compresslevel=1) as archive:
+            content = pickle.dumps(arrays, 4)
+            info = tarfile.TarInfo('w.ckpt')
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    tracemalloc.start()
+    found = weight_files.read(path, 'w.ckpt')
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert_same(found, arrays)
+    assert peak < (8 + 2.5) * 2 ** 21  # beside it what tarfile joins
+
+
+def test_damage_of_every_kind_in_an_npz_is_one_line(tmp_path):
+    path = tmp_path / 'w.npz'
+    good = npy(np.arange(100.0))
+    for method in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+        refused(write_npz(path, good, method=method), 'in a way that numpy does not use')
+    for header in (b"{'descr': (", b'{[]: 1}', b'(' * 5000, b'{' * 5000, b"{'descr': 'O'}", b'\xff',
+                   b"{'descr': '<f8', 'fortran_order': False, 'shape': (%d,)}" % 2 ** 70):
+        refused(write_npz(path, b'\x93NUMPY\x01\x00' + len(header).to_bytes(2, 'little') + header + good[128:]),
+                'w0.npy is no array')
+    refused(write_npz(path, good, b'', good), 'w1.npy is no array')
+    refused(write_npz(path, good + b'x'), 'w0.npy is no array: it is too long for its shape (100,)')
+    damaged = bytearray(write_npz(path, good).read_bytes())
+    damaged[400] ^= 1
+    path.write_bytes(damaged)
+    refused(path, 'w0.npy is no array: Bad CRC-32')
+    write_npz(path, good)
+    path.write_bytes(path.read_bytes().replace(b'w0.npy', b'\xff\xfe.npy').replace(
+        b'PK\x01\x02\x14\x03\x14\x00\x00\x00', b'PK\x01\x02\x14\x03\x14\x00\x00\x08'))  # names are UTF-8
+    refused(path, 'damaged or cut off')
+
+
+def test_keys_of_dicts_become_names_of_a_sensible_length(tmp_path):
+    path = tmp_path / 'w.pkl'
+    for key in (10 ** 600, 'k' * 5000, ('a',) * 9):
+        path.write_bytes(pickle.dumps({key: np.arange(3.0)}, 4))
+        refused(path, 'for a key')
+    path.write_bytes(pickle.dumps({5: {None: np.arange(3.0)}}, 4))
+    assert_same(weight_files.read(path), {'5/None': np.arange(3.0)})
+    path.write_bytes(pickle.dumps({key: np.float32(3) for key in range(9)} | {'w' * 200: {}}, 4))
+    refused(path, 'it holds no weights; it has: 0, 1')
 
 
 def test_files_of_other_kinds_are_one_line(tmp_path):
     np.savez(tmp_path / 'objects.npz', w=np.array([{}, 'a'], dtype=object), allow_pickle=True)
-    refused(tmp_path / 'objects.npz', 'Python objects')
+    refused(tmp_path / 'objects.npz', 'Object arrays cannot be loaded')
     (tmp_path / 'text.pth').write_text('<!DOCTYPE html> not found')
     refused(tmp_path / 'text.pth', 'no safetensors file, no npz and no PyTorch file')
     with zipfile.ZipFile(tmp_path / 'other.zip', 'w') as archive:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.training import components
 from practicum.training.checkpoints import Checkpoints, flatten
 from practicum.training.loop import train
-from practicum.training.transfer import assign, init_from
+from practicum.training.transfer import assign, init_from, init_unless_resuming
 from tests.tiny import tiny_config
 
 
@@ -185,3 +186,17 @@ def test_nothing_is_taken_from_a_folder_without_checkpoints(tmp_path):
     (tmp_path / 'checkpoints').mkdir()
     with pytest.raises(UserError, match='no checkpoint'):
         start(f'init_from.workdir={tmp_path}')
+
+
+def test_mistakes_are_found_before_the_workdir_is_made(teacher, tmp_path):
+    config = tiny_config(f'init_from.workdir={teacher}', "init_from.skip=('nothing',)")
+    variables = components.build_training(config).initial_state().variables
+    with pytest.raises(UserError, match='init_from.skip'):
+        init_unless_resuming(config.init_from, variables, DatasetInfo(), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
+    taken = init_unless_resuming(tiny_config(f'init_from.workdir={teacher}').init_from, variables, DatasetInfo(),
+                                 tmp_path / 'run')
+    np.testing.assert_array_equal(taken['params']['logits']['bias'], start(f'init_from.workdir={teacher}')[1][
+        'params/logits/bias'])
+    assert init_unless_resuming(tiny_config().init_from, variables, DatasetInfo(), tmp_path / 'run') is None
+    assert init_unless_resuming(config.init_from, variables, DatasetInfo(), teacher) is None  # it resumes
