@@ -1,6 +1,7 @@
 """Checkpoints are assets: what is read is what was saved, whatever happened to the disk or the process between."""
 
 import errno
+import json
 import logging
 import math
 import os
@@ -220,6 +221,87 @@ def test_a_step_whose_meta_data_cannot_be_read_does_not_stop_a_run(workdir):
         assert checkpoints.best_step() == 1
 
 
+def test_damage_that_hides_the_best_step_is_said_and_the_step_is_kept(tmp_path, warnings):
+    """Another step is not the best one, and the damaged one is not deleted because nobody knows how good it was."""
+    save_steps(tmp_path, SCORES, best=SCORES.get, keep=2)
+    flip_a_bit(tmp_path / 'checkpoints' / '2' / 'meta' / 'metadata', 0)
+    with pytest.raises(UserError, match=r'step 2 is damaged .*; name another step, there are: \[4, 5\]') as info:
+        checkpoints_lib.read(tmp_path, 'best')
+    assert '\n' not in str(info.value)
+    assert [line for line in warnings() if 'CHECKPOINT DAMAGED: step 2' in line]
+    assert checkpoints_lib.read(tmp_path, 'last').step == checkpoints_lib.read(tmp_path, '5').step == 5
+    save_steps(tmp_path, (6, 7), best=lambda step: None, keep=1)
+    with Checkpoints(tmp_path, writable=False) as reader:
+        assert reader.steps() == [2, 4, 7]  # 4 is the best of those that can be read
+        with pytest.raises(UserError, match='step 2 is damaged'):
+            reader.restore('best')
+
+
+def test_a_step_is_what_its_meta_data_say_not_what_its_folder_is_called(workdir, warnings):
+    """Folders are copied, swapped and linked."""
+    folder = workdir / 'checkpoints'
+    shutil.copytree(folder / '1', folder / '999')
+    for name, target in (('2', 'x'), ('3', '2'), ('x', '3')):
+        os.rename(folder / name, folder / target)
+    with pytest.raises(UserError, match='step 2 in .* is damaged .*those of step 3'):
+        checkpoints_lib.read(workdir, 2)
+    with Checkpoints(workdir, writable=True, keep=2) as checkpoints:
+        assert_holds(checkpoints.restore('last'), 1)
+        assert sum('CHECKPOINT DAMAGED' in line for line in warnings()) == 3
+        assert checkpoints.steps() == [1]
+        checkpoints.save(4, *make_trees(4), {'note': 'step 4'}, best=0.4)
+        assert_holds(checkpoints.restore('last'), 4)
+    assert sorted(path.name for path in folder.iterdir()) == ['1', '4', 'damaged-2', 'damaged-3', 'damaged-999']
+
+
+@pytest.mark.parametrize('meta', [
+    [], 1, None, 'x', {}, {'step': '3'}, {'step': True}, {'step': 3}, {'step': 3, 'checksums': []},
+    {'step': 3, 'checksums': {'variables': {}, 'training': 7}},
+    {'step': 3, 'checksums': {'variables': {}, 'training': {}}, 'score': 'high'},
+    {'step': 3, 'checksums': {'variables': {}, 'training': {}}, 'score': math.nan},
+    {'step': 3, 'checksums': {'variables': {}, 'training': {}}, 'data': 7},
+])
+def test_meta_data_with_a_right_checksum_and_a_wrong_content_are_damage(workdir, meta):
+    """A checksum is no seal against people."""
+    sealed = json.dumps(checkpoints_lib._seal(meta))
+    (workdir / 'checkpoints' / '3' / 'meta' / 'metadata').write_text(sealed)
+    with Checkpoints(workdir, writable=False) as checkpoints:
+        with pytest.raises(UserError, match='step 3 .* is damaged'):
+            checkpoints.restore(3)
+        assert checkpoints.best_step() == 2
+        assert_holds(checkpoints.restore('last'), 2)
+
+
+@pytest.mark.parametrize('step', ['²', '9' * 5000, '-1', '1.0', ''])
+def test_what_is_no_step_is_one_short_error(workdir, step):
+    with pytest.raises(UserError, match="no step .* it is 'best', 'last' or a number") as info:
+        checkpoints_lib.read(workdir, step)
+    assert len(str(info.value)) < 300
+
+
+@pytest.mark.parametrize('name', ['x' * 300, 'file/below'])
+def test_a_workdir_that_cannot_be_looked_into_is_one_error(tmp_path, name):
+    (tmp_path / 'file').touch()
+    with pytest.raises(UserError, match='no checkpoints in|File name too long'):
+        Checkpoints(tmp_path / name, writable=False)
+    with pytest.raises(UserError, match='cannot make the folder'):
+        Checkpoints(tmp_path / name, writable=True)
+
+
+def test_a_workdir_one_may_not_enter_says_so(workdir, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    monkeypatch.setattr(os, 'scandir', refuse)
+    with pytest.raises(UserError, match='cannot read .*Permission denied'):
+        Checkpoints(workdir, writable=False)
+
+
+def test_a_workdir_whose_name_is_not_utf8_is_refused_at_once(tmp_path):
+    with pytest.raises(UserError, match='is not UTF-8'):
+        Checkpoints(tmp_path / 'caf\udce9', writable=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_all_steps_damaged_is_one_error(workdir):
     for path in (workdir / 'checkpoints').glob('*/variables/manifest.ocdbt'):
         path.write_bytes(b'')
@@ -238,7 +320,7 @@ def test_a_numeric_folder_that_is_no_checkpoint_is_stepped_over(workdir, warning
     with Checkpoints(workdir, writable=True) as checkpoints:
         assert checkpoints.best_step() == 3
         assert_holds(checkpoints.restore('last'), 3)
-        assert sum('CHECKPOINT DAMAGED' in line for line in warnings()) == 2
+        assert sum('Trying the next older step' in line for line in warnings()) == 2
         checkpoints.save(4, *make_trees(4), {'note': 'step 4'})
         assert_holds(checkpoints.restore('last'), 4)
     assert (workdir / 'checkpoints' / 'damaged-8' / 'holiday.jpg').is_file()  # nothing of yours is deleted
