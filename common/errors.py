@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Sequence
 
+_LONGEST_NAME = 200  # of which the nearest is looked for; longer ones would take minutes
+_MOST_NAMES = 40  # that one line lists
+
 
 class UserError(Exception):
     """Something the user can mend: a missing file, a typo, a wrong shape.
@@ -20,10 +23,19 @@ def file_error(path: object, reason: str) -> UserError:
 def nearest(name: str, known: Sequence[str]) -> str:
     """Returns '; did you mean X?' or a list of what there is, to end an error message with."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:_LONGEST_NAME], known, n=1, cutoff=0.5)
     if close:
         return f'did you mean {close[0]}?'
-    return f"there are: {', '.join(known)}" if known else 'there are none'
+    if not known:
+        return 'there are none'
+    more = f', and {len(known) - _MOST_NAMES:,} more' if len(known) > _MOST_NAMES else ''
+    return f"there are: {', '.join(known[:_MOST_NAMES])}{more}"
+
+
+def shortened(text: str, length: int = 120) -> str:
+    """Returns a text with its middle left out where it is long, for a message of one line."""
+    half = length // 2
+    return text if len(text) <= length else f'{text[:half]} ... {text[-half:]}'
 
 
 def some(names: Sequence[str]) -> str:

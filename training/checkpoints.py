@@ -305,7 +305,7 @@ class Checkpoints:
           step at all. A writer moves the damaged step aside, so that its number can be saved again.
 
         Raises:
-          UserError: there is no such step, or it (for 'last': every step) is damaged, or a damaged step may be the best.
+          UserError: there is no such step, it (for 'last': every step) is damaged, or a damaged step may be the best.
         """
         steps = self.steps()
         if not steps:
@@ -441,9 +441,10 @@ def _unseal(sealed: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _checked(meta: Any, step: int) -> dict[str, Any]:
-    """Returns the meta data of a step, or raises CorruptError: a checksum seals them against damage, not against people.
+    """Returns the meta data of a step; a checksum seals them against damage, but not against people.
 
-    A step is what its meta data say, not what its folder is called: folders are copied and renamed.
+    Raises:
+      CorruptError: they have not the form that `save` gives them, or are of another step, whose folder was renamed.
     """
     if not isinstance(meta, dict):
         raise CorruptError(f'its meta data are a {type(meta).__name__}')
