@@ -3,9 +3,7 @@
 
 import importlib.util
 import logging
-import os
 import sys
-import traceback
 from pathlib import Path
 
 if not __package__ and 'practicum' not in sys.modules:
@@ -18,7 +16,9 @@ if not __package__ and 'practicum' not in sys.modules:
 
 from practicum.commands import COMMANDS
 from practicum.commands.arguments import parse
+from practicum.common import console
 from practicum.common.errors import UserError
+from practicum.training import process
 
 PACKAGES = ('absl', 'clu', 'dm_pix', 'flax', 'jax', 'ml_collections', 'numpy', 'optax', 'orbax', 'PIL', 'safetensors')
 
@@ -29,56 +29,33 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or argv[0].startswith('-') and argv[0] not in ('-h', '--help'):
         argv.insert(0, 'train')
     prints_data = argv[0] in COMMANDS and COMMANDS[argv[0]].prints_data
-    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr if prints_data else sys.stdout,
-                        force=True)
+    console.log_to(sys.stderr if prints_data else sys.stdout)
     for name in ('absl', 'jax', 'orbax', 'tensorflow', 'matplotlib', 'etils'):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails in them reaches us as an exception
     try:
         args, overrides = parse(argv)
-        return COMMANDS[args.command].run(args, overrides)
-    except UserError as error:
-        print(f'error: {error}', file=sys.stderr, flush=True)
-        return leave_together(2)
+        code = 0
+        with console.checked_output():
+            code = COMMANDS[args.command].run(args, overrides)
+        return code
+    except (UserError, console.LostOutput) as error:
+        return process.leave(_fail(str(error)))
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr, flush=True)
-        return leave_together(130)
-    except BrokenPipeError:  # `launch.py list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return process.leave(130)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name in PACKAGES:  # others are bugs
-            print(f"error: {error.name} is not installed: run 'make venv' once and start with "
-                  '.venv/bin/python launch.py ...', file=sys.stderr, flush=True)
-            return 2
-        if not several_processes():
+            return _fail(f"{error.name} is not installed: run 'make venv' once and start with "
+                         '.venv/bin/python launch.py ...')
+        code = process.leave_after(error)
+        if code is None:
             raise
-        if is_lost_peer(error):
-            os._exit(1)  # without goodbye: the last words say what happened
-        traceback.print_exc()
-        return leave_together(1)
+        return code
 
 
-def several_processes() -> bool:
-    """Whether this process is one of several of a run."""
-    jax = sys.modules.get('jax')
-    return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
-
-
-def is_lost_peer(error: Exception) -> bool:
-    """Whether an exception is what a collective raises when another process has gone."""
-    text = str(error)
-    return any(mark in text for mark in ('Gloo', 'NCCL', 'Connection closed by peer', 'coordination service',
-                                         'DEADLINE_EXCEEDED', 'UNAVAILABLE'))
-
-
-def leave_together(code: int) -> int:
-    """Returns the exit code; one of several processes ends at once instead, since waiting for the others would hang."""
-    if several_processes():
-        from practicum.training import process
-        sys.stdout.flush()
-        process.dismiss_last_words()
-        os._exit(code)
-    return code
+def _fail(line: str) -> int:
+    print(f'error: {line}', file=sys.stderr, flush=True)
+    return 2
 
 
 if __name__ == '__main__':

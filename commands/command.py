@@ -1,6 +1,7 @@
 """What a command is, and the options that several of them share."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,11 @@ class Command:
         raise NotImplementedError
 
 
+def path(text: str) -> Path:
+    """Returns a path from the command line; the shell leaves the ~ of '--workdir=~/runs' alone."""
+    return Path(os.path.expanduser(text))
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Adds --config."""
     parser.add_argument('--config', required=True, metavar='FILE[:VARIANT]', help='an experiment file')
@@ -32,7 +38,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Adds --workdir and --step of a trained run."""
-    parser.add_argument('--workdir', type=Path, required=True, help='folder of a run')
+    parser.add_argument('--workdir', type=path, required=True, help='folder of a run')
     parser.add_argument('--step', default='best', help="'best', 'last' or a number")
 
 

@@ -11,12 +11,12 @@ class Embed(command.Command):
 
     def add_arguments(self, parser):
         """See `Command`."""
-        parser.add_argument('folder', type=Path, help='images; folders in it are classes')
+        parser.add_argument('folder', type=command.path, help='images; folders in it are classes')
         parser.add_argument('--features', default='', metavar='ENDPOINT',
                             help='of the model; the last before the logits by default')
         parser.add_argument('--pool', choices=('mean', 'max', 'flatten'), default='mean',
                             help='what becomes of the pixels of a feature map')
-        parser.add_argument('--output', type=Path, default=Path('index.npz'), help='index.npz by default')
+        parser.add_argument('--output', type=command.path, default=Path('index.npz'), help='index.npz by default')
         command.add_checkpoint(parser)
 
     def run(self, args, overrides):

@@ -1,6 +1,5 @@
 """`launch.py import`: turns weights trained elsewhere into a checkpoint."""
 
-from pathlib import Path
 
 from . import command
 
@@ -14,10 +13,10 @@ class ImportWeights(command.Command):
         parser.add_argument('--from', dest='source', required=True,
                             help="where they are from: 'torchvision' or 'lpips'")
         parser.add_argument('--arch', required=True, help="torchvision's name of the architecture, such as resnet50")
-        parser.add_argument('--weights', type=Path, required=True,
+        parser.add_argument('--weights', type=command.path, required=True,
                             help='a .safetensors, .pth or .npz; for lpips its .tar.gz')
-        parser.add_argument('--output', type=Path, required=True, help='folder for the checkpoint')
-        parser.add_argument('--class_names', type=Path, help='.txt with a name per line, or .json with a list')
+        parser.add_argument('--output', type=command.path, required=True, help='folder for the checkpoint')
+        parser.add_argument('--class_names', type=command.path, help='.txt with a name per line, or .json with a list')
         parser.add_argument('--mean', type=float, nargs=3, help="of ImageNet's pixels in [0, 1] by default")
         parser.add_argument('--std', type=float, nargs=3)
         parser.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='224 224 by default')

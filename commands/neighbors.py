@@ -13,13 +13,14 @@ class Neighbors(command.Command):
     def add_arguments(self, parser):
         """See `Command`."""
         parser.add_argument('inputs', nargs='+', help='images or folders of images')
-        parser.add_argument('--index', type=Path, default=Path('index.npz'),
+        parser.add_argument('--index', type=command.path, default=Path('index.npz'),
                             help='what embed wrote; index.npz by default')
         parser.add_argument('--top_k', type=int, default=5, help='neighbours of each image')
-        parser.add_argument('--output', type=Path, help='contact sheet; neighbors.png by default where a table is '
+        parser.add_argument('--output', type=command.path,
+                            help='contact sheet; neighbors.png by default where a table is '
                                                         'printed, none with --format csv or json')
         parser.add_argument('--format', choices=('table', 'csv', 'json'), default='table')
-        parser.add_argument('--workdir', type=Path, help='where the run of the index is now, if it has moved')
+        parser.add_argument('--workdir', type=command.path, help='where the run of the index is now, if it has moved')
 
     def run(self, args, overrides):
         """See `Command`."""

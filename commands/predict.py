@@ -1,6 +1,5 @@
 """`launch.py predict`: classes, masks or captions of image files."""
 
-from pathlib import Path
 
 from . import command
 
@@ -16,7 +15,7 @@ class Predict(command.Command):
         parser.add_argument('--top_k', type=int, default=3, help='classes per image')
         parser.add_argument('--invert', action='store_true',
                             help='predict the negative: for dark digits on light paper')
-        parser.add_argument('--output', type=Path,
+        parser.add_argument('--output', type=command.path,
                             help='write to this .csv, .json or .txt file, or masks to this folder')
         parser.add_argument('--format', choices=('table', 'csv', 'json'), default='table')
         command.add_tta(parser)

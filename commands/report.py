@@ -1,7 +1,6 @@
 """`launch.py report`: what a run found as one HTML file."""
 
 import os
-from pathlib import Path
 
 from . import command
 
@@ -12,8 +11,8 @@ class Report(command.Command):
 
     def add_arguments(self, parser):
         """See `Command`."""
-        parser.add_argument('--workdir', type=Path, required=True, help='folder of a run')
-        parser.add_argument('--output', type=Path, help='<workdir>/report.html by default')
+        parser.add_argument('--workdir', type=command.path, required=True, help='folder of a run')
+        parser.add_argument('--output', type=command.path, help='<workdir>/report.html by default')
 
     def run(self, args, overrides):
         """See `Command`."""

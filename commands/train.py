@@ -13,7 +13,7 @@ class Train(command.Command):
 
     def add_arguments(self, parser):
         """See `Command`."""
-        parser.add_argument('--workdir', type=Path, help='folder of the run; runs/<experiment> by default')
+        parser.add_argument('--workdir', type=command.path, help='folder of the run; runs/<experiment> by default')
         command.add_config(parser)
         command.add_processes(parser)
 

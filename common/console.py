@@ -1,8 +1,61 @@
-"""Lines that a person reads: numbers, durations, warnings that are given once, progress of long work."""
+"""Lines that a person reads: numbers, durations, single warnings, progress of long work; and where they are printed."""
 
+import contextlib
 import functools
 import logging
+import os
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from typing import TextIO
+
+
+class LostOutput(Exception):
+    """Nothing more can be printed: the disk is full, or whoever read along has gone."""
+
+
+def log_to(stream: TextIO) -> None:
+    """Has log lines written to a stream as they are, and LostOutput raised where that fails."""
+    handler = _Handler(stream)
+    handler.setFormatter(logging.Formatter('%(message)s'))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+
+
+class _Handler(logging.StreamHandler):
+    def handleError(self, record) -> None:
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif threading.current_thread() is threading.main_thread():
+            self.setStream(open(os.devnull, 'w'))  # the lines of the way out
+            raise _lost(error)
+
+
+@contextlib.contextmanager
+def checked_output() -> Iterator[None]:
+    """Raises LostOutput where something printed in the block has not arrived, but nothing for `... | head`."""
+    try:
+        yield
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as error:
+        if sys.stdout is None:
+            raise
+        try:
+            print(flush=True)  # fails, too, if that is what failed
+        except OSError:
+            lost = _lost(error)
+            if not isinstance(error, BrokenPipeError):
+                raise lost from error
+        else:
+            raise  # it was about something else
+
+
+def _lost(error: OSError) -> LostOutput:
+    with contextlib.suppress(OSError, ValueError):  # else Python complains when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return LostOutput(f'standard output cannot be written to: {error.strerror}')
 
 
 def format_metric(name: str, value: float) -> str:

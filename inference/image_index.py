@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..common.errors import file_error
+from ..common.files import replacing
 
 K = 5  # neighbours that precision@k looks at
 _FORMAT = 'practicum index 1'
@@ -44,13 +44,8 @@ class Index:
 
     def save(self, path: Path) -> None:
         """Writes it as .npz, whole or not at all."""
-        temporary = path.with_name(f'.{path.name}.new')
-        try:
-            with open(temporary, 'wb') as file:
-                np.savez(file, **vars(self))
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as file:
+            np.savez(file, **vars(self))
 
     @classmethod
     def load(cls, path: Path) -> 'Index':

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import UserError, nearest
+from ..training import durations
 from .html import is_number
 
 _MARKS = ('config.json', 'metrics.jsonl', 'result.json')  # a run has one of them
-_DURATION = re.compile(r'\s*([0-9][0-9_]*\.?[0-9]*(?:e[0-9]{1,2})?)\s*(steps?|examples?)\s*')
 _MOST_ROWS = 2000  # of a csv file
 
 
@@ -90,10 +90,9 @@ class Run:
         """
         if self.finished:
             return self.step
-        match = _DURATION.fullmatch(str(self.config.get('total', '')))
-        if match:
-            number = float(match.group(1))
-            if match.group(2).startswith('example'):
+        number, unit = durations.parse(str(self.config.get('total', ''))) or (0.0, '')
+        if number and unit in ('steps', 'examples'):
+            if unit == 'examples':
                 number /= max(1, _int(self.config.get('batch_size')))
             return max(1, -int(-number // 1)) if number < 2 ** 31 else None
         row = next(filter(is_window, self.rows), {})

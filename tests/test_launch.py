@@ -228,6 +228,23 @@ def test_list_can_be_cut_short(run_launch):
     assert done.stdout.startswith('experiments/') and done.stderr == ''
 
 
+@pytest.mark.parametrize('words', [('list',), ('show', '--config', TINY),
+                                   ('--config', TINY, '--workdir', '{tmp}/run', '--config.total=4 steps')])
+def test_a_full_standard_output_is_one_line(words, run_launch, tmp_path):
+    with open('/dev/full', 'w') as full:
+        done = subprocess.run([sys.executable, launch.__file__, *(word.format(tmp=tmp_path) for word in words)],
+                              stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == 'error: standard output cannot be written to: No space left on device\n'
+
+
+def test_training_whose_reader_has_gone_ends_with_one_line(tmp_path):
+    command = f'{sys.executable} {launch.__file__} --config {TINY} --workdir {tmp_path}/run | true'
+    done = subprocess.run(['bash', '-o', 'pipefail', '-c', command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr == 'error: standard output cannot be written to: Broken pipe\n'
+
+
 def test_help_needs_no_device(call_launch):
     with pytest.raises(SystemExit) as leaving:
         call_launch('--help')

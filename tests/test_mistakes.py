@@ -80,6 +80,9 @@ MISTAKES = {
     'averages that never move': ('ema_decay=1.0', 'config.ema_decay'),
     'too many channels': ('image.channels=2', 'config.image.channels'),
     'one number for a size': ('image.size=8', 'config.image.size'),
+    'more pixels than memory': ('image.size=(1000000, 1000000)', 'config.image.size = (1000000, 1000000)', 'GiB'),
+    'a trace of negative length': ('profile.steps=-1', 'config.profile.steps = -1', 'at least 0'),
+    'endless learning rate': ('optimizer.learning_rate=1e400', 'config.optimizer.learning_rate = inf', 'finite'),
     'fractions of pixels': ('image.size=(8.5, 8)', 'config.image.size'),
     'means for other channels': ('image.mean=(0.1, 0.2)', 'config.image.mean'),
     'words for a mean': ("image.mean=('grey',)", 'config.image.mean', 'grey'),
@@ -278,6 +281,30 @@ def test_resuming_with_another_model_is_one_line_and_keeps_the_run(call_launch, 
     before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
     assert_one_line(call_launch(*args, '--config.model.hidden=(24,)'), 'dense1/', '(24,)', '(16,)')
     assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before
+
+
+def test_another_batch_size_is_one_line_and_keeps_the_run(call_launch, tmp_path):
+    """Steps count batches: of another size they would be at another place of the data, or beyond its end."""
+    args = ('--config', TINY, '--workdir', tmp_path, '--config.total=4 steps')
+    assert call_launch(*args).code == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    for total in ('4 steps', '1 epochs'):
+        result = call_launch(*args, '--config.batch_size=32', f'--config.total={total}')
+        assert_one_line(result, 'config.batch_size = 32', 'batches of 16', f'--config.init_from.workdir={tmp_path}')
+    assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before
+
+
+def test_a_tilde_is_the_home_folder(call_launch, trained_run, tmp_path, monkeypatch):
+    """The shell leaves the one of --workdir=~/run alone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HOME', str(trained_run.parent))
+    assert call_launch('evaluate', f'--workdir=~/{trained_run.name}', '--sets', 'test').code == 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('command', [('evaluate',), ('predict', 'a.png')])
+def test_a_name_too_long_for_a_folder_is_one_line(command, call_launch):
+    assert_one_line(call_launch(*command, '--workdir', 'x' * 300), 'xxx')
 
 
 # --- images ---

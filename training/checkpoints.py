@@ -12,7 +12,6 @@ peers, and a peer that dies cannot leave half a checkpoint. The writer holds a l
 
 import dataclasses
 import errno
-import fcntl
 import json
 import logging
 import math
@@ -20,7 +19,7 @@ import os
 import shutil
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,10 @@ import orbax.checkpoint as ocp
 
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
+from ..common.files import remove_abandoned
 from . import array_paths
 from .state import evaluated_variables
+from .workdir import check_readable, make_folder, take_lock
 
 FOLDER = 'checkpoints'
 _REASONS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)))
@@ -74,14 +75,15 @@ def read(workdir: str | Path, which: str | int) -> Checkpoint:
       which: 'last', 'best' (the last where no metric ranks them) or a step number, also as text.
 
     Raises:
-      UserError: there is no such checkpoint, or it is damaged.
+      UserError: there is no such checkpoint, it is damaged, or damage hides which one is the best.
     """
-    if str(which).isdigit():
-        which = int(which)
-    elif which not in ('best', 'last'):
-        raise UserError(f"no step {which!r} of {workdir}: it is 'best', 'last' or a number")
+    text = str(which)
+    if text.isdecimal() and len(text) < 20:
+        which = int(text)
+    elif text not in ('best', 'last'):
+        raise UserError(f"no step {text[:40]!r} of {workdir}: it is 'best', 'last' or a number")
     with Checkpoints(workdir, writable=False) as checkpoints:
-        if which == 'best' and checkpoints.best_step() is None:
+        if which == 'best' and checkpoints.best_step() is None and not checkpoints.unreadable():
             which = 'last'
         checkpoint = checkpoints.restore(which, items=('variables',))
     if checkpoint is None:
@@ -139,17 +141,19 @@ class Checkpoints:
         self.writable = writable
         self._sign = 1.0 if best_mode == 'max' else -1.0
         self._scores: dict[int, float] = {}
+        self._damaged: dict[int, CorruptError] = {}  # steps whose meta data cannot be read
         self._lock = None
         self._pending = None
         _silence_closed_event_loops()
         if writable:
-            self._lock = _take_lock(self.workdir)
-        elif not self.folder.is_dir():
-            raise UserError(f'no checkpoints in {workdir}: train there first, or name another')
+            self._lock = take_lock(self.workdir)
+        else:
+            check_readable(self.folder, workdir)
         try:
             if writable:
-                _make_folder(self.folder)
+                make_folder(self.folder)
                 shutil.rmtree(self.folder / '.trash', ignore_errors=True)
+                remove_abandoned(self.workdir)
             self._manager = ocp.CheckpointManager(self.folder, options=self._options(keep), item_handlers=_handlers())
         except BaseException:
             self._release_lock()
@@ -160,20 +164,31 @@ class Checkpoints:
         if not self.writable:
             return ocp.CheckpointManagerOptions(read_only=True, **common)
         # With todelete_subdir an old step leaves the list by a rename; a kill cannot leave it listed and half deleted.
-        return ocp.CheckpointManagerOptions(preservation_policy=_LatestAndBest(keep, self._best),
+        return ocp.CheckpointManagerOptions(preservation_policy=_LatestAndBest(keep, self),
                                             cleanup_tmp_directories=True, todelete_subdir='.trash', **common)
 
     def _score(self, step: int) -> float:
         """How good a step is, the higher the better; from its sealed meta data, so that damage cannot rank it."""
         if step not in self._scores:
+            score = None
             try:
                 score = self._read_meta(step).get('score')
-            except CorruptError:
-                score = None
+            except CorruptError as error:
+                self._damaged[step] = error
+                logging.warning('CHECKPOINT DAMAGED: step %d in %s: %s. It may have been the best one: it is kept, but '
+                                'cannot rank.', step, self.folder, error)
             self._scores[step] = -math.inf if score is None else score
         return self._scores[step]
 
-    def _best(self, steps: Iterable[int]) -> int | None:
+    def unreadable(self, steps: Iterable[int] | None = None) -> list[int]:
+        """Returns those of some steps (default: all) whose meta data are damaged: nobody knows how good they are."""
+        steps = sorted(self.steps() if steps is None else steps)
+        for step in steps:
+            self._score(step)
+        return [step for step in steps if step in self._damaged]
+
+    def best_of(self, steps: Iterable[int]) -> int | None:
+        """Returns the best of some steps, or None if none of them has a score."""
         ranked = [step for step in sorted(steps) if self._score(step) > -math.inf]
         # Of equals the last: where accuracy stands still the loss often goes on falling.
         return max(ranked, key=lambda step: (self._score(step), step), default=None)
@@ -209,8 +224,8 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def best_step(self) -> int | None:
-        """Returns the step with the best finite metric, or None if no step has one."""
-        return self._best(self.steps())
+        """Returns the step with the best finite metric of those that can be read, or None if no step has one."""
+        return self.best_of(self.steps())
 
     def save(self, step: int, variables: Any, training: Any, meta: Mapping[str, Any], *,
              best: float | None = None, replace: bool = False) -> None:
@@ -241,7 +256,8 @@ class Checkpoints:
         try:
             if replace and step in self.steps():
                 self._manager.delete(step)
-            self._best(self.steps())  # reads the scores now: Orbax asks for them in the middle of its save
+            self.best_of(self.steps())  # reads the scores now: Orbax asks for them in the middle of its save
+            self._damaged.pop(step, None)
             self._scores[step] = -math.inf if best is None else self._sign * best
             saved = self._manager.save(step, args=ocp.args.Composite(**args), force=True)
         except Exception as error:
@@ -279,12 +295,16 @@ class Checkpoints:
           step at all. A writer moves the damaged step aside, so that its number can be saved again.
 
         Raises:
-          UserError: there is no such step, or it (for 'last': every step) is damaged.
+          UserError: there is no such step, it (for 'last': every step) is damaged, or a damaged step may be the best.
         """
         steps = self.steps()
         if not steps:
             return None
         if which != 'last':
+            if which == 'best' and (damaged := self.unreadable()):
+                others = [step for step in steps if step not in damaged]
+                raise UserError(f'which step in {self.folder} is the best cannot be said: step {damaged[0]} is damaged '
+                                f'({self._damaged[damaged[0]]}); name another step, there are: {others or "none"}')
             step = self.best_step() if which == 'best' else which
             if which == 'best' and step is None:
                 raise UserError(f'no step in {self.folder} has a finite metric to be the best; there are: {steps}')
@@ -336,7 +356,7 @@ class Checkpoints:
     def _read_meta(self, step: int) -> dict[str, Any]:
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-            return _unseal(restored['meta'])
+            return _checked(_unseal(restored['meta']), step)
         except CorruptError:
             raise
         except Exception as error:
@@ -347,19 +367,23 @@ class Checkpoints:
             target = self.folder / f'damaged-{step}'
             shutil.rmtree(target, ignore_errors=True)
             os.replace(self.folder / str(step), target)
+            self._scores.pop(step, None)
+            self._damaged.pop(step, None)
         self._manager.reload()
 
 
 class _LatestAndBest:
-    """Orbax's policy of which steps stay: the latest few and the best one."""
+    """Orbax's policy of which steps stay: the latest few, the best one, and all that may be it but are damaged."""
 
-    def __init__(self, keep: int, best: Callable[[Iterable[int]], int | None]):
-        self._keep, self._best = max(1, keep), best
+    def __init__(self, keep: int, checkpoints: Checkpoints):
+        self._keep, self._checkpoints = max(1, keep), checkpoints
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         del context
         steps = [checkpoint.step for checkpoint in checkpoints]
-        stay = {*sorted(steps)[-self._keep:], self._best(steps)}
+        damaged = self._checkpoints.unreadable(steps)
+        sound = sorted(set(steps) - set(damaged))
+        stay = {*damaged, *sound[-self._keep:], self._checkpoints.best_of(sound)}
         return [step in stay for step in steps]
 
 
@@ -391,29 +415,6 @@ def _silence_closed_event_loops() -> None:
     sys.unraisablehook = show_others
 
 
-def _take_lock(workdir: Path) -> int:
-    """Takes the writer's lock. The kernel gives it back when the process ends, however it ends."""
-    _make_folder(workdir)
-    path = workdir / '.lock'
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(f'cannot write to {workdir}: {error.strerror}') from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise UserError(f'another process is training in {workdir}: wait for it or use another --workdir') from error
-    return descriptor
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'cannot make the folder {folder}: {error.strerror}') from error
-
-
 def _checksums(arrays: Arrays) -> dict[str, str]:
     return {path: f'{zlib.crc32(np.ascontiguousarray(value)):08x}' for path, value in arrays.items()}
 
@@ -427,3 +428,23 @@ def _unseal(sealed: Mapping[str, str]) -> dict[str, Any]:
     if f"{zlib.crc32(sealed['text'].encode()):08x}" != sealed['checksum']:
         raise CorruptError('checksum of the meta data does not match')
     return json.loads(sealed['text'])
+
+
+def _checked(meta: Any, step: int) -> dict[str, Any]:
+    """Returns the meta data of a step; a checksum seals them against damage, but not against people.
+
+    Raises:
+      CorruptError: they have not the form that `save` gives them, or are of another step, whose folder was renamed.
+    """
+    if not isinstance(meta, dict):
+        raise CorruptError(f'its meta data are a {type(meta).__name__}')
+    if type(meta.get('step')) is not int or meta['step'] != step:
+        raise CorruptError(f'its meta data are those of step {str(meta.get("step"))[:20]}')
+    score, checksums = meta.get('score'), meta.get('checksums')
+    if not (score is None or type(score) in (int, float) and math.isfinite(score)):
+        raise CorruptError('its score is no number')
+    if not (isinstance(checksums, dict) and all(isinstance(checksums.get(name), dict) for name in _ITEMS)):
+        raise CorruptError('its meta data have no checksums')
+    if not all(isinstance(meta.get(name, {}), dict) for name in ('config', 'data', 'metrics')):
+        raise CorruptError('its meta data are not those of a run')
+    return meta

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -159,10 +160,14 @@ def build_training(config: ConfigDict) -> Training:
 def _check_memory(batch_size: int, source) -> None:
     """Raises UserError if a batch alone, as float32, is more than this machine has."""
     example = sum(4 * values[0].size for values in source.read(np.zeros(1, np.int64)).values())
+    _check_fits(f'config.batch_size = {batch_size}', batch_size * example)
+
+
+def _check_fits(what: str, size: int) -> None:
+    """Raises UserError if something is more bytes than this machine's memory."""
     memory = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    if batch_size * example > memory:
-        raise UserError(f'config.batch_size = {batch_size}: that takes {batch_size * example / 2**30:,.0f} GiB of the '
-                        f'{memory / 2**30:,.0f} this machine has')
+    if size > memory:
+        raise UserError(f'{what}: that takes {size // 2**30:,} GiB of the {memory / 2**30:,.0f} this machine has')
 
 
 def _given_vocabulary(text: ConfigDict) -> Vocabulary | None:
@@ -193,6 +198,7 @@ def _check(config: ConfigDict) -> None:
     size = tuple(config.image.size)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise UserError(f'config.image.size = {size}: it is (height, width) in pixels')
+    _check_fits(f'config.image.size = {size}', 4 * config.image.channels * math.prod(size))
     known = set(config.evaluation.sets)
     for name in (*config.evaluation.periodic, *config.evaluation.final):
         if name not in known:
@@ -202,7 +208,7 @@ def _check(config: ConfigDict) -> None:
             raise UserError(f"config.evaluation.sets.{name} has the fields {', '.join(chosen)}; it needs 'split' and "
                             "'invert'")
     for field, low in (('evaluation.batch_size', 1), ('cached_features.batch_size', 1), ('checkpoint.keep', 1),
-                       ('data.workers', 0)):
+                       ('data.workers', 0), ('profile.start_step', 0), ('profile.steps', 0)):
         section, name = field.split('.')
         if config[section][name] < low:
             raise UserError(f'config.{field} = {config[section][name]}: it must be at least {low}')

@@ -3,7 +3,9 @@
 import ast
 import importlib.util
 import inspect
-import re
+import math
+import os
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +14,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ..common.errors import UserError, nearest
+from ..common.errors import UserError, nearest, shortened
+from . import durations
 from .defaults import base as defaults
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,7 +23,6 @@ EXPERIMENTS = ROOT / 'experiments'
 # Their fields are checked where they are used.
 _FREE = ('data.arrays', 'model', 'task', 'optimizer.arguments', 'schedule.arguments', 'evaluation.sets')
 _RENAMED = {'task.cases': 'task.per_example'}  # fields of earlier versions -> what they are called now
-_DURATION = re.compile(r'([0-9.e_]+ *(steps?|epochs?|examples?))?')  # '' is one that is switched off
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -51,6 +53,7 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
                         "'return config'")
     _rename_fields(config)
     _check_fields(config, defaults())
+    _check_values(config)
     config.experiment = path.stem + (f':{variant}' if variant else '')
     config.lock()
     for override in overrides:
@@ -80,6 +83,24 @@ def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = '') -> No
             _check_fields(config.get(key), known.get(key), f'{prefix}{key}.')
 
 
+def _check_values(config: ConfigDict, prefix: str = '') -> None:
+    """Raises UserError where an experiment file names no model or task, or set a number to infinity or NaN."""
+    for section in ('model', 'task') if not prefix else ():
+        if not isinstance(config[section], ConfigDict) or not isinstance(config[section].get('name'), str):
+            raise UserError(f"config.{section} needs a name: config.{section} = {{'name': ..., and its fields}}")
+    for key in config:
+        value = config.get(key)
+        if isinstance(value, ConfigDict):
+            _check_values(value, f'{prefix}{key}.')
+        elif isinstance(value, float):
+            _check_finite(prefix + key, value)
+
+
+def _check_finite(key: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise UserError(f'config.{key} = {value}: it must be a finite number')
+
+
 def variants(path: Path) -> list[str]:
     """Returns the names of an experiment's variants: its public functions but get_config that need no arguments."""
     tree = ast.parse(path.read_bytes())
@@ -94,14 +115,14 @@ def _needs_arguments(arguments: ast.arguments) -> bool:
 
 
 def _find(text: str) -> Path:
-    path = Path(text)
+    path = Path(os.path.expanduser(text))
     for file in (path, ROOT / path):
-        if file.is_file():
+        if os.path.isfile(file):  # Path.is_file() raises where a name is too long or a folder may not be entered
             return file
     named = EXPERIMENTS / f'{path.stem}.py'
-    if path.parent == Path('.') and path.suffix in ('', '.py') and named.is_file() and path.stem != 'base':
+    if path.parent == Path('.') and path.suffix in ('', '.py') and os.path.isfile(named) and path.stem != 'base':
         return named
-    raise UserError(f'no config file {text}; {nearest(path.stem, [p.stem for p in experiment_files()])}')
+    raise UserError(f'no config file {shortened(text)}; {nearest(path.stem, [p.stem for p in experiment_files()])}')
 
 
 def experiment_files() -> list[Path]:
@@ -114,6 +135,7 @@ def _import(path: Path):
     if spec is None:
         raise UserError(f'{path} is not a Python file')
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # as import does; and snapshot.py keeps the files that a run came from
     with _blaming(path):
         spec.loader.exec_module(module)
     if not hasattr(module, 'get_config'):
@@ -126,15 +148,22 @@ def _blaming(path: Path) -> Iterator[None]:
     """Turns whatever an experiment file raises into a UserError that names file and line."""
     try:
         yield
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # sys.exit() too: it would end launch.py without a word
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        text = str(error)
+        text = _text(error)
         if isinstance(error, SyntaxError) and error.filename == str(path):
             lines, text = [error.lineno], error.msg
         where = f'{path}:{lines[-1]}' if lines else str(path)
-        raise UserError(f'{where}: {type(error).__name__}: {" ".join(text.split())}') from error
+        raise UserError(f'{where}: {type(error).__name__}: {shortened(" ".join(text.split()), 1000)}') from error
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return 'it cannot be printed'
 
 
 def apply_override(config: ConfigDict, override: str) -> None:
@@ -149,7 +178,7 @@ def apply_override(config: ConfigDict, override: str) -> None:
     key, equals, text = override.partition('=')
     key = _RENAMED.get(key, key)
     if not equals or not key:
-        raise UserError(f'--config.{override} sets nothing: write --config.field=value')
+        raise UserError(f'--config.{shortened(override)} sets nothing: write --config.field=value')
     parent, name = config, key
     if '.' in key:
         parents, name = key.rsplit('.', 1)
@@ -160,7 +189,7 @@ def apply_override(config: ConfigDict, override: str) -> None:
             parent = child
     if name not in parent:
         base, _, unit = name.rpartition('_')
-        if unit in ('steps', 'epochs', 'examples') and base in parent and _DURATION.fullmatch(str(parent.get(base))):
+        if unit in ('steps', 'epochs', 'examples') and base in parent and durations.parse(str(parent.get(base))):
             name, text = base, f'{text} {unit}'
         elif key.startswith(('model.', 'task.', 'optimizer.arguments.', 'schedule.arguments.')):
             with parent.unlocked():  # a field the experiment leaves at its default; building it checks the name
@@ -172,7 +201,7 @@ def apply_override(config: ConfigDict, override: str) -> None:
 
 
 def _unknown(key: str, config: ConfigDict) -> UserError:
-    return UserError(f'unknown field config.{key}; {nearest(key, _paths(config))}')
+    return UserError(f'unknown field config.{shortened(key)}; {nearest(key, _paths(config))}')
 
 
 def _paths(config: ConfigDict, prefix: str = '') -> list[str]:
@@ -197,7 +226,10 @@ def _convert(key: str, text: str, current: Any, kind: type) -> Any:
         if isinstance(value, str) or not isinstance(value, tuple):
             value = (value,)
     if type(value) is not kind:
-        raise UserError(f'config.{key} takes {_article(kind)}, such as {current!r}; {text!r} is not one')
+        raise UserError(f'config.{key} takes {_article(kind)}, such as {shortened(repr(current))}; '
+                        f'{shortened(repr(text))} is not one')
+    if kind is float:
+        _check_finite(key, value)
     return value
 
 
@@ -205,8 +237,8 @@ def _literal(text: str) -> Any:
     """'0.5' -> 0.5, '[1, 2]' -> (1, 2), and what is no Python literal stays text."""
     try:
         return _tuples(ast.literal_eval(text))
-    except (ValueError, SyntaxError):
-        return text
+    except (ValueError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError):
+        return text  # '{[]}' has no hash, and 50,000 minus signs are too deep
 
 
 def _article(kind: type) -> str:

@@ -3,10 +3,22 @@
 import math
 import re
 
-from ..common.errors import UserError
+from ..common.errors import UserError, shortened
 
 _MOST_STEPS = 2 ** 31 - 1  # steps are counted in int32
 _UNITS = ('steps', 'epochs', 'examples')
+_DURATION = re.compile(r'\s*([0-9]+(?:_[0-9]+)*\.?[0-9]*(?:e[0-9]{1,2})?)\s*([a-z]*)\s*')
+
+
+def parse(duration: str) -> tuple[float, str] | None:
+    """'1e3 step' -> (1000.0, 'steps'), '' -> (0.0, 'steps'); None for what is no duration."""
+    if not duration.strip():
+        return 0.0, 'steps'
+    match = _DURATION.fullmatch(duration)
+    unit = match.group(2) if match else ''
+    if unit and not unit.endswith('s'):
+        unit += 's'
+    return (float(match.group(1)), unit) if unit in _UNITS else None
 
 
 def to_steps(duration: str, *, batch_size: int, num_examples: int, field: str) -> int:
@@ -24,16 +36,11 @@ def to_steps(duration: str, *, batch_size: int, num_examples: int, field: str) -
     if not isinstance(duration, str):
         raise UserError(f"config.{field} = {duration!r} does not say which unit: write '{duration} steps', "
                         f"'{duration} epochs' or '{duration} examples'")
-    if not duration.strip():
-        return 0
-    match = re.fullmatch(r'\s*([0-9]+(?:_[0-9]+)*\.?[0-9]*(?:e[0-9]{1,2})?)\s*([a-z]*)\s*', duration)
-    unit = match.group(2) if match else ''
-    if unit and not unit.endswith('s'):
-        unit += 's'
-    if unit not in _UNITS:
-        raise UserError(f"config.{field} = {duration!r} is not a duration: "
+    parsed = parse(duration)
+    if parsed is None:
+        raise UserError(f"config.{field} = {shortened(repr(duration))} is not a duration: "
                         "write a number and a unit, such as '300 steps', '10 epochs' or '1e6 examples'")
-    number = float(match.group(1))
+    number, unit = parsed
     if unit == 'steps':
         steps = number
     elif unit == 'epochs':
@@ -41,5 +48,5 @@ def to_steps(duration: str, *, batch_size: int, num_examples: int, field: str) -
     else:
         steps = number / batch_size
     if steps > _MOST_STEPS:
-        raise UserError(f'config.{field} = {duration!r} is more than {_MOST_STEPS:,} steps')
+        raise UserError(f'config.{field} = {shortened(repr(duration))} is more than {_MOST_STEPS:,} steps')
     return math.ceil(steps - 1e-9)

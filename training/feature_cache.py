@@ -5,11 +5,14 @@ checkpoint predicts, and another run can unfreeze the body, as if nothing had be
 """
 
 import hashlib
+import json
 import logging
+import math
 import time
-import zipfile
-from collections.abc import Mapping
-from typing import Any
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import flax
 import jax
@@ -26,10 +29,12 @@ from . import array_paths, forward
 from .components import Training
 from .evaluation import Evaluations
 from .optimizer import matches
-from .parallel import AXIS
+from .parallel import AXIS, Parallel
+from .preemption import Interrupted
 from .step import TrainState
 
-_VERSION = 1  # of the files in the cache
+_VERSION = 2  # of the files in the cache
+_SENT_BYTES = 2**26  # how much process 0 sends to the others at once, through the memory of the devices
 
 
 def check(training: Training, state: TrainState) -> None:
@@ -51,19 +56,24 @@ def check(training: Training, state: TrainState) -> None:
                         'config.init_from.workdir would give it weights')
 
 
-def install(training: Training, evaluations: Evaluations, state: TrainState) -> None:
+def install(training: Training, evaluations: Evaluations, state: TrainState,
+            stop: Callable[[], bool] = lambda: False) -> None:
     """Replaces the images of a run by their features.
 
     Args:
       training: its batches will have 'features', float32 [batch, views, ...], in place of 'image'.
       evaluations: their batches will have 'features' [batch, ...]; the image too where single examples are looked at.
       state: on the devices, with the weights of the body.
+      stop: is asked before every batch, by all processes equally often.
+
+    Raises:
+      Interrupted: `stop` said so. The sets that were finished are in the cache.
     """
     config, parallel = training.config, training.parallel
     endpoint, flip = config.cached_features.endpoint, config.cached_features.flip
     shapes = forward.body_shapes(training.model, training.example(), endpoint)
     variables = array_paths.fill(shapes, array_paths.flatten({name: getattr(state, name) for name in shapes}))
-    extractor = _Extractor(training, variables)
+    extractor = _Extractor(training, variables, stop)
     began = time.monotonic()
     views = [extractor(training.source, 'training', mirrored=view) for view in ((False, True) if flip else (False,))]
     training.batches = train_batches(_with_features(training.source, np.stack(views, axis=1), keep_images=False),
@@ -77,16 +87,17 @@ def install(training: Training, evaluations: Evaluations, state: TrainState) -> 
 
 
 class _Extractor:
-    """Computes the value of an endpoint for whole sources, or finds it in the cache.
+    """Computes the value of an endpoint for whole sources, or finds it in the cache of process 0.
 
     Args:
       training: the run.
       variables: of the body, on the devices.
+      stop: see `install`.
     """
 
-    def __init__(self, training: Training, variables: Mapping[str, Any]):
+    def __init__(self, training: Training, variables: Mapping[str, Any], stop: Callable[[], bool]):
         config = training.config
-        self._parallel, self._variables = training.parallel, variables
+        self._parallel, self._variables, self._stop = training.parallel, variables, stop
         self._batch_size = self._parallel.round_up(config.cached_features.batch_size)
         body = forward.apply_body(training.model, config.cached_features.endpoint)
         prepare = preprocessing.build(config.image)
@@ -103,21 +114,23 @@ class _Extractor:
         self._identity = [_VERSION, hashlib.blake2b(program.as_text().encode()).hexdigest(), weights.hexdigest()]
 
     def __call__(self, source: ArraySource, name: str, *, mirrored: bool = False) -> np.ndarray:
-        """Returns features of every example, float32 [examples, ...]."""
+        """Returns features of every example, float32 [examples, ...], the same in all processes."""
         if not isinstance(source, ArraySource):
             raise UserError(f'config.cached_features: the {name} images must be in memory: raise '
                             'config.data.memory_limit_mb')
         images = hashlib.blake2b(source.arrays['image']).hexdigest()
-        file = cache_folder() / 'features' / f'{digest([*self._identity, images, mirrored])}.npz'
-        try:
-            with np.load(file, allow_pickle=False) as archive:  # which compares a checksum
-                return archive[forward.FEATURES]
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            pass  # not there or broken: compute it
+        file = cache_folder() / 'features' / digest([*self._identity, images, mirrored])
+        what = f"features of {name}{', mirrored' if mirrored else ''}"
+        # The others may have no such file, or another: all take what process 0 has, or all compute.
+        cached = _shared(_read(file, len(source), what) if self._parallel.is_writer else None, self._parallel)
+        if cached is not None:
+            return cached
         batches = EvalBatches(source, self._batch_size, self._parallel.local_slice(self._batch_size))
-        tick = ProgressLog(f"features of {name}{', mirrored' if mirrored else ''}", len(batches))
+        tick = ProgressLog(what, len(batches))
         parts: list[Any] = []
         for number in range(len(batches)):
+            if self._stop():
+                raise Interrupted
             image = batches(number)['image']
             image = np.ascontiguousarray(image[..., ::-1, :]) if mirrored else image
             parts.append(self._step(self._variables, self._parallel.shard({'image': image})))
@@ -126,8 +139,53 @@ class _Extractor:
             tick(number)
         features = np.concatenate([np.asarray(part) for part in parts])[:len(source)]
         if self._parallel.is_writer:
-            write_cached(file, lambda opened: np.savez(opened, **{forward.FEATURES: features}), 'the features')
+            write_cached(file, lambda opened: _write(opened, features), 'the features')
         return features
+
+
+def _write(file: BinaryIO, features: np.ndarray) -> None:
+    """Writes float32 features: a line of JSON with shape and checksum, then the numbers."""
+    features = np.ascontiguousarray(features, np.float32)
+    header = {'shape': features.shape, 'checksum': _checksum(features)}
+    file.write(json.dumps(header).encode() + b'\n')
+    file.write(features.data)
+
+
+def _read(file: Path, examples: int, what: str) -> np.ndarray | None:
+    """Returns what `_write` wrote; None if it is not there, or after a line if it is damaged."""
+    try:
+        with file.open('rb') as opened:
+            header = json.loads(opened.readline(1000))
+            values = np.fromfile(opened, np.float32)
+        features = values.reshape([int(length) for length in header['shape']])
+        if len(features) == examples and header['checksum'] == _checksum(features):
+            return features
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        pass
+    logging.warning('the %s in the cache are damaged: they are computed again', what)
+    return None
+
+
+def _checksum(features: np.ndarray) -> int:
+    """Of shape and numbers."""
+    return zlib.crc32(features, zlib.crc32(json.dumps(features.shape).encode()))
+
+
+def _shared(features: np.ndarray | None, parallel: Parallel) -> np.ndarray | None:
+    """Returns process 0's features, or None, in every process."""
+    if parallel.processes == 1:
+        return features
+    text = parallel.broadcast_text(None if features is None else json.dumps(features.shape))
+    if text is None:
+        return None
+    shape = json.loads(text)
+    rows = max(1, _SENT_BYTES // (4 * math.prod(shape[1:])))
+    received = np.empty(shape, np.float32) if features is None else features
+    for begin in range(0, shape[0], rows):
+        received[begin:begin + rows] = parallel.broadcast(received[begin:begin + rows])
+    return received
 
 
 def _with_features(source: ArraySource, features: np.ndarray, *, keep_images: bool) -> ArraySource:

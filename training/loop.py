@@ -51,7 +51,11 @@ def train(config: ConfigDict, workdir: Path) -> int:
         state, resumed = start(training, state, outputs, workdir)
         if config.cached_features.endpoint:
             began = time.monotonic()
-            feature_cache.install(training, evaluations, state)
+            try:
+                feature_cache.install(training, evaluations, state, stop)
+            except Interrupted:
+                logging.info('asked to stop: the features so far are cached; the same command goes on from there')
+                return stop.exit_code
             resumed['wall_seconds'] = resumed.get('wall_seconds', 0.0) + time.monotonic() - began
         return run(training, evaluations, state, resumed, stop, outputs, workdir)
 
@@ -68,7 +72,7 @@ def start(training: components.Training, state: TrainState, outputs: Outputs,
     if meta is not None:
         parts = state.variables | state.training
         if checkpoint:
-            _check_same_text(checkpoint.meta, training, workdir)
+            _check_same_data(checkpoint.meta, training, workdir)
             parts = unflatten(parts, checkpoint.arrays, what=f'the checkpoint in {workdir}')
         state = state.replace(**parallel.broadcast(parts))
         logging.info('resuming at step %s', f"{json.loads(meta)['step']:,}")
@@ -79,22 +83,21 @@ def start(training: components.Training, state: TrainState, outputs: Outputs,
     return parallel.replicate(state), json.loads(meta) if meta is not None else {}
 
 
-def _check_same_text(meta: dict[str, Any], training: components.Training, workdir: Path) -> None:
-    """Raises UserError if a run would go on with other words, or in the middle of another text."""
+def _check_same_data(meta: dict[str, Any], training: components.Training, workdir: Path) -> None:
+    """Raises UserError if a run would go on with other words, in the middle of another text, or with other batches."""
     found, now = DatasetInfo.from_json(meta['data']), training.info
     if found.vocabulary != now.vocabulary:
         parts = [Vocabulary.from_meta(info.vocabulary) for info in (now, found) if info.vocabulary is not None]
         difference = parts[0].difference(parts[1]) if len(parts) == 2 else 'one of them has none'
         raise UserError(f'the vocabulary is not the one that the run in {workdir} began with (now and then: '
                         f'{difference}): the training texts or config.text have changed; take another --workdir')
-    if now.stream is None:
-        return
     if found.stream != now.stream:
         raise UserError(f'the training text is not the one that the run in {workdir} is in the middle of: it, '
                         'config.data.train or config.text.num_steps has changed; take another --workdir')
     if meta['config']['batch_size'] != training.config.batch_size:
-        raise UserError(f"config.batch_size = {training.config.batch_size}: the run in {workdir} is in the middle of "
-                        f"{meta['config']['batch_size']} streams of the text; take another --workdir")
+        raise UserError(f"config.batch_size = {training.config.batch_size}: the run in {workdir} counts its steps in "
+                        f"batches of {meta['config']['batch_size']}: keep that, or begin in another --workdir with "
+                        f'--config.init_from.workdir={workdir}')
 
 
 def run(training: components.Training, evaluations: Evaluations, state: TrainState, resumed: dict[str, Any],

@@ -1,4 +1,4 @@
-"""What must happen in a process before JAX and TensorFlow wake up: devices, caches, the cluster."""
+"""What must happen in a process before JAX and TensorFlow wake up, devices, caches, the cluster, and when it fails."""
 
 import atexit
 import ctypes
@@ -6,13 +6,19 @@ import logging
 import os
 import socket
 import subprocess
+import sys
+import traceback
 import warnings
 
 from ..common.errors import UserError
-from ..common.files import cache_folder
+from ..common.files import cache_folder, trim
 
-# A host that loses a peer waits this long before it gives up, and as long at the end for the slowest.
-PEER_TIMEOUT_SECONDS = 30
+# A host that stays silent for so long is given up, and the run with it.
+HEARTBEAT_SECONDS = 30
+# The others are done when the last step is, and then wait for process 0: it still scores single examples, draws, and
+# writes the last checkpoint, to a slow disk if need be. Should it die meanwhile, its silence is noticed all the same.
+SHUTDOWN_SECONDS = 3600
+_COMPILED_BYTES = 2 * 10**9  # of compiled steps in the cache
 
 _abort_watcher: subprocess.Popen | None = None
 
@@ -67,21 +73,21 @@ def _keep_freed_memory() -> None:
 
 
 def _watch_for_abort() -> None:
-    """Has a shell print one line should this process end without `goodbye`.
+    """Has a shell print one line should this process end without `stop_watching`.
 
     JAX's C++ threads abort a process whose peer is lost, and no Python code can catch that. The shell reads from a pipe
     that the kernel closes when this process is gone. Call it before importing JAX: JAX, too, waits for peers at exit.
     """
     global _abort_watcher
-    words = ('error: lost another process of this run, or was killed; '
+    line = ('error: lost another process of this run, or was killed; '
              'the same command, started in all of them, goes on from the last checkpoint')
-    _abort_watcher = subprocess.Popen(['/bin/sh', '-c', 'trap "" TERM INT; read _ || echo "$0" >&2', words],
+    _abort_watcher = subprocess.Popen(['/bin/sh', '-c', 'trap "" TERM INT; read _ || echo "$0" >&2', line],
                                    stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
-    atexit.register(dismiss_last_words)
+    atexit.register(stop_watching)
 
 
-def dismiss_last_words() -> None:
-    """Says that this process ends by its own decision and needs no last words."""
+def stop_watching() -> None:
+    """Tells the shell that this process ends by its own decision."""
     global _abort_watcher
     if _abort_watcher is not None:
         _abort_watcher.communicate(b'\n')
@@ -96,13 +102,14 @@ def _use_compilation_cache(jax) -> None:
         return  # a read-only home costs compilation time, nothing else
     # A process that was killed while it wrote an entry left half of one: that step is compiled again, that is all.
     warnings.filterwarnings('ignore', message='Error reading persistent compilation cache')
+    trim(folder, _COMPILED_BYTES)  # jax_compilation_cache_max_size needs another package and locks the folder
     jax.config.update('jax_compilation_cache_dir', str(folder))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
 
 def _join_cluster(jax, coordinator: str, num_processes: int, process_id: int) -> None:
-    timeouts = dict(heartbeat_timeout_seconds=PEER_TIMEOUT_SECONDS, shutdown_timeout_seconds=PEER_TIMEOUT_SECONDS)
+    timeouts = dict(heartbeat_timeout_seconds=HEARTBEAT_SECONDS, shutdown_timeout_seconds=SHUTDOWN_SECONDS)
     by_hand = (bool(coordinator), num_processes > 0, process_id >= 0)
     if all(by_hand):
         if process_id >= num_processes:
@@ -145,3 +152,39 @@ def rank() -> int:
     """Returns this process's number among those of the run."""
     import jax
     return jax.process_index() if jax.distributed.is_initialized() else 0
+
+
+def leave(code: int) -> int:
+    """Returns the exit code; one of several processes ends at once instead, since waiting for the others would hang."""
+    if _several_processes():
+        sys.stdout.flush()
+        stop_watching()
+        os._exit(code)
+    return code
+
+
+def leave_after(error: Exception) -> int | None:
+    """Ends this process after an exception that is not the user's mistake, or no mistake at all.
+
+    Returns:
+      An exit code if one line on stderr has said what to do; None if the exception is a bug to show.
+    """
+    jax = sys.modules.get('jax')
+    runtime = jax is not None and isinstance(error, jax.errors.JaxRuntimeError)
+    text = ' '.join(str(error).split())[:200]
+    if isinstance(error, MemoryError) or runtime and 'RESOURCE_EXHAUSTED' in text:
+        print(f'error: out of memory: {text or "no more is to be had"}; make config.batch_size, the model or the '
+              'images smaller', file=sys.stderr, flush=True)
+        return leave(2)
+    if not _several_processes():
+        return None
+    if runtime:  # in one of several processes nearly always a peer that has gone, of which the shell tells
+        print(f'{type(error).__name__}: {text}', file=sys.stderr, flush=True)
+        os._exit(1)
+    traceback.print_exception(error)
+    return leave(1)
+
+
+def _several_processes() -> bool:
+    jax = sys.modules.get('jax')
+    return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1

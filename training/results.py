@@ -1,6 +1,7 @@
 """The end of a run: result.json, learning curves, and the table a person reads."""
 
 import csv
+import io
 import json
 import logging
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ..common.console import format_metric, format_seconds
-from ..common.files import write_json
+from ..common.files import replacing, write_json, write_text
 from .evaluation import Evaluation
 from .writers import read_rows
 
@@ -126,10 +127,11 @@ def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Eval
         content = {'step': step, 'metrics': found.scalars(), 'examples': found.examples}
         write_json(workdir / f'{name}_examples.json', content)
     for key, rows in task.tables(found.metrics).items():
-        with (workdir / f'{name}_{key}.csv').open('w', newline='') as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator='\n')
-            writer.writeheader()
-            writer.writerows(rows)
+        table = io.StringIO(newline='')
+        writer = csv.DictWriter(table, list(rows[0]), lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(workdir / f'{name}_{key}.csv', table.getvalue())
     return {f'{name}/{key}': write_image(workdir / f'{name}_{key}.png', figure)
             for key, figure in task.figures(found.metrics, found.worst, found.first).items()}
 
@@ -139,5 +141,6 @@ def write_image(path: Path, figure) -> np.ndarray:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     figure.set_dpi(110)
     canvas = FigureCanvasAgg(figure)
-    canvas.print_png(str(path))
+    with replacing(path) as file:
+        canvas.print_png(file)
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,12 +1,19 @@
-"""What a result came from: resolved config, commit, package versions, devices."""
+"""What a result came from: resolved config, commit and what differs from it, package versions, devices.
+
+A start from a checkout with changes keeps them in <workdir>/source/<hash>: diff.patch, to be applied to the commit,
+files that git does not know, and modules from outside the checkout such as an experiment of one's own.
+"""
 
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
+import shlex
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 from typing import Any
@@ -14,12 +21,14 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ..common.files import write_json
+from ..common.files import replacing_folder, write_json
 from . import config as config_lib
 
 CONFIG_FILE = 'config.json'
 ENVIRONMENT_FILE = 'environment.json'
-_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-datasets', 'clu', 'numpy')
+SOURCE_FOLDER = 'source'
+_MOST_BYTES = 2**20  # of changed source that is kept; more than that is data
+_PACKAGES = ('practicum', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-datasets', 'clu', 'numpy')
 
 
 def write(workdir: Path, config: ConfigDict) -> list[str]:
@@ -30,29 +39,37 @@ def write(workdir: Path, config: ConfigDict) -> list[str]:
     """
     changed = changes(workdir, config)
     write_json(workdir / CONFIG_FILE, config_lib.to_dict(config))
-    starts_path = workdir / ENVIRONMENT_FILE
-    try:
-        starts = json.loads(starts_path.read_text())
-    except (OSError, ValueError):
-        starts = []
-    write_json(starts_path, starts + [environment()])
+    starts = _read(workdir / ENVIRONMENT_FILE, list)
+    write_json(workdir / ENVIRONMENT_FILE, starts + [{**environment(), 'source': _keep_source(workdir)}])
     return changed
 
 
 def changes(workdir: Path, config: ConfigDict) -> list[str]:
     """Returns what differs from the config of the run's latest start, one line per field."""
-    try:
-        earlier = json.loads((workdir / CONFIG_FILE).read_text())
-    except (OSError, ValueError):
+    earlier = _read(workdir / CONFIG_FILE, dict)
+    if not earlier:
         return []
     return config_lib.differences(earlier, json.loads(json.dumps(config_lib.to_dict(config))))
+
+
+def _read(path: Path, kind: type) -> Any:
+    """Returns what a JSON file holds; an empty one of that kind where it is absent, damaged or holds something else."""
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        values = None
+    if not isinstance(values, kind):
+        if path.exists():
+            logging.warning('%s is damaged and begun anew', path)
+        return kind()
+    return values
 
 
 def environment() -> dict[str, Any]:
     """Returns facts about this process: command, commit, versions, devices."""
     return {
         'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
-        'command': ' '.join(sys.argv),
+        'command': shlex.join(sys.argv),
         'git': git_state(),
         'python': platform.python_version(),
         'packages': {name: _version(name) for name in _PACKAGES},
@@ -63,17 +80,87 @@ def environment() -> dict[str, Any]:
 
 
 def git_state() -> dict[str, Any]:
-    """Returns the commit, whether tracked files differ from it, and a hash of how; {} outside a git checkout."""
-    def git(*args: str) -> str:
-        done = subprocess.run(('git', *args), cwd=config_lib.ROOT, capture_output=True, text=True, timeout=20)
-        return done.stdout if done.returncode == 0 else ''
-    try:
-        commit, diff = git('rev-parse', 'HEAD').strip(), git('diff', 'HEAD')
-    except (OSError, subprocess.TimeoutExpired, UnicodeDecodeError):
-        return {}
+    """Returns the commit, whether tracked files differ from it, and a hash of how; {} outside of a git checkout."""
+    commit, diff = _git('rev-parse', 'HEAD').decode().strip(), _diff()
     if not commit:
         return {}
-    return {'commit': commit, 'dirty': bool(diff), 'diff_sha256': hashlib.sha256(diff.encode()).hexdigest()[:16]}
+    return {'commit': commit, 'dirty': bool(diff), 'diff_sha256': hashlib.sha256(diff).hexdigest()[:16]}
+
+
+def _git(*args: str) -> bytes:
+    """Returns what git says of the checkout; b'' where this is none, though a folder above may be somebody else's."""
+    if not (config_lib.ROOT / '.git').exists():
+        return b''
+    try:
+        done = subprocess.run(('git', *args), cwd=config_lib.ROOT, capture_output=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return b''
+    return done.stdout if done.returncode == 0 else b''
+
+
+def _diff() -> bytes:
+    return _git('diff', '--binary', 'HEAD')
+
+
+def _keep_source(workdir: Path) -> dict[str, Any]:
+    """Writes what this start ran beyond the commit and the installed packages.
+
+    Returns:
+      'folder': where it lies below the workdir, '' if there is nothing; 'files': name -> bytes. {'left_out': why} if it
+      is too much.
+    """
+    files: dict[str, Path | bytes] = {}
+    if diff := _diff():
+        files['diff.patch'] = diff
+    untracked = _git('ls-files', '--others', '--exclude-standard', '-z', '--', '*.py').split(b'\0')
+    for name in filter(None, map(os.fsdecode, untracked)):
+        files[f'untracked/{name}'] = config_lib.ROOT / name
+    for path in _outside_modules():
+        files[f'outside/{path.as_posix().lstrip("/")}'] = path
+    sizes, contents = {}, {}
+    for name, content in files.items():
+        try:
+            sizes[name] = len(content) if isinstance(content, bytes) else content.stat().st_size
+            if sum(sizes.values()) <= _MOST_BYTES:
+                contents[name] = content if isinstance(content, bytes) else content.read_bytes()
+        except OSError:  # gone meanwhile
+            sizes.pop(name, None)
+    if sum(sizes.values()) > _MOST_BYTES:
+        left_out = f'{len(sizes):,} changed source files of {sum(sizes.values()):,} bytes'
+        logging.warning('%s are too much to be kept: commit them, else nobody can rebuild this run', left_out)
+        return {'left_out': left_out}
+    if not contents:
+        return {'folder': '', 'files': {}}
+    parts = [part for name in sorted(contents) for part in (os.fsencode(name), contents[name])]
+    folder = f"{SOURCE_FOLDER}/{hashlib.sha256(bytes(1).join(parts)).hexdigest()[:16]}"
+    _write_source(workdir / folder, contents)
+    return {'folder': folder, 'files': sizes}
+
+
+def _write_source(folder: Path, contents: dict[str, bytes]) -> None:
+    """Writes the files of one state of the source; many starts share it."""
+    folder.parent.mkdir(exist_ok=True)
+    if folder.is_dir() and not folder.is_symlink():
+        return
+    with replacing_folder(folder) as writing:
+        for name, content in contents.items():
+            (writing / name).parent.mkdir(parents=True, exist_ok=True)
+            (writing / name).write_bytes(content)
+
+
+def _outside_modules() -> list[Path]:
+    """Returns the files of imported modules that belong neither to the checkout nor to Python or installed packages."""
+    installed = {Path(path).resolve() for path in (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix)}
+    found = set()
+    for module in list(sys.modules.values()):
+        file = getattr(module, '__file__', None)
+        if not isinstance(file, str) or not file.endswith('.py'):
+            continue
+        path = Path(file).resolve()
+        own = path.is_relative_to(config_lib.ROOT) or {'site-packages', 'dist-packages'} & set(path.parts)
+        if not own and not any(path.is_relative_to(folder) for folder in installed):
+            found.add(path)
+    return sorted(found)
 
 
 def _version(package: str) -> str:

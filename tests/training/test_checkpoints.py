@@ -1,6 +1,7 @@
 """Checkpoints are assets: what is read is what was saved, whatever happened to the disk or the process between."""
 
 import errno
+import json
 import logging
 import math
 import os
@@ -13,15 +14,12 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from practicum.common.errors import UserError
 from practicum.training import checkpoints as checkpoints_lib
-from practicum.training.checkpoints import Checkpoints, NonFiniteError, flatten, unflatten
+from practicum.training.checkpoints import Checkpoints, NonFiniteError, flatten
 from tests.conftest import ROOT
 
 
@@ -220,6 +218,64 @@ def test_a_step_whose_meta_data_cannot_be_read_does_not_stop_a_run(workdir):
         assert checkpoints.best_step() == 1
 
 
+def test_damage_that_hides_the_best_step_is_said_and_the_step_is_kept(tmp_path, warnings):
+    """Another step is not the best one, and the damaged one is not deleted because nobody knows how good it was."""
+    save_steps(tmp_path, SCORES, best=SCORES.get, keep=2)
+    flip_a_bit(tmp_path / 'checkpoints' / '2' / 'meta' / 'metadata', 0)
+    with pytest.raises(UserError, match=r'step 2 is damaged .*; name another step, there are: \[4, 5\]') as info:
+        checkpoints_lib.read(tmp_path, 'best')
+    assert '\n' not in str(info.value)
+    assert [line for line in warnings() if 'CHECKPOINT DAMAGED: step 2' in line]
+    assert checkpoints_lib.read(tmp_path, 'last').step == checkpoints_lib.read(tmp_path, '5').step == 5
+    save_steps(tmp_path, (6, 7), best=lambda step: None, keep=1)
+    with Checkpoints(tmp_path, writable=False) as reader:
+        assert reader.steps() == [2, 4, 7]  # 4 is the best of those that can be read
+        with pytest.raises(UserError, match='step 2 is damaged'):
+            reader.restore('best')
+
+
+def test_a_step_is_what_its_meta_data_say_not_what_its_folder_is_called(workdir, warnings):
+    """Folders are copied, swapped and linked."""
+    folder = workdir / 'checkpoints'
+    shutil.copytree(folder / '1', folder / '999')
+    for name, target in (('2', 'x'), ('3', '2'), ('x', '3')):
+        os.rename(folder / name, folder / target)
+    with pytest.raises(UserError, match='step 2 in .* is damaged .*those of step 3'):
+        checkpoints_lib.read(workdir, 2)
+    with Checkpoints(workdir, writable=True, keep=2) as checkpoints:
+        assert_holds(checkpoints.restore('last'), 1)
+        assert sum('CHECKPOINT DAMAGED' in line for line in warnings()) == 3
+        assert checkpoints.steps() == [1]
+        checkpoints.save(4, *make_trees(4), {'note': 'step 4'}, best=0.4)
+        assert_holds(checkpoints.restore('last'), 4)
+    assert sorted(path.name for path in folder.iterdir()) == ['1', '4', 'damaged-2', 'damaged-3', 'damaged-999']
+
+
+@pytest.mark.parametrize('meta', [
+    [], 1, None, 'x', {}, {'step': '3'}, {'step': True}, {'step': 3}, {'step': 3, 'checksums': []},
+    {'step': 3, 'checksums': {'variables': {}, 'training': 7}},
+    {'step': 3, 'checksums': {'variables': {}, 'training': {}}, 'score': 'high'},
+    {'step': 3, 'checksums': {'variables': {}, 'training': {}}, 'score': math.nan},
+    {'step': 3, 'checksums': {'variables': {}, 'training': {}}, 'data': 7},
+])
+def test_meta_data_with_a_right_checksum_and_a_wrong_content_are_damage(workdir, meta):
+    """A checksum is no seal against people."""
+    sealed = json.dumps(checkpoints_lib._seal(meta))
+    (workdir / 'checkpoints' / '3' / 'meta' / 'metadata').write_text(sealed)
+    with Checkpoints(workdir, writable=False) as checkpoints:
+        with pytest.raises(UserError, match='step 3 .* is damaged'):
+            checkpoints.restore(3)
+        assert checkpoints.best_step() == 2
+        assert_holds(checkpoints.restore('last'), 2)
+
+
+@pytest.mark.parametrize('step', ['²', '9' * 5000, '-1', '1.0', ''])
+def test_what_is_no_step_is_one_short_error(workdir, step):
+    with pytest.raises(UserError, match="no step .* it is 'best', 'last' or a number") as info:
+        checkpoints_lib.read(workdir, step)
+    assert len(str(info.value)) < 300
+
+
 def test_all_steps_damaged_is_one_error(workdir):
     for path in (workdir / 'checkpoints').glob('*/variables/manifest.ocdbt'):
         path.write_bytes(b'')
@@ -238,7 +294,7 @@ def test_a_numeric_folder_that_is_no_checkpoint_is_stepped_over(workdir, warning
     with Checkpoints(workdir, writable=True) as checkpoints:
         assert checkpoints.best_step() == 3
         assert_holds(checkpoints.restore('last'), 3)
-        assert sum('CHECKPOINT DAMAGED' in line for line in warnings()) == 2
+        assert sum('Trying the next older step' in line for line in warnings()) == 2
         checkpoints.save(4, *make_trees(4), {'note': 'step 4'})
         assert_holds(checkpoints.restore('last'), 4)
     assert (workdir / 'checkpoints' / 'damaged-8' / 'holiday.jpg').is_file()  # nothing of yours is deleted
@@ -428,44 +484,3 @@ def test_a_nan_is_never_saved(workdir, where, bad):
         with pytest.raises(NonFiniteError, match='params/conv/kernel' if where == 'params' else 'opt_state/mu'):
             checkpoints.save(4, variables, training, {})
     assert_intact(workdir, 3)
-
-
-# Devices and structures
-
-
-def make_state(optimizer, hidden: int = 4) -> dict:
-    params = {'dense': {'kernel': jnp.arange(3.0 * hidden).reshape(3, hidden), 'bias': jnp.ones(hidden)}}
-    return {'params': params, 'opt_state': optimizer.init(params), 'step': jnp.asarray(5)}
-
-
-def on_devices(tree, count: int):
-    mesh = Mesh(np.array(jax.devices()[:count]), ('batch',))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
-
-
-def test_saved_on_four_devices_restores_on_one_and_two(tmp_path):
-    state = on_devices(make_state(optax.adam(0.1)), 4)
-    with Checkpoints(tmp_path, writable=True) as checkpoints:
-        checkpoints.save(5, {'params': state['params']}, {'opt_state': state['opt_state'], 'step': state['step']}, {})
-    for count in (1, 2):
-        with Checkpoints(tmp_path, writable=False) as checkpoints:
-            arrays = checkpoints.restore('last').arrays
-        restored = on_devices(unflatten(jax.eval_shape(lambda: make_state(optax.adam(0.1))), arrays, what='it'), count)
-        assert jax.tree.structure(restored) == jax.tree.structure(state)
-        for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(restored)):
-            assert len(new.sharding.device_set) == count
-            assert old.dtype == new.dtype
-            np.testing.assert_array_equal(np.asarray(old), np.asarray(new))
-
-
-@pytest.mark.parametrize('target, message', [
-    (lambda: make_state(optax.sgd(0.1, momentum=0.9)), 'the file has no opt_state/0/trace/dense/bias'),
-    (lambda: make_state(optax.sgd(0.1)), r'the file has opt_state/0/count \(and 4 more\) that this config does not'),
-    (lambda: make_state(optax.adam(0.1), hidden=7), r'the file has params/dense/kernel of shape \(3, 4\), this config needs \(3, 7\)'),
-    (lambda: {**make_state(optax.adam(0.1)), 'ema': jnp.zeros(3)}, 'the file has no ema'),
-])
-def test_another_model_or_optimizer_is_one_error_that_names_the_first_path(target, message):
-    arrays = flatten(make_state(optax.adam(0.1)))
-    with pytest.raises(UserError, match=message) as info:
-        unflatten(target(), arrays, what='the file')
-    assert '\n' not in str(info.value)

@@ -117,11 +117,19 @@ def test_a_switched_off_duration_can_be_given_with_its_unit():
     ('seed=', 'a whole number'),
     ('seed=__import__("os")', 'a whole number'),
     ('seed.x=1', r'unknown field config\.seed\.x'),
+    ('seed={[]}', 'a whole number'),
+    ('seed={[]:1}', 'a whole number'),
+    ('seed=' + 50_000 * '-' + '1', 'a whole number'),
+    ('seed=' + 20_000 * '1+' + '1', 'a whole number'),
+    ('seed=' + 5_000 * '9', 'a whole number'),
+    ('x' * 5_000 + '=1', 'unknown field config.xxx'),
+    ('optimizer.learning_rate=1e400', r'config\.optimizer\.learning_rate = inf: it must be a finite number'),
+    ('ema_decay=-1e999', r'config\.ema_decay = -inf'),
 ])
 def test_a_wrong_override_says_what_would_be_right(override, message):
     with pytest.raises(UserError, match=message) as failure:
         tiny_config(override)
-    assert '\n' not in str(failure.value)
+    assert '\n' not in str(failure.value) and len(str(failure.value)) < 1500
 
 
 def test_overrides_change_nothing_else():
@@ -180,3 +188,37 @@ def test_fields_of_a_model_within_the_model_can_be_overridden():
         config.model = {'name': 'captioner', 'body': {'name': 'small_cnn'}}
     config_lib.apply_override(config, 'model.body.batch_norm=False')
     assert config.model.body.batch_norm is False
+
+
+@pytest.mark.parametrize('line, message', [
+    ('config.model = {}', 'config.model needs a name'),
+    ('config.model = None', 'config.model needs a name'),
+    ("config.task = {'label_smoothing': 0.1}", 'config.task needs a name'),
+    ("config.optimizer.learning_rate = float('nan')", r'config\.optimizer\.learning_rate = nan'),
+    ("raise SystemExit(0)", r'mine\.py:6: SystemExit: 0'),
+    ("raise BaseException('no')", r'mine\.py:6: BaseException: no'),
+    ("raise type('Mute', (Exception,), {'__str__': lambda self: 1 / 0})()", r'mine\.py:6: Mute: it cannot be printed'),
+    ("raise ValueError('x' * 100_000)", r'mine\.py:6: ValueError: xxx'),
+])
+def test_what_an_experiment_file_does_wrong_is_one_error(tmp_path, line, message):
+    path = tmp_path / 'mine.py'
+    path.write_text('from tests.tiny import get_config as tiny\n\n\ndef get_config():\n    config = tiny()\n'
+                    f'    {line}\n    return config\n')
+    with pytest.raises(UserError, match=message) as failure:
+        config_lib.load(str(path))
+    assert '\n' not in str(failure.value) and len(str(failure.value)) < 1500
+
+
+def test_a_name_that_is_too_long_for_a_file_is_no_file():
+    with pytest.raises(UserError, match='no config file xxx') as failure:
+        config_lib.load('x' * 5000)
+    assert len(str(failure.value)) < 1500
+
+
+def test_the_home_folder_can_be_written_as_a_tilde(experiment, monkeypatch):
+    monkeypatch.setenv('HOME', str(experiment.parent))
+    assert config_lib.load('~/mine.py').experiment == 'mine'
+
+
+def test_few_of_many_names_are_listed():
+    assert nearest('xyz', [f'name{i:03}' for i in range(500)]).endswith('name039, and 460 more')

@@ -1,6 +1,7 @@
 """Several processes are one run: the same numbers, one writer, one answer to a signal, and no survivor that hangs."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -24,23 +25,35 @@ LAST_WORDS = 'error: lost another process of this run'
 
 
 class Pair:
-    """Two processes of two virtual devices each, which share no folder."""
+    """Two processes of two virtual devices each, which share no folder.
 
-    def __init__(self, folder: Path, total: int):
+    Args:
+      folder: for workdirs, output and caches.
+      total: steps.
+      config: an experiment file.
+      program: launch.py, or one that calls it.
+    """
+
+    def __init__(self, folder: Path, total: int, config: Path = ROOT / 'tests' / 'tiny.py',
+                 program: Path = ROOT / 'launch.py'):
+        folder.mkdir(exist_ok=True)
         with socket.socket() as probe:
             probe.bind(('127.0.0.1', 0))
             port = probe.getsockname()[1]
         self.workdirs = [folder / f'host{rank}' for rank in range(2)]
         self._logs = [(folder / f'out{rank}', folder / f'err{rank}') for rank in range(2)]
+        environments = [{} for _ in range(2)] if config.name == 'tiny.py' else [
+            {'PRACTICUM_CACHE': str(folder.parent / f'cache{rank}')} for rank in range(2)]
         self.processes = []
         for rank in range(2):
-            words = ['--config', ROOT / 'tests' / 'tiny.py', '--workdir', self.workdirs[rank], '--cpu_devices', 2,
+            words = ['--config', config, '--workdir', self.workdirs[rank], '--cpu_devices', 2,
                      '--coordinator', f'127.0.0.1:{port}', '--num_processes', 2, '--process_id', rank,
                      f'--config.total={total} steps', *(f'--config.{option}' for option in OPTIONS)]
             out, err = self._logs[rank]
             with out.open('w') as stdout, err.open('w') as stderr:
-                self.processes.append(subprocess.Popen([sys.executable, ROOT / 'launch.py', *map(str, words)],
-                                                       cwd=ROOT, stdout=stdout, stderr=stderr))
+                self.processes.append(subprocess.Popen([sys.executable, program, *map(str, words)], cwd=ROOT,
+                                                       env={**os.environ, **environments[rank]},
+                                                       stdout=stdout, stderr=stderr))
 
     def __enter__(self) -> 'Pair':
         return self
@@ -95,7 +108,7 @@ def test_two_processes_are_stopped_resumed_and_end_like_one(tmp_path):
             assert step > before
     total = step + 20
     with Pair(tmp_path, total) as pair:
-        assert pair.wait(60) == [0, 0], (pair.output(0), pair.errors(0), pair.errors(1))
+        assert pair.wait(120) == [0, 0], (pair.output(0), pair.errors(0), pair.errors(1))
         assert len(pair.output(1).splitlines()) == 1 and 'waits for the others' in pair.output(1)
         assert pair.errors(0) == pair.errors(1) == ''
     assert not pair.workdirs[1].exists()
@@ -136,6 +149,57 @@ def test_a_killed_process_ends_the_other_within_a_minute_with_one_clear_line(tmp
         assert pair.errors(1 - victim).count(LAST_WORDS) == 1
         assert pair.errors(1 - victim).splitlines()[-1].startswith(LAST_WORDS)
         assert 'Traceback' not in pair.errors(1 - victim)
+
+
+FROZEN = """from tests.tiny import get_config as tiny
+
+
+def get_config():
+    config = tiny()
+    config.augment.shift = 0.0
+    config.model = {'name': 'small_cnn', 'features': (4, 6), 'hidden': 16, 'block_dropout': (0.0, 0.0),
+                    'dropout': 0.2, 'batch_norm': False}
+    config.optimizer.freeze = ('conv.*',)
+    config.cached_features.endpoint = 'flat'
+    return config
+"""
+SLOW_WRITER = """import sys
+import time
+
+sys.path.insert(0, {root!r})
+import launch
+from practicum.training import process, results
+
+process.HEARTBEAT_SECONDS = 10
+write_result = results.write_result
+
+
+def slowly(*args, **facts):
+    time.sleep(15)
+    write_result(*args, **facts)
+
+
+results.write_result = slowly
+sys.exit(launch.main())
+"""
+
+
+def test_a_slow_end_is_waited_for_and_caches_need_not_be_shared(tmp_path):
+    """Process 0 writes its results for longer than a silent host lives, and later has features that the other lacks."""
+    config, program = tmp_path / 'frozen.py', tmp_path / 'slow.py'
+    config.write_text(FROZEN)
+    program.write_text(SLOW_WRITER.format(root=str(ROOT)))
+    runs = []
+    for name, launcher in (('first', program), ('second', ROOT / 'launch.py')):
+        with Pair(tmp_path / name, 4, config, launcher) as pair:
+            assert pair.wait(120) == [0, 0], (pair.output(0), pair.errors(0), pair.errors(1))
+            assert pair.errors(0) == pair.errors(1) == ''
+        assert json.loads((pair.workdirs[0] / 'result.json').read_text())['step'] == 4
+        runs.append(read_last(pair.workdirs[0]))
+        assert len(list((tmp_path / 'cache0' / 'features').iterdir())) == 3
+        assert not (tmp_path / 'cache1' / 'features').exists()
+    for path, value in runs[0].items():
+        np.testing.assert_allclose(runs[1][path], value, rtol=1e-5, atol=1e-6, err_msg=path)
 
 
 def test_a_mistake_that_only_one_process_can_see_ends_both(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from practicum.common.errors import UserError
-from practicum.training.durations import to_steps
+from practicum.training.durations import parse, to_steps
 
 
 def steps(text, batch_size=64, num_examples=1000):
@@ -47,3 +47,15 @@ def test_anything_else_is_an_error_that_names_field_and_units(wrong):
 def test_a_number_without_unit_is_an_error_that_offers_units(number):
     with pytest.raises(UserError, match=r'config\.total.*unit'):
         steps(number)
+
+
+@pytest.mark.parametrize('text, expected', [('1e3 step', (1000.0, 'steps')), ('1_0epochs', (10.0, 'epochs')),
+                                            ('', (0.0, 'steps')), ('10', None), ('1__0 steps', None), ('None', None)])
+def test_the_config_the_report_and_training_read_durations_alike(text, expected):
+    assert parse(text) == expected
+
+
+def test_a_long_wrong_one_is_a_short_error():
+    with pytest.raises(UserError) as failure:
+        steps('9' * 5000)
+    assert len(str(failure.value)) < 400

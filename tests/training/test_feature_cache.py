@@ -7,7 +7,7 @@ import pytest
 
 from practicum.commands.evaluate import evaluate
 from practicum.common.errors import UserError
-from practicum.training import checkpoints
+from practicum.training import checkpoints, feature_cache, preemption
 from practicum.training.loop import train
 from tests.tiny import tiny_config
 
@@ -94,6 +94,43 @@ def test_features_are_computed_once_and_damage_to_them_is_noticed(tmp_path, monk
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
     assert files('again')[damaged.name] != first[damaged.name]
+
+
+def test_any_damage_to_cached_features_is_found_and_said(tmp_path, caplog):
+    features = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    file = tmp_path / 'features'
+    with file.open('wb') as opened:
+        feature_cache._write(opened, features)
+    whole = file.read_bytes()
+    np.testing.assert_array_equal(feature_cache._read(file, 4, 'features of test'), features)
+    assert feature_cache._read(tmp_path / 'missing', 4, 'features of test') is None and not caplog.records
+    flipped = [whole[:i // 8] + bytes([whole[i // 8] ^ 1 << i % 8]) + whole[i // 8 + 1:] for i in range(8 * len(whole))]
+    for content in (*flipped, b'', whole[:10], whole[:-1], whole + b'more', bytes(100), b'[' * 900 + b'\n'):
+        file.write_bytes(content)
+        caplog.clear()
+        found = feature_cache._read(file, 4, 'features of test')
+        if found is None:
+            assert [record.getMessage() for record in caplog.records] == [
+                'the features of test in the cache are damaged: they are computed again']
+        else:  # a space in the header has become another one
+            np.testing.assert_array_equal(found, features)
+
+
+def test_a_run_that_is_stopped_while_features_are_computed_keeps_the_sets_that_are_done(tmp_path, monkeypatch):
+    monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
+    polls = 0
+
+    def stop(self) -> bool:
+        nonlocal polls
+        polls += 1
+        return polls > 20  # batches of the training images
+    with monkeypatch.context() as patch:
+        patch.setattr(preemption.StopRequest, '__call__', stop)
+        assert train(cached('total=1 steps'), tmp_path / 'run') == 143
+    file, = (tmp_path / 'cache' / 'features').iterdir()
+    before = file.stat().st_ino
+    assert train(cached('total=1 steps'), tmp_path / 'run') == 0
+    assert file.stat().st_ino == before and len(list(file.parent.iterdir())) == 3
 
 
 @pytest.mark.parametrize('overrides, message', [
