@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from ..models import cpu_kernels
 from .parallel import AXIS
 from .state import TrainState
 from .window import MetricLayout
@@ -59,7 +60,7 @@ def make_train_step(forward: Callable, task, optimizer, prepare: Callable, *, se
             return (jax.tree.map(jnp.add, total, grads), batch_stats), found
         zeros = jax.tree.map(jnp.zeros_like, params)
         # XLA's CPU backend runs convolutions inside a loop ten times slower: there the loop is unrolled.
-        unroll = accumulate if jax.default_backend() == 'cpu' else 1
+        unroll = accumulate if cpu_kernels.on_cpu() else 1
         (total, batch_stats), found = lax.scan(body, (zeros, batch_stats), (jnp.arange(accumulate), micro),
                                                unroll=unroll)
         found = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), found)
