@@ -103,8 +103,9 @@ def _language_model(fields: dict[str, Any], vocabulary: Vocabulary) -> tuple:
 def _captioner(fields: dict[str, Any], vocabulary: Vocabulary) -> tuple:
     """As _language_model."""
     shape = fields['images'], fields['captions'], fields['num_steps'] + 1
-    task = tasks.build({'name': 'captioning'}, DatasetInfo.from_json({'vocabulary': vocabulary.to_meta(), 'caption_length': shape[2] - 2,
-                                                'tokens_per_example': float(shape[1] * (shape[2] - 1))}))
+    task = tasks.build({'name': 'captioning'}, DatasetInfo(
+        vocabulary=vocabulary.to_meta(), caption_length=shape[2] - 2,
+        tokens_per_example=float(shape[1] * (shape[2] - 1))))
     model = models.build({'name': 'captioner', 'body': {'name': 'vgg', 'depth': 16}, 'endpoint': 'pool5',
                           'inject': 'first', **{name: fields[name] for name in ('hidden', 'embedding', 'layers',
                                                                                 'dropout')}},

@@ -59,12 +59,11 @@ def conv_general_dilated(x: jax.Array, kernel: jax.Array, window_strides: Sequen
     Images, [batch, height, width, channels], and square kernels with equal strides and paddings on all sides, without
     dilation or groups, have faster gradients; everything else is lax's own.
     """
-    if x.ndim == 4 and isinstance(padding, str):
-        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], window_strides, padding)
-    symmetric = x.ndim == 4 and len({*window_strides}) == len({side for pair in padding for side in pair}) == 1
-    if (symmetric and kernel.shape[0] == kernel.shape[1] and {*lhs_dilation, *rhs_dilation, feature_group_count} == {1}
-            and precision is None):
-        return _square_conv(x, kernel, window_strides[0], padding[0][0])
+    if x.ndim == 4 and {*lhs_dilation, *rhs_dilation, feature_group_count} == {1} and precision is None:
+        pads = padding if not isinstance(padding, str) else (
+            lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], window_strides, padding))
+        if len({*kernel.shape[:2]}) == len({*window_strides}) == len({side for pair in pads for side in pair}) == 1:
+            return _square_conv(x, kernel, window_strides[0], pads[0][0])
     return lax.conv_general_dilated(x, kernel, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers,
                                     feature_group_count, precision=precision)
 
