@@ -4,11 +4,10 @@
 
 PYTHON is an interpreter of an environment with benchmarks/requirements.txt and torchvision; without it PyTorch is left
 out. All steps are forward, backward and SGD in float32 on random images; rounds alternate, and the processes that
-wait are idle. There is no second copy of the networks: for 'plain flax' the layers that models/ has of its own are
-replaced by nn.Conv, nn.BatchNorm and nn.max_pool while a model is traced. 'engine' is the step that training compiles
-from a config, with the gradient's mean over devices, metrics and SGD by optax. Prints JSON lines: medians in
-milliseconds of wall time and ratios to ours, also as medians of the ratios within a round, which other processes on
-the machine disturb less.
+wait are idle. There is no second copy of the networks: for 'plain flax' a model is traced as on a GPU, without the
+kernels of models/cpu_kernels.py. 'engine' is the step that training compiles from a config, with the gradient's mean
+over devices, metrics and SGD by optax. Prints JSON lines: medians in milliseconds of wall time and ratios to ours, also
+as medians of the ratios within a round, which other processes on the machine disturb less.
 """
 
 import argparse
@@ -30,7 +29,6 @@ from practicum.training import process
 
 process.prepare()
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,7 +36,7 @@ import numpy as np
 from benchmarks import alternating, step_process
 from practicum import models, tasks
 from practicum.common.dataset_info import DatasetInfo
-from practicum.models import layers
+from practicum.models import cpu_kernels
 from practicum.training import defaults as base
 from practicum.training.optimizer import Optimizer
 from practicum.training.parallel import AXIS, Parallel
@@ -56,28 +54,9 @@ CASES = {  # config.model, batch, side, channels, classes, name for PyTorch
 }
 
 
-@contextlib.contextmanager
 def plain_layers():
-    """Replaces the layers of models/ by flax's own."""
-    def conv(features, kernel_size=3, stride=1, padding=0, **fields):
-        return nn.Conv(features, (kernel_size,) * 2, stride, padding,
-                       **{'kernel_init': nn.initializers.he_normal(), **fields})
-
-    def batch_norm(use_running_average=False, momentum=0.9, epsilon=1e-5, dtype=jnp.float32, axis_name=None, **fields):
-        return nn.BatchNorm(use_running_average, momentum=momentum, epsilon=epsilon, dtype=dtype, axis_name=axis_name,
-                            **fields)
-
-    def max_pool(x, window=2, stride=2, padding=0, *, ceil_mode=False):
-        pads = layers.max_pool_pads(x.shape, window, stride, padding, ceil_mode)
-        return nn.max_pool(x, (window,) * 2, (stride,) * 2, pads)
-    replacements = {'Conv': conv, 'BatchNorm': batch_norm, 'max_pool': max_pool}
-    modules = [module for name, module in sys.modules.items() if name.startswith('models.') and module is not layers]
-    with contextlib.ExitStack() as stack:
-        for module in modules:
-            for name, replacement in replacements.items():
-                if hasattr(module, name) and module.__name__ not in ('practicum.models.convolution', 'practicum.models.normalization'):
-                    stack.enter_context(mock.patch.object(module, name, replacement))
-        yield
+    """Returns a context in which the layers of models/ are flax's own, as on a GPU."""
+    return mock.patch.object(cpu_kernels, 'on_cpu', lambda: False)
 
 
 def jax_step(case: str, context: Callable) -> tuple[Callable[[int], float], int]:

@@ -2,7 +2,7 @@
 
     python benchmarks/lenet_step.py
 
-On CPUs `models.conv_max_pool.ConvMaxPool` computes convolution and pooling in another form; the parameters and, to
+On CPUs `models.layers.ConvMaxPool` computes convolution and pooling in another form; the parameters and, to
 rounding, the gradients are the same. Both steps are forward, backward and Adam on random 28x28 images; rounds
 alternate in one process. Prints medians in milliseconds and their ratio.
 """

@@ -33,7 +33,8 @@ from jax import lax  # noqa: E402
 
 from benchmarks import step_process  # noqa: E402
 from practicum import models
-from practicum.models.upsampling import space_to_depth, transposed_conv
+from practicum.models.cpu_kernels import conv_transpose
+from practicum.models.pixel_blocks import space_to_depth
 
 SIZE = 256
 FEATURES = (16, 32, 64, 128, 256)
@@ -156,7 +157,7 @@ def main() -> None:
             report(title, times)
             if name == 'fcn':
                 layer = medians({
-                    'ours': upsampling_step(lambda x, kernel: transposed_conv(x, kernel, 16), batch),
+                    'ours': upsampling_step(lambda x, kernel: conv_transpose(x, kernel, 16), batch),
                     'lax.conv_transpose': upsampling_step(
                         lambda x, kernel: lax.conv_transpose(x, kernel, (16, 16), 'SAME'), batch)}, args.rounds, 20)
                 share = round(100 * layer['ours'] / times['ours'], 2)

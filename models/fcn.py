@@ -4,8 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from .layers import Dropout, max_pool
-from .upsampling import TransposedConv, bilinear
+from .layers import ConvTranspose, Dropout, bilinear, max_pool
 
 
 class FCN(nn.Module):
@@ -54,7 +53,7 @@ class FCN(nn.Module):
         x = Dropout(self.dropout, self.axis_name)(x, train=train)
         x = nn.Conv(self.num_classes, (1, 1), dtype=self.dtype, name='score')(x)
         kernel_init = bilinear(16) if self.bilinear_init else nn.initializers.lecun_normal()
-        x = TransposedConv(self.num_classes, 31, 16, kernel_init=kernel_init, dtype=self.dtype, name='upsample')(x)
+        x = ConvTranspose(self.num_classes, 31, 16, kernel_init=kernel_init, dtype=self.dtype, name='upsample')(x)
         return x[:, : images.shape[1], : images.shape[2]].astype(jnp.float32)
 
 

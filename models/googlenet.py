@@ -9,9 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..common.errors import UserError
-from .convolution import Conv
-from .layers import Dropout, max_pool
-from .normalization import BatchNorm
+from .layers import BatchNorm, Conv, Dropout, max_pool
 from .pooling import adaptive_average_pool
 from .stages import run_stages
 
@@ -148,7 +146,8 @@ class ConvNormReLU(nn.Module):
         """Maps x, float [batch, height, width, channels], to [batch, out height, out width, features]."""
         x = Conv(self.features, self.kernel_size, self.stride, self.padding, use_bias=False, dtype=self.dtype,
                  name='conv')(x)
-        return nn.relu(BatchNorm(self.use_running_average, 0.9, 1e-3, self.dtype, self.axis_name, name='bn')(x))
+        return nn.relu(BatchNorm(self.use_running_average, epsilon=1e-3, dtype=self.dtype,
+                                 axis_name=self.axis_name, name='bn')(x))
 
 
 class Inception(nn.Module):
@@ -190,7 +189,7 @@ class AuxiliaryHead(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps x, float [batch, height, width, channels], to logits, float32 [batch, num_classes]."""
         x = self.unit(128, 1, name='conv')(adaptive_average_pool(x, 4)).reshape(len(x), -1)
         x = nn.relu(nn.Dense(1024, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name='fc1')(x))

@@ -1,65 +1,127 @@
-"""Layers whose linen counterparts are slow on CPUs or depend on the number of devices. Channels come last."""
+"""flax's layers, with their parameters and results, in the forms of models/cpu_kernels.py where JAX computes on CPUs.
 
-import functools
-from collections.abc import Sequence
+On GPUs they are flax's own, to the operation. Dropout alone is ours everywhere; it says why. Channels come last.
+"""
+
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jax.experimental.xla_metadata import set_xla_metadata
 
 from ..common.errors import UserError
+from . import cpu_kernels
 
 
-def max_pool(x: jax.Array, window: int = 2, stride: int = 2, padding: int = 0, *, ceil_mode: bool = False) -> jax.Array:
-    """Maximum over square windows, faster than linen's on CPUs.
+def _convolve(*arrays: jax.Array, **fields: Any) -> jax.Array:
+    convolve = cpu_kernels.conv_general_dilated if cpu_kernels.on_cpu() else lax.conv_general_dilated
+    return convolve(*arrays, **fields)
 
-    Equal to `flax.linen.max_pool` bit by bit, gradients included: among equal values the first one
-    in row-major order receives the gradient.
 
-    Args:
-      x: float [batch, height, width, channels].
-      window: side of a window, in pixels.
-      stride: step between windows, in pixels.
-      padding: pixels of -inf on every side, as in PyTorch's MaxPool2d; at most half a window.
-      ceil_mode: whether a last window that reaches over the edge counts, if it begins before it; as in PyTorch.
+def _convolve_and_pool(x, kernel, window_strides, padding, **fields):
+    if not cpu_kernels.on_cpu():
+        return nn.max_pool(lax.conv_general_dilated(x, kernel, window_strides, padding, **fields), (2, 2), (2, 2))
+    border = kernel.shape[0] // 2 if padding == 'SAME' else 0
+    return cpu_kernels.conv_max_pool(jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0))), kernel)
 
-    Returns:
-      float [batch, (height + 2 * padding - window) // stride + 1, and so for width, channels], rounded up with
-      ceil_mode.
+
+class _SquareKernel:
+    """Takes a `kernel_size` of one number for both sides; flax would take it for a convolution along one axis."""
+
+    def __post_init__(self):
+        if isinstance(self.kernel_size, int):
+            self.kernel_size = (self.kernel_size,) * 2
+        super().__post_init__()
+
+
+class Conv(_SquareKernel, nn.Conv):
+    """nn.Conv of images; `kernel_size` and `strides` may be one number. Begins with He's initialiser, made for ReLUs.
+
+    He et al. 2015, "Delving deep into rectifiers: surpassing human-level performance on ImageNet classification".
     """
-    pads = max_pool_pads(x.shape, window, stride, padding, ceil_mode)
-    if window == stride:
-        return _tiled_max_pool(jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf), window)
-    if window > stride and jax.default_backend() == 'cpu':
-        return _overlapping_max_pool(x, window, stride, pads)
-    return nn.max_pool(x, (window, window), (stride, stride), pads)
+
+    kernel_init: nn.initializers.Initializer = nn.initializers.he_normal()
+    conv_general_dilated: Any = _convolve
 
 
-def max_pool_pads(shape: tuple[int, int, int, int], window: int, stride: int, padding: int, ceil_mode: bool
-                  ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Pixels before and after rows and columns that max_pool of these arguments adds to an array of this shape."""
-    if padding > window // 2:
-        raise UserError(f'max_pool: padding is {padding}; it must be at most half of the window, {window // 2}')
-    return tuple((padding, padding + (_beyond(side, window, stride, padding) if ceil_mode else 0))
-                 for side in shape[1:3])
+class ConvMaxPool(_SquareKernel, nn.Conv):
+    """nn.Conv of an odd kernel size without strides, followed by 2x2 max pooling, with the parameters of nn.Conv.
+
+    The bias is added after pooling, to a quarter of the values, since it moves all values of a window alike.
+    """
+
+    padding: str = 'VALID'  # or 'SAME'
+    conv_general_dilated: Any = _convolve_and_pool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps x, float [batch, height, width, channels], to half the height and width."""
+        size = self.kernel_size[0]
+        if size % 2 == 0:
+            raise UserError(f'kernel_size is {size}; it must be odd')
+        if self.padding not in ('SAME', 'VALID'):
+            raise UserError(f"padding is {self.padding!r}; it must be 'SAME' or 'VALID'")
+        if min(x.shape[1:3]) - (0 if self.padding == 'SAME' else size - 1) < 2:
+            raise UserError(
+                f'{self.name or "ConvMaxPool"}: nothing is left of {x.shape[1]}x{x.shape[2]} pixels after a '
+                f'{size}x{size} convolution with padding {self.padding} and 2x2 pooling; use larger images')
+        return super().__call__(x)
 
 
-def _beyond(side, window, stride, padding):
-    """Pixels that a last window lacks at the far edge, where PyTorch's ceil_mode has one."""
-    rest = (side + 2 * padding - window) % stride
-    windows = (side + 2 * padding - window) // stride + 1
-    if rest == 0 or windows * stride >= side + padding:  # The window would begin in the padding.
-        return 0
-    return stride - rest
+class ConvTranspose(_SquareKernel, nn.ConvTranspose):
+    """nn.ConvTranspose of images with SAME padding: outputs are `strides` times as high and wide.
+
+    `kernel_size` and `strides` are one number. Equals TensorFlow's conv2d_transpose with the kernel turned by 180
+    degrees.
+    """
+
+    strides: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps x, float [batch, height, width, inputs], to [batch, height * strides, width * strides, features]."""
+        if not cpu_kernels.on_cpu():
+            return super().__call__(x)
+        kernel = self.param('kernel', self.kernel_init, (*self.kernel_size, x.shape[-1], self.features))
+        bias = self.param('bias', self.bias_init, (self.features,)) if self.use_bias else None
+        x, kernel, bias = self.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x = cpu_kernels.conv_transpose(x, kernel, self.strides)
+        return x if bias is None else x + bias
+
+
+class BatchNorm(nn.BatchNorm):
+    """nn.BatchNorm over all axes but the last; a step keeps 0.9 of running averages, which PyTorch calls 0.1.
+
+    Ioffe and Szegedy 2015, "Batch normalization: accelerating deep network training by reducing internal covariate
+    shift". `axis_name` is the mapped axis over which a batch is split. Running averages are of the biased variance.
+    """
+
+    momentum: float = 0.9
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalizes x, float [..., channels], per channel."""
+        if self.use_running_average or self.is_initializing() or not cpu_kernels.on_cpu():
+            return super().__call__(x)
+        channels = x.shape[-1:]
+        averages = [self.variable('batch_stats', name, init, channels)
+                    for name, init in (('mean', jnp.zeros), ('var', jnp.ones))]
+        scale = self.param('scale', self.scale_init, channels)
+        bias = self.param('bias', self.bias_init, channels)
+        outputs, *statistics = cpu_kernels.batch_norm(x, scale, bias, self.epsilon, self.axis_name)
+        for average, value in zip(averages, statistics):
+            average.value = self.momentum * average.value + (1 - self.momentum) * value
+        return outputs.astype(self.dtype or outputs.dtype)
 
 
 class Dropout(nn.Module):
     """Dropout whose mask does not depend on how a batch is spread over devices.
 
-    The mask of an example is drawn from the 'dropout' key folded with the example's index in the
-    global batch, so all devices must be given the same key. Kept values are divided by 1 - rate
+    nn.Dropout draws one mask of the shape of a device's part of the batch: other numbers of devices give other masks,
+    and with one key for all, every device the same one. Here the mask of an example is drawn from the 'dropout' key,
+    the same on all devices, folded with the example's index in the global batch. Kept values are divided by 1 - rate
     (Srivastava et al. 2014, section 10, the form that leaves inference unchanged).
 
     Attributes:
@@ -71,7 +133,7 @@ class Dropout(nn.Module):
     axis_name: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Drops values of x, float [batch, ...], in training; returns x unchanged otherwise."""
         if not 0 <= self.rate < 1:
             raise UserError(f'dropout is {self.rate}; it must be in [0, 1)')
@@ -88,106 +150,49 @@ class Dropout(nn.Module):
         return jnp.where(jax.vmap(keep_mask)(index), x / (1.0 - self.rate), 0)
 
 
-# Pooling. XLA differentiates reduce_window to select_and_scatter, which is slow on CPUs. For
-# windows that do not overlap, comparing every value with its maximum does the same.
+def max_pool(x: jax.Array, window: int = 2, stride: int = 2, padding: int = 0, *, ceil_mode: bool = False) -> jax.Array:
+    """nn.max_pool of square windows, padded as in PyTorch.
 
+    Args:
+      x: float [batch, height, width, channels].
+      window: side of a window, in pixels.
+      stride: step between windows, in pixels.
+      padding: pixels of -inf on every side, as in PyTorch's MaxPool2d; at most half a window.
+      ceil_mode: whether a last window that reaches over the edge counts, if it begins before it; as in PyTorch.
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _tiled_max_pool(x, window):
-    return nn.max_pool(x, (window, window), (window, window))
-
-
-def _tiled_max_pool_forward(x, window):
-    pooled = _tiled_max_pool(x, window)
-    return pooled, (x, pooled)
-
-
-def _tiled_max_pool_backward(window, residuals, gradient):
-    x, pooled = residuals
-    batch, height, width, channels = x.shape
-    rows, columns = pooled.shape[1:3]
-    tiles = x[:, : rows * window, : columns * window].reshape(batch, rows, window, columns, window, channels)
-    pixels = [tiles[:, :, i, :, j] for i in range(window) for j in range(window)]
-    parts = gradient_to_first_maximum(pixels, pooled, gradient)
-    tiles = jnp.stack([jnp.stack(parts[i * window : (i + 1) * window], axis=3) for i in range(window)], axis=2)
-    x_gradient = tiles.reshape(batch, rows * window, columns * window, channels)
-    rest = ((0, 0), (0, height - rows * window), (0, width - columns * window), (0, 0))
-    return (jnp.pad(x_gradient, rest),)
-
-
-_tiled_max_pool.defvjp(_tiled_max_pool_forward, _tiled_max_pool_backward)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _overlapping_max_pool(x, window, stride, pads):
+    Returns:
+      float [batch, (height + 2 * padding - window) // stride + 1, and so for width, channels], rounded up with
+      ceil_mode.
+    """
+    if padding > window // 2:
+        raise UserError(f'max_pool: padding is {padding}; it must be at most half of the window, {window // 2}')
+    pads = tuple((padding, padding + (_beyond(side, window, stride, padding) if ceil_mode else 0))
+                 for side in x.shape[1:3])
+    if cpu_kernels.on_cpu():
+        return cpu_kernels.max_pool(x, window, stride, pads)
     return nn.max_pool(x, (window, window), (stride, stride), pads)
 
 
-def _overlapping_max_pool_forward(x, window, stride, pads):
-    pooled = _overlapping_max_pool(x, window, stride, pads)
-    return pooled, (x, pooled)
+def bilinear(stride: int) -> nn.initializers.Initializer:
+    """An initialiser that makes a ConvTranspose interpolate each channel bilinearly.
 
-
-def _overlapping_max_pool_backward(window, stride, pads, residuals, gradient):
-    x, pooled = residuals
-    rows, columns = pooled.shape[1:3]
-    padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
-    first = jnp.zeros(pooled.shape, jnp.uint8)
-    for index in reversed(range(window * window)):
-        i, j = divmod(index, window)
-        pixels = padded[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (columns - 1) + 1 : stride]
-        first = jnp.where(pixels == pooled, index, first).astype(jnp.uint8)
-    first, gradient = materialized(first), materialized(gradient)
-    # Pixels whose coordinates have equal remainders modulo the stride lie at the same offsets in their windows.
-    reach = (window - 1) // stride
-    remainders = []
-    for a in range(stride):
-        for b in range(stride):
-            total = jnp.zeros((), gradient.dtype)
-            # Backwards, so that gradients are added in the order of their windows, as XLA does.
-            for i in reversed(range(a, window, stride)):
-                for j in reversed(range(b, window, stride)):
-                    part = jnp.where(first == i * window + j, gradient, 0)
-                    down, right = i // stride, j // stride
-                    total += jnp.pad(part, ((0, 0), (down, reach - down), (right, reach - right), (0, 0)))
-            remainders.append(total)
-    batch, blocks, more_blocks, channels = remainders[0].shape
-    x_gradient = jnp.stack(remainders, axis=3).reshape(batch, blocks, more_blocks, stride, stride, channels)
-    x_gradient = x_gradient.transpose(0, 1, 3, 2, 4, 5).reshape(batch, blocks * stride, more_blocks * stride, channels)
-    (top, _), (left, _) = pads
-    sizes = [(0, 0, 0)]
-    for begin, side, length in zip((top, left), x.shape[1:3], x_gradient.shape[1:3]):
-        sizes.append((-begin, begin + side - length, 0))
-    return (lax.pad(x_gradient, jnp.zeros((), x_gradient.dtype), [*sizes, (0, 0, 0)]),)
-
-
-_overlapping_max_pool.defvjp(_overlapping_max_pool_forward, _overlapping_max_pool_backward)
-
-
-def gradient_to_first_maximum(candidates: Sequence[jax.Array], maximum: jax.Array, gradient: jax.Array
-                              ) -> list[jax.Array]:
-    """Splits the gradient of an elementwise maximum: the first candidate that equals it gets it."""
-    taken = jnp.zeros(maximum.shape, bool)
-    gradients = []
-    for candidate in candidates:
-        equal = candidate == maximum
-        gradients.append(jnp.where(equal & ~taken, gradient, 0))
-        taken |= equal
-    return gradients
-
-
-def materialized(x: jax.Array) -> jax.Array:
-    """Returns x, computed once for all its uses on a CPU.
-
-    There XLA repeats elementwise computations in each loop that reads their results, and removes
-    `lax.optimization_barrier` before it decides so. What it does not do is to look into a call.
+    Long et al. 2015, "Fully convolutional networks for semantic segmentation", section 3.3. Output channel i takes
+    from input channel i alone. Interpolation is complete for kernels of 2 * stride - 1 or 2 * stride.
     """
-    if jax.default_backend() != 'cpu':
-        return x
-    with set_xla_metadata(inlineable='false'):
-        return _identity(x)
+    def init(key, shape, dtype=jnp.float32):
+        del key
+        size, _, inputs, outputs = shape
+        distance = np.abs(np.arange(size) - (size - 1) / 2)
+        weights = np.maximum(1 - distance / stride, 0)
+        kernel = weights[:, None, None, None] * weights[:, None, None] * np.eye(inputs, outputs)
+        return jnp.asarray(kernel, dtype)
+    return init
 
 
-@jax.jit
-def _identity(x):
-    return x
+def _beyond(side, window, stride, padding):
+    """Pixels that a last window lacks at the far edge, where PyTorch's ceil_mode has one."""
+    rest = (side + 2 * padding - window) % stride
+    windows = (side + 2 * padding - window) // stride + 1
+    if rest == 0 or windows * stride >= side + padding:  # The window would begin in the padding.
+        return 0
+    return stride - rest

@@ -4,8 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from .conv_max_pool import ConvMaxPool
-from .layers import Dropout
+from .layers import ConvMaxPool, Dropout
 
 
 class LeNet(nn.Module):
@@ -47,10 +46,10 @@ class LeNet(nn.Module):
           Logits, float32 [batch, num_classes].
         """
         x = images.astype(self.dtype)
-        x = ConvMaxPool(self.features[0], 5, self.padding, self.dtype, name='conv1')(x)
+        x = ConvMaxPool(self.features[0], 5, padding=self.padding, dtype=self.dtype, name='conv1')(x)
         if self.relu_after_pool1:
             x = nn.relu(x)
-        x = ConvMaxPool(self.features[1], 5, self.padding, self.dtype, name='conv2')(x)
+        x = ConvMaxPool(self.features[1], 5, padding=self.padding, dtype=self.dtype, name='conv2')(x)
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name='dense1')(x))
         x = Dropout(self.dropout, self.axis_name)(x, train=train)

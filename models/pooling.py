@@ -1,15 +1,10 @@
 """Pooling to a fixed size."""
 
-import functools
-
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..common.errors import UserError, nearest
-from .normalization import BatchNorm
-from .stages import Stage
 
 GLOBAL_POOLS = ('average', 'max', 'average_max')
 
@@ -50,21 +45,6 @@ def global_pool(x: jax.Array, how: str) -> jax.Array:
         raise UserError(f'config.model.global_pool = {how!r}; {nearest(how, list(GLOBAL_POOLS))}')
     reduced = {'average': lambda: x.mean(axis=(1, 2)), 'max': lambda: x.max(axis=(1, 2))}
     return jnp.concatenate([reduced[part]() for part in how.split('_')], axis=-1)
-
-
-def flattens(model: nn.Module) -> bool:
-    """Whether the dense layers of a model with `hidden` and `global_pool` see where something is."""
-    return bool(model.hidden) and not model.global_pool
-
-
-def global_pool_stages(model: nn.Module, train: bool) -> list[Stage]:
-    """Returns the stages 'pool' and, with `pool_norm`, 'norm' of a model that pools over all pixels; [] otherwise."""
-    if flattens(model):
-        return []
-    stages: list[Stage] = [('pool', functools.partial(global_pool, how=model.global_pool or 'average'))]
-    if model.pool_norm:
-        stages.append(('norm', BatchNorm(not train, dtype=model.dtype, axis_name=model.axis_name, name='norm')))
-    return stages
 
 
 def _window_weights(side: int, size: int) -> np.ndarray:

@@ -8,9 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..common.errors import UserError
-from .convolution import Conv
-from .layers import max_pool
-from .normalization import BatchNorm
+from .layers import BatchNorm, Conv, max_pool
 from .stages import Stage, run_stages
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}

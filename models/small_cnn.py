@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..common.errors import UserError
-from .convolution import Conv
-from .layers import Dropout, max_pool
-from .normalization import BatchNorm
+from .layers import BatchNorm, Conv, Dropout, max_pool
 from .stages import run_stages
 
 

@@ -8,10 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from ..common.errors import UserError
-from .convolution import Conv
-from .layers import Dropout, max_pool
-from .normalization import BatchNorm
-from .upsampling import TransposedConv, space_to_depth
+from .layers import BatchNorm, Conv, ConvTranspose, Dropout, max_pool
+from .pixel_blocks import space_to_depth
 
 NORMS = ('batch', 'group', 'none')
 
@@ -76,9 +74,9 @@ class UNet(nn.Module):
             skips.append(x)
         x = Dropout(self.dropout, self.axis_name)(skips.pop(), train=train)
         for level, skip in reversed(list(enumerate(skips))):
-            x = TransposedConv(skip.shape[-1], 2, 2, dtype=self.dtype, name=f'up{level}_upsample')(x)
+            x = ConvTranspose(skip.shape[-1], 2, 2, dtype=self.dtype, name=f'up{level}_upsample')(x)
             x = block(f'up{level}', skip.shape[-1], jnp.concatenate([skip, x], axis=-1))
-        x = TransposedConv(self.num_classes, self.stem_stride, self.stem_stride, dtype=self.dtype, name='logits')(x)
+        x = ConvTranspose(self.num_classes, self.stem_stride, self.stem_stride, dtype=self.dtype, name='logits')(x)
         return x[:, :height, :width].astype(jnp.float32)
 
     def _block_factory(self, train: bool) -> Callable[[str, int, jax.Array], jax.Array]:

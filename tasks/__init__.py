@@ -8,6 +8,7 @@ from ..common.errors import UserError, nearest
 from .captioning import Captioning
 from .classification import Classification
 from .language_model import LanguageModel
+from .multi_label import MultiLabel
 from .regression import Regression
 from .segmentation import Segmentation
 from .task import PerExample, Task
@@ -18,6 +19,7 @@ TASKS: dict[str, type[Task]] = {
     'captioning': Captioning,
     'classification': Classification,
     'language_model': LanguageModel,
+    'multi_label': MultiLabel,
     'regression': Regression,
     'segmentation': Segmentation,
 }

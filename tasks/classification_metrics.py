@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
 
+from .metrics import ConfusionMatrix
+
 CALIBRATION_BINS = 15
 
 
@@ -40,14 +42,14 @@ def log_odds(logits: jax.Array) -> jax.Array:
 class RocAuc(clu_metrics.Metric):
     """Exact area under the ROC curve, from the log-odds of all examples.
 
-    Of two classes it is that of the second one, the positive by convention; of more the mean over the classes, each
-    against the rest, that have positives and negatives.
+    Of two classes it is that of the second one, the positive by convention; of more, and where an example may have
+    several, the mean over the classes, each against the rest, that have positives and negatives.
 
     Examples are ranked by log-odds, since probabilities are rounded to 1, and so tie, where a network is sure.
 
     Attributes:
       log_odds: float [examples, classes], see `log_odds`.
-      labels: int [examples].
+      labels: int [examples], or [examples, classes] of 0 and 1.
       mask: [examples], 0 for padding.
     """
     log_odds: jax.Array
@@ -55,19 +57,26 @@ class RocAuc(clu_metrics.Metric):
     mask: jax.Array
 
     @classmethod
-    def of(cls, num_classes: int) -> type['RocAuc']:
-        """Returns the metric for so many classes; it reads 'log_odds' [batch, classes], 'label' and 'mask'."""
+    def of(cls, num_classes: int, *, several_labels: bool = False) -> type['RocAuc']:
+        """Returns the metric for so many classes.
+
+        It reads 'log_odds' [batch, classes], 'mask' [batch], and 'label' [batch] or, with several_labels, 'labels'
+        [batch, classes] of 0 and 1.
+        """
+        name, shape = ('labels', (0, num_classes)) if several_labels else ('label', (0,))
+
         @flax.struct.dataclass
         class Sized(cls):
             """For a fixed number of classes."""
 
             @classmethod
             def empty(cls):
-                return cls(jnp.zeros((0, num_classes)), jnp.zeros(0, jnp.int32), jnp.zeros(0))
+                return cls(jnp.zeros((0, num_classes)), jnp.zeros(shape, jnp.int32), jnp.zeros(0))
 
             @classmethod
-            def from_model_output(cls, log_odds, label, mask=None, **_):
-                return cls(log_odds, label, jnp.ones(label.shape) if mask is None else mask)
+            def from_model_output(cls, log_odds, mask=None, **outputs):
+                labels = outputs[name].astype(jnp.int32)
+                return cls(log_odds, labels, jnp.ones(len(labels)) if mask is None else mask)
         return Sized
 
     def reduce(self):
@@ -82,8 +91,11 @@ class RocAuc(clu_metrics.Metric):
         """Returns the area, in [0, 1]."""
         kept = np.asarray(self.mask) > 0
         scores, labels = np.asarray(self.log_odds)[kept], np.asarray(self.labels)[kept]
-        classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
-        areas = [roc_auc(scores[:, c], labels == c) for c in classes]
+        if labels.ndim == 1:
+            classes = [1] if scores.shape[1] == 2 else range(scores.shape[1])
+            areas = [roc_auc(scores[:, c], labels == c) for c in classes]
+        else:
+            areas = [roc_auc(scores[:, c], labels[:, c] > 0) for c in range(scores.shape[1])]
         areas = [area for area in areas if not np.isnan(area)]
         return float(np.mean(areas)) if areas else float('nan')
 
@@ -137,14 +149,40 @@ def per_class_table(confusion: np.ndarray, class_names: tuple[str, ...]) -> list
 
     What is 0 / 0, such as the precision of a class that is never predicted, is None.
     """
-    def share(part, whole):
-        return float(part / whole) if whole else None
     rows = []
     for c, name in enumerate(class_names):
         hits, examples, predicted = confusion[c, c], confusion[c].sum(), confusion[:, c].sum()
         wrong = confusion[c].copy()
         wrong[c] = 0
-        rows.append({'class': name, 'examples': int(examples), 'precision': share(hits, predicted),
-                     'recall': share(hits, examples), 'f1': share(2 * hits, examples + predicted),
+        rows.append({'class': name, **class_scores(hits, examples, predicted),
                      'most_confused_with': class_names[int(wrong.argmax())] if wrong.any() else None})
     return rows
+
+
+def class_scores(hits: int, examples: int, predicted: int) -> dict[str, Any]:
+    """Returns 'examples', 'precision', 'recall' and 'f1' of one class; None where that is 0 / 0.
+
+    Args:
+      hits: how many examples of the class were predicted as such.
+      examples: how many there are.
+      predicted: how many examples of any class were predicted as this one.
+    """
+    def share(part, whole):
+        return float(part / whole) if whole else None
+    return {'examples': int(examples), 'precision': share(hits, predicted), 'recall': share(hits, examples),
+            'f1': share(2 * hits, examples + predicted)}
+
+
+class QuadraticKappa(ConfusionMatrix):
+    """Cohen's kappa with quadratic weights (Cohen 1968), for classes in an order, such as grades of a disease.
+
+    1 is agreement, 0 what chance would give; a mistake costs the square of the number of classes it is off by.
+    """
+
+    def compute(self) -> float:
+        """Returns kappa, in [-1, 1]; NaN if truth and prediction are of one and the same class throughout."""
+        counts = super().compute().astype(float)
+        cost = np.square(np.subtract.outer(np.arange(len(counts)), np.arange(len(counts))))
+        expected = np.outer(counts.sum(axis=1), counts.sum(axis=0))
+        by_chance = (cost * expected).sum()
+        return float(1 - counts.sum() * (cost * counts).sum() / by_chance) if by_chance else float('nan')

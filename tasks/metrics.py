@@ -96,10 +96,37 @@ class ConfusionMatrix(clu_metrics.Metric):
                 weights = jnp.ones(label.shape, jnp.int32) if mask is None else mask.astype(jnp.int32)
                 counts = jnp.zeros((num_classes, num_classes), jnp.int32)
                 return cls(counts=counts.at[label, prediction].add(weights))
+        return Sized
 
-            def merge(self, other):
-                return type(self)(counts=self.counts + other.counts)
+    def merge(self, other):
+        """Adds the other's counts."""
+        return type(self)(counts=self.counts + other.counts)
 
-            def compute(self):
-                return np.asarray(self.counts).astype(np.int64)
+    def compute(self) -> np.ndarray:
+        """Returns the counts, int64."""
+        return np.asarray(self.counts).astype(np.int64)
+
+
+class LabelCounts(ConfusionMatrix):
+    """Of every class, the examples that have it and were predicted to, that have it, and that were predicted to.
+
+    int32 [classes, 3], where an example may have several classes.
+    """
+
+    @classmethod
+    def of(cls, num_classes: int) -> type['LabelCounts']:
+        """Returns the metric for so many classes; it reads 'labels' and 'predicted', [batch, classes], and 'mask'."""
+        @flax.struct.dataclass
+        class Sized(cls):
+            """Counts of a fixed number of classes."""
+
+            @classmethod
+            def empty(cls):
+                return cls(counts=jnp.zeros((num_classes, 3), jnp.int32))
+
+            @classmethod
+            def from_model_output(cls, labels, predicted, mask=None, **_):
+                counted = jnp.stack([labels * predicted, labels, predicted], axis=-1).astype(jnp.int32)
+                weights = 1 if mask is None else mask.astype(jnp.int32)[:, None, None]
+                return cls(counts=jnp.sum(counted * weights, axis=0))
         return Sized

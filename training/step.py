@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from ..models import cpu_kernels
 from ..tasks import Task
 from .parallel import AXIS
 
@@ -112,7 +113,7 @@ def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable
             return (jax.tree.map(jnp.add, total, grads), batch_stats), found
         zeros = jax.tree.map(jnp.zeros_like, params)
         # XLA's CPU backend runs convolutions inside a loop ten times slower: there the loop is unrolled.
-        unroll = accumulate if jax.default_backend() == 'cpu' else 1
+        unroll = accumulate if cpu_kernels.on_cpu() else 1
         (total, batch_stats), found = lax.scan(body, (zeros, batch_stats), (jnp.arange(accumulate), micro),
                                                unroll=unroll)
         found = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), found)

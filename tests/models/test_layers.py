@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from practicum.common.errors import UserError
-from practicum.models.conv_max_pool import ConvMaxPool
-from practicum.models.layers import Dropout, max_pool
+from practicum.models import cpu_kernels
+from practicum.models.layers import ConvMaxPool, Dropout, max_pool
 
 
 def integers(shape, high, seed=0):
@@ -111,13 +111,13 @@ class _Reference(nn.Module):
     ],
 )
 def test_conv_max_pool_equals_flax(monkeypatch, backend, shape, kernel_size, padding):
-    monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+    monkeypatch.setattr(cpu_kernels, 'on_cpu', lambda: backend == 'cpu')
     x = normal(shape)
     reference = _Reference(6, kernel_size, padding)
     params = jax.jit(reference.init)(jax.random.key(0), x)['params']['conv']
     params['bias'] = normal((6,), seed=1)
 
-    layer = ConvMaxPool(6, kernel_size, padding)
+    layer = ConvMaxPool(6, kernel_size, padding=padding)
 
     def apply(params, x):
         return layer.apply({'params': params}, x)
@@ -140,7 +140,7 @@ def test_conv_max_pool_gives_the_gradient_of_ties_to_the_first_output():
     'layer, message',
     [
         (ConvMaxPool(2, 4), 'kernel_size is 4; it must be odd'),
-        (ConvMaxPool(2, 3, 'FULL'), "'FULL'; it must be 'SAME' or 'VALID'"),
+        (ConvMaxPool(2, 3, padding='FULL'), "'FULL'; it must be 'SAME' or 'VALID'"),
         (ConvMaxPool(2, 9), 'nothing is left of 8x8 pixels'),
     ],
 )

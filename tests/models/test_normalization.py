@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from practicum.models.normalization import BatchNorm
+from practicum.models import cpu_kernels
+from practicum.models.layers import BatchNorm
 
 
 def normal(shape, seed=0, dtype=jnp.float32):
@@ -41,16 +42,18 @@ def assert_close(actual, expected, tolerance=1e-5):
 @pytest.mark.parametrize('shape, dtype, tolerance', [((4, 5, 7, 6), jnp.float32, 1e-5), ((16, 3), jnp.float32, 1e-5),
                                                      ((4, 5, 7, 6), jnp.bfloat16, 2e-2)])
 def test_equals_flax(monkeypatch, backend, train, shape, dtype, tolerance):
-    monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+    monkeypatch.setattr(cpu_kernels, 'on_cpu', lambda: backend == 'cpu')
     x, weights = 2 + normal(shape, 5, dtype), normal(shape, 6, dtype)
     arguments = variables(shape[-1]), x, weights
-    layers = [module(not train, momentum=0.8, epsilon=1e-3, dtype=dtype) for module in (BatchNorm, nn.BatchNorm)]
+    modules = [module(not train, momentum=0.8, epsilon=1e-3, dtype=dtype) for module in (BatchNorm, nn.BatchNorm)]
     actual, expected = (jax.jit(lambda *args, layer=layer: outputs_and_gradients(layer, *args))(*arguments)
-                        for layer in layers)
+                        for layer in modules)
     assert_close(actual, expected, tolerance)
 
 
-def test_over_devices_equals_flax_and_one_device():
+@pytest.mark.parametrize('backend', ['cpu', 'gpu'])
+def test_over_devices_equals_flax_and_one_device(monkeypatch, backend):
+    monkeypatch.setattr(cpu_kernels, 'on_cpu', lambda: backend == 'cpu')
     devices = 4
     x, weights = normal((devices, 2, 3, 3, 5), 5), normal((devices, 2, 3, 3, 5), 6)
     x += jnp.arange(devices).reshape(-1, 1, 1, 1, 1)  # Statistics of one device differ from those of all.
@@ -62,9 +65,9 @@ def test_over_devices_equals_flax_and_one_device():
             return outputs, updates, jax.lax.psum(gradients, 'batch'), x_gradient
         return jax.pmap(on_device, 'batch', devices=jax.devices()[:devices])(x, weights)
 
-    actual = run(BatchNorm(False, 0.9, axis_name='batch'))
+    actual = run(BatchNorm(False, axis_name='batch'))
     assert_close(actual, run(nn.BatchNorm(False, momentum=0.9, axis_name='batch')))
-    together = outputs_and_gradients(BatchNorm(False, 0.9), values, *(a.reshape(-1, 3, 3, 5) for a in (x, weights)))
+    together = outputs_and_gradients(BatchNorm(False), values, *(a.reshape(-1, 3, 3, 5) for a in (x, weights)))
     outputs, updates, gradients, x_gradient = actual
     assert_close(outputs.reshape(-1, 3, 3, 5), together[0])
     assert_close(jax.tree.map(lambda leaf: leaf[-1], updates), together[1])
@@ -79,7 +82,7 @@ def test_variables_are_flax_s_and_initialising_leaves_the_averages():
     assert_close(actual, expected)
 
 
-def test_variance_of_values_far_from_zero():
+def test_variance_of_values_far_from_zero_on_cpus():
     x = 1e4 + normal((4096, 2))
     outputs, _ = BatchNorm(False).apply(BatchNorm(False).init(jax.random.key(0), x), x, mutable='batch_stats')
     np.testing.assert_allclose(np.asarray(outputs).std(axis=0), 1, atol=1e-3)

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support, roc_auc_score
 
 from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.tasks.classification import Classification
-from practicum.tasks.classification_metrics import RocAuc, per_class_table, roc_auc
+from practicum.tasks.classification_metrics import QuadraticKappa, RocAuc, per_class_table, roc_auc
 from practicum.tasks.decisions import Decisions
 from practicum.training.evaluation import merge
 
@@ -146,3 +146,17 @@ def test_the_worst_examples_are_listed_and_drawn():
     assert case == {'class': 'b', 'predicted': 'a', 'class_probability': 0.1, 'predicted_probability': 0.9}
     assert task.per_example.severity(case) > task.per_example.severity(case | {'class_probability': 0.2})
     assert 'worst_examples' in task.figures({}, [{'example': example, 'outputs': {}, 'scores': case}])
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_quadratic_kappa_is_that_of_scikit_learn(seed):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 5, 50)
+    predictions = np.clip(labels + generator.integers(-2, 3, 50), 0, 4)
+    metric = QuadraticKappa.of(5)
+    total = metric.empty()
+    for rows in (slice(0, 30), slice(30, 50)):
+        total = total.merge(metric.from_model_output(label=jnp.asarray(labels[rows]),
+                                                     prediction=jnp.asarray(predictions[rows])))
+    assert total.compute() == pytest.approx(cohen_kappa_score(labels, predictions, weights='quadratic'))
+    assert np.isnan(metric.empty().compute())
