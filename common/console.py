@@ -2,12 +2,23 @@
 
 import functools
 import logging
+import math
 import time
 
 
-def format_metric(name: str, value: float) -> str:
-    """Formats a metric: shares as percent, the rest with five significant digits."""
-    return f'{100 * value:.2f} %' if name.endswith('accuracy') else f'{value:.4g}'
+def format_metric(name: str, value: float | None) -> str:
+    """Formats a metric: shares as percent with two decimals, the rest with four significant digits.
+
+    More digits are shown where fewer would round a value below 1 up to 1, or a share above 0 down to 0: 0.99997 is not
+    perfect. None is what JSON has for a value that is not finite.
+    """
+    if value is None or not math.isfinite(value):
+        return 'nan' if value is None else str(value)
+    if name.endswith(('accuracy', 'calibration_error')):
+        return next(text for digits in range(2, 20)
+                    if (text := f'{100 * value:.{digits}f} %') and (float(text[:-2]) in (0, 100)) == (value in (0, 1))
+                    or digits == 19)
+    return next(text for digits in range(4, 18) if float(text := f'{value:.{digits}g}') != 1 or value == 1)
 
 
 def format_seconds(seconds: float) -> str:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import UserError, nearest
-from .html import is_number
+from ..training.learning_curves import is_number, is_window, set_order
+from ..training.rows import is_step, parse_rows
 
 _MARKS = ('config.json', 'metrics.jsonl', 'result.json')  # a run has one of them
 _DURATION = re.compile(r'\s*([0-9][0-9_]*\.?[0-9]*(?:e[0-9]{1,2})?)\s*(steps?|examples?)\s*')
@@ -65,12 +66,13 @@ class Run:
 
     @property
     def sets(self) -> list[str]:
-        """Names of the evaluation sets: those of the end, those of the way there, others, and last training data."""
+        """Names of the evaluation sets, in the order in which they are listed everywhere."""
         evaluation = _mapping(self.config.get('evaluation'))
         named = [name for key in ('final', 'periodic') for name in _sequence(evaluation.get(key))]
         named += list(_mapping(evaluation.get('sets')))
         named += [key.partition('/')[0] for key in self.latest()]
-        return sorted(dict.fromkeys(str(name) for name in named if name), key=lambda name: name.startswith('train'))
+        named += [str(row.get('set', '')) for row in self.samples]
+        return set_order(str(name) for name in named if name)
 
     def latest(self) -> dict[str, float]:
         """Returns the metrics of the evaluation sets, '<set>/<metric>': the result's, or the latest ones."""
@@ -110,12 +112,13 @@ class Run:
         return sorted(path for path in self.workdir.iterdir() if path.name.endswith(suffix) and _is_own(path)
                       and not path.name.startswith('.'))
 
-    def cases(self, path: Path) -> dict[str, Any] | None:
-        """Returns {'step', 'metrics', 'cases'} of a _examples.json, or None where it is damaged."""
+    def examples(self, path: Path) -> dict[str, Any] | None:
+        """Returns {'step', 'metrics', 'examples'} of a file of per-example scores, or None where it is damaged."""
         found = _mapping(self.json(path))
-        rows = [case for case in _sequence(found.get('cases')) if isinstance(case, dict)]
-        if not rows and found:
-            self.notes.append(f'{path.name} has no cases')
+        rows = found.get('examples', found.get('cases'))  # as earlier versions called them
+        rows = [row for row in _sequence(rows) if isinstance(row, dict)]
+        if found and not rows:
+            self.notes.append(f'{path.name} has no examples')
         return {**found, 'examples': rows} if rows else None
 
     def csv(self, path: Path) -> tuple[list[str], list[list[Any]], int]:
@@ -142,10 +145,10 @@ class Run:
         return None
 
     def task(self) -> Any:
-        """Returns the run's task, or None where it cannot be had."""
+        """Returns the run's task, or None where there is no checkpoint that says."""
         from .. import tasks
         from ..training.checkpoints import Checkpoints
-        try:  # facts about the data, such as names of classes, travel in checkpoints
+        try:  # metadata of the data set, such as names of classes, travel in checkpoints
             with Checkpoints(self.workdir, writable=False) as checkpoints:
                 checkpoint = checkpoints.restore('last', items=())
             return tasks.build(checkpoint.meta['config']['task'], checkpoint.info)
@@ -168,43 +171,30 @@ def read_run(workdir: Path) -> Run:
     run.config = _mapping(load('config.json'))
     run.starts = [start for start in _sequence(load('environment.json')) if isinstance(start, dict)]
     result = _mapping(load('result.json'))
-    if result and not _is_step(result.get('step')):
+    if result and not is_step(result.get('step')):
         run.notes.append('result.json says no step and is left out')
     else:
         run.result = result
     run.evaluation = _mapping(load('evaluation.json'))
-    run.rows = _rows(run, 'metrics.jsonl', lambda row: True)
-    run.samples = _rows(run, 'samples.jsonl', _is_sample)
+    run.rows = _rows(run, 'metrics.jsonl')
+    run.samples = _rows(run, 'samples.jsonl')
     return run
 
 
-def is_window(row: Mapping[str, Any]) -> bool:
-    """Whether a row of metrics.jsonl is of training steps, and not of an evaluation set that is named 'train' too."""
-    timings = _mapping(row.get('timings'))
-    if timings:
-        return 'steps_per_second' in timings
-    return all(key.startswith('train/') for key in row if '/' in key)
-
-
-def _rows(run: Run, name: str, fits) -> list[dict[str, Any]]:
+def _rows(run: Run, name: str) -> list[dict[str, Any]]:
     """Returns the rows of a JSON lines file that can be read, in the order of their steps; counts the others."""
-    path, rows, damaged = run.workdir / name, [], 0
+    path = run.workdir / name
     if not _is_own(path):
         return []
     try:
-        with path.open(encoding='utf-8', errors='replace') as file:
-            for line in file:
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError):
-                    damaged += not run.running or line.endswith('\n')  # else it is just being written
-                    continue
-                if isinstance(row, dict) and _is_step(row.get('step')) and fits(row):
-                    rows.append(row)
-                else:
-                    damaged += 1
+        rows, damaged = parse_rows(path.read_bytes())
     except OSError as error:
         run.notes.append(f'{name} cannot be read: {error.strerror}')
+        return []
+    if name == 'samples.jsonl':
+        damaged += len(rows)
+        rows = list(filter(_is_sample, rows))
+        damaged -= len(rows)
     if damaged:
         run.notes.append(f"{name}: {damaged:,} damaged {'line is' if damaged == 1 else 'lines are'} left out")
     return sorted(rows, key=lambda row: row['step'])
@@ -214,10 +204,6 @@ def _is_sample(row: Mapping[str, Any]) -> bool:
     samples = row.get('samples')
     return (isinstance(row.get('set', ''), str) and isinstance(samples, list)
             and all(isinstance(sample, dict) and isinstance(sample.get('text'), str) for sample in samples))
-
-
-def _is_step(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2 ** 53
 
 
 def _is_own(path: Path) -> bool:
@@ -272,4 +258,4 @@ def _sequence(value: Any) -> list[Any]:
 
 
 def _int(value: Any) -> int:
-    return value if _is_step(value) else 0
+    return value if is_step(value) else 0

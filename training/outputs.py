@@ -10,12 +10,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ..common.errors import UserError
-from . import results, snapshot
+from . import results, snapshot, writers
 from .checkpoints import Checkpoint, Checkpoints
 from .evaluation import Evaluation
 from .parallel import Parallel
 from .state import TrainState
-from .writers import MetricWriters
 
 _IMAGE_SECONDS = 60  # between two drawings of the same evaluation set
 
@@ -29,12 +28,13 @@ class Outputs:
       workdir: the run's folder.
 
     Raises:
-      UserError: the workdir cannot be written or another process writes there.
+      UserError: the workdir cannot be written or another process writes there, or config.writers does not fit.
     """
 
     def __init__(self, config: ConfigDict, parallel: Parallel, workdir: Path):
+        self._writers = writers.chosen(config)
         self._config, self._workdir = config, workdir
-        self._metrics: MetricWriters | None = None
+        self._metrics: writers.MetricWriters | None = None
         self._drawn = dict.fromkeys(config.evaluation.periodic, time.monotonic())  # set -> when it was last drawn
         self._checkpoints = None
         if parallel.is_writer:
@@ -67,8 +67,9 @@ class Outputs:
             return
         with self._writing():
             changed = snapshot.write(self._workdir, self._config)
-            self._metrics = MetricWriters(self._workdir, resumed_step=step, redo_evaluation=redo_evaluation,
-                                          tensorboard=self._config.tensorboard)
+            self._metrics = writers.MetricWriters(self._workdir, self._writers, resumed_step=step,
+                                                  redo_evaluation=redo_evaluation)
+        self._metrics.hparams(writers.flat_fields(self._config))
         if not step and self._metrics.dropped:
             logging.warning('%s has metrics but no checkpoint: training begins from scratch and writes them anew',
                             self._workdir)
@@ -93,7 +94,7 @@ class Outputs:
                 self._metrics.images(step, results.write_evaluation(self._workdir, name, step, task, found))
 
     def samples(self, step: int, name: str, samples: Sequence[dict[str, Any]]) -> None:
-        """Writes texts that were written at this step, see `MetricWriters.samples`."""
+        """Writes texts that were written at this step, see `Writer.samples`."""
         if self._metrics and samples:
             with self._writing():
                 self._metrics.samples(step, name, samples)

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -16,6 +17,7 @@ from ml_collections import ConfigDict
 
 from ..common.files import write_json
 from . import config as config_lib
+from .rows import copy_damaged
 
 CONFIG_FILE = 'config.json'
 ENVIRONMENT_FILE = 'environment.json'
@@ -30,22 +32,32 @@ def write(workdir: Path, config: ConfigDict) -> list[str]:
     """
     changed = changes(workdir, config)
     write_json(workdir / CONFIG_FILE, config_lib.to_dict(config))
-    starts_path = workdir / ENVIRONMENT_FILE
-    try:
-        starts = json.loads(starts_path.read_text())
-    except (OSError, ValueError):
-        starts = []
-    write_json(starts_path, starts + [environment()])
+    starts = _read(workdir / ENVIRONMENT_FILE, list) or []
+    write_json(workdir / ENVIRONMENT_FILE, starts + [environment()])
     return changed
 
 
 def changes(workdir: Path, config: ConfigDict) -> list[str]:
     """Returns what differs from the config of the run's latest start, one line per field."""
-    try:
-        earlier = json.loads((workdir / CONFIG_FILE).read_text())
-    except (OSError, ValueError):
+    earlier = _read(workdir / CONFIG_FILE, dict)
+    if earlier is None:
         return []
     return config_lib.differences(earlier, json.loads(json.dumps(config_lib.to_dict(config))))
+
+
+def _read(path: Path, kind: type) -> Any:
+    """Returns what a JSON file of an earlier start holds; None, and a copy beside it with a warning, if it is damaged."""
+    try:
+        values = json.loads(path.read_bytes().decode())
+        json.dumps(values)  # a file that is nested too deeply to be written again is of no use
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        values = None
+    if isinstance(values, kind):
+        return values
+    logging.warning('%s is damaged and not used; the file as it was is %s', path, copy_damaged(path))
+    return None
 
 
 def environment() -> dict[str, Any]:
