@@ -15,10 +15,10 @@ def format_metric(name: str, value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return 'nan' if value is None else str(value)
     if name.endswith(('accuracy', 'calibration_error')):
-        return next(text for digits in range(2, 20)
-                    if (text := f'{100 * value:.{digits}f} %') and (float(text[:-2]) in (0, 100)) == (value in (0, 1))
-                    or digits == 19)
-    return next(text for digits in range(4, 18) if float(text := f'{value:.{digits}g}') != 1 or value == 1)
+        digits = next((d for d in range(2, 17) if (float(f'{100 * value:.{d}f}') in (0, 100)) == (value in (0, 1))), 17)
+        return f'{100 * value:.{digits}f} %'
+    digits = next((d for d in range(4, 17) if float(f'{value:.{d}g}') != 1 or value == 1), 17)
+    return f'{value:.{digits}g}'
 
 
 def format_seconds(seconds: float) -> str:

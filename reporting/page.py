@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ..common.errors import UserError, file_error
 from ..common.files import write_text
 from ..training.learning_curves import is_number, plain
 from . import images
-from .run_files import Run, read_run
+from .run_files import MOST_ROWS, Run, read_run
 from .svg import draw_curves
 
 REPORT_FILE = 'report.html'
@@ -31,8 +30,6 @@ _DIAGRAMS = ('confusion_matrix', 'learning_curves')  # dark on white, and light 
 _LISTED = 20  # the worst and the best so many examples
 _STEPS = 8  # whose samples are listed; those of all are folded
 _MOST_STEPS = 100
-_MOST_SAMPLES = 6  # of a step
-_MOST_TEXT = 1000  # characters of a sample
 _MOST_CONFIG = 100_000  # characters
 
 Cell = tuple[str, str | None, bool]  # text, the exact value where that is another text, whether it is a number
@@ -76,19 +73,18 @@ def render(run: Run) -> str:
     primary_metric = _primary_metric(run, task)
     sections = {'Results': _results(run, primary_metric), 'Learning curves': _curves(run, primary_metric),
                 **_evaluations(run, task), 'Texts over time': _texts(run), 'Configuration': _configuration(run),
-                'Environment': _environment(run)}
+                'Environment': {'kind': 'environment'} if run.starts else None}
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_ROOM), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {'plain': plain, 'shorten': _shorten, 'metric': lambda value, name: _metric(name, value)}
+                                     lstrip_blocks=True, undefined=jinja2.ChainableUndefined)  # files have any shape
+    environment.filters |= {'plain': plain, 'metric': _metric, 'shorten': _shorten, 'count': _count, 'cell': _cell}
+    environment.tests['finite'] = is_number
+    environment.globals |= {'seconds': format_seconds}
     html = environment.get_template('report.html').render(
-        style=(_ROOM / 'page.css').read_text(encoding='ascii'), name=run.name, seed=_seed(run), state=_state(run),
-        folder=run.workdir.resolve().name, facts=_facts(run, task), notes=run.notes,
+        style=(_ROOM / 'page.css').read_text(encoding='ascii'), run=run, start=run.starts[-1] if run.starts else {},
+        result=run.result if run.result.get('step') == run.step else {}, state=_state(run),
+        folder=run.workdir.resolve().name, classes=len(getattr(task, 'class_names', None) or ()),
         sections={title: content for title, content in sections.items() if content})
     return _ILLEGAL.sub('\ufffd', html).encode('ascii', 'xmlcharrefreplace').decode()
-
-
-def _seed(run: Run) -> Any:
-    return run.config.get('seed', run.result.get('seed', '?'))
 
 
 def _primary_metric(run: Run, task: Any) -> str:
@@ -96,9 +92,11 @@ def _primary_metric(run: Run, task: Any) -> str:
     if task is not None:
         return task.primary_metric
     from .. import tasks
-    primary_metric = getattr(tasks.TASKS.get(str(_get(run.config, 'task', 'name'))), 'primary_metric', None)
-    best = _get(run.config, 'checkpoint', 'best_metric')
-    return primary_metric if isinstance(primary_metric, str) else str(best or 'accuracy').rpartition('/')[2]
+    sections = (run.config.get('task'), run.config.get('checkpoint'))
+    task, checkpoint = (section if isinstance(section, dict) else {} for section in sections)
+    primary_metric = getattr(tasks.TASKS.get(str(task.get('name'))), 'primary_metric', None)
+    best = checkpoint.get('best_metric') or 'accuracy'
+    return primary_metric if isinstance(primary_metric, str) else str(best).rpartition('/')[2]
 
 
 def _state(run: Run) -> tuple[str, str]:
@@ -111,43 +109,14 @@ def _state(run: Run) -> tuple[str, str]:
         ('stopped', f'stopped at step {run.step:,}{of}')
 
 
-def _facts(run: Run, task: Any) -> dict[str, Any]:
-    """Returns what the top of the page says: when, how long, on which data, how large, of which commit, on what."""
-    start = run.starts[-1] if run.starts else {}
-    result = run.result if run.result.get('step') == run.step else {}
-    data = run.result.get('dataset') if isinstance(run.result.get('dataset'), dict) else {}
-    parts = [str(data.get('name') or _get(run.config, 'data', 'name') or _get(run.config, 'data', 'source') or '')]
-    classes = data.get('classes') or len(getattr(task, 'class_names', ()))
-    parts += [f'{count:,} {what}' for count, what in ((data.get('train_examples'), 'training examples'),
-                                                      (classes, 'classes')) if is_number(count) and count]
-    commit, devices = _get(start, 'git', 'commit'), start.get('devices')
-    return {
-        'date': str(start.get('started', ''))[:16].replace('T', ' '),
-        'duration': _seconds(result.get('wall_seconds')),
-        'data': ', '.join(filter(None, parts)),
-        'parameters': f"{run.result['parameters']:,}" if is_number(run.result.get('parameters')) else '',
-        'commit': f"{str(commit)[:10]}{' and changes' if _get(start, 'git', 'dirty') else ''}" if commit else '',
-        'devices': _counted(devices) if isinstance(devices, list) else '',
-    }
-
-
 def _results(run: Run, primary_metric: str) -> dict[str, Any]:
     """Returns the primary metric of every set, large, all metrics as a table, and those of `launch.py evaluate`."""
     latest = run.latest()
-    at_end = bool(run.result) and run.result['step'] == run.step
-    facts = {'steps': f'{run.step:,}'}
-    if at_end and is_number(run.result.get('examples_per_second')):
-        facts['training speed'] = f"{run.result['examples_per_second']:,.0f} examples/s"
-    if at_end and (best := run.result.get('best')) and isinstance(best, dict):
-        facts[f"best {best.get('metric')}"] = f"at step {best.get('step')}"
-    overrides = run.evaluation.get('overrides')
-    return {'kind': 'results', 'unfinished': bool(latest) and not run.finished, 'facts': facts,
-            'large': [(_metric(primary_metric, latest[key]), f'{plain(name)} {plain(primary_metric)}')
+    return {'kind': 'results', 'unfinished': bool(latest) and not run.finished,
+            'large': [(_metric(latest[key], primary_metric), f'{plain(name)} {plain(primary_metric)}')
                       for name in run.sets if (key := f'{name}/{primary_metric}') in latest],
             'table': _metrics_table(run, latest, primary_metric),
-            'evaluated': _metrics_table(run, run.evaluation.get('metrics'), primary_metric),
-            'evaluated_step': run.evaluation.get('step'),
-            'overrides': list(map(str, overrides)) if isinstance(overrides, list) else []}
+            'evaluated': _metrics_table(run, run.evaluation.get('metrics'), primary_metric)}
 
 
 def _metrics_table(run: Run, metrics: Any, primary_metric: str) -> dict[str, Any] | None:
@@ -160,7 +129,7 @@ def _metrics_table(run: Run, metrics: Any, primary_metric: str) -> dict[str, Any
     groups = list(dict.fromkeys(group for row in found.values() for group in row))
     groups = [name for name in run.sets if name in groups] + [name for name in groups if name not in run.sets]
     names = sorted(found, key=lambda name: (name != primary_metric, name != 'loss'))
-    rows = [[(plain(name), None, False), *((_metric(name, found[name][group]), repr(found[name][group]), True)
+    rows = [[(plain(name), None, False), *((_metric(found[name][group], name), repr(found[name][group]), True)
                                            if group in found[name] else ('', None, True) for group in groups)]
             for name in names]
     return {'header': [('', False), *((plain(group), True) for group in groups)], 'rows': rows} if rows else None
@@ -191,7 +160,9 @@ def _evaluations(run: Run, task: Any) -> dict[str, dict[str, Any]]:
     seen: dict[bytes, str] = {}
     sections = {}
     for name, files in found.items():
-        title = plain(name.removeprefix(_EVALUATION)) + (' (launch.py evaluate)' if name.startswith(_EVALUATION) else '')
+        title = plain(name)
+        if name.startswith(_EVALUATION):
+            title = f'{plain(name.removeprefix(_EVALUATION))} (launch.py evaluate)'
         parts = [_images(run, title, sorted(files.get('images', []), key=lambda item: item[0] in _DIAGRAMS), seen),
                  *(_examples(run, path, rank) for _, path in files.get('examples', [])),
                  *(_csv(run, key, path) for key, path in files.get('tables', []))]
@@ -219,10 +190,11 @@ def _images(run: Run, title: str, files: Sequence[tuple[str, Path]], seen: dict[
 
 
 def _csv(run: Run, key: str, path: Path) -> dict[str, Any] | None:
-    header, rows, left = run.csv(path)
-    if not header or not rows:
+    header, rows = run.csv(path)
+    if not rows:
         return None
-    return {'kind': 'table', 'title': plain(key), 'table': _table(header, rows), 'left': left, 'file': path.name}
+    return {'kind': 'table', 'title': plain(key), 'table': _table(header, rows), 'cut': len(rows) == MOST_ROWS,
+            'file': path.name}
 
 
 def _examples(run: Run, path: Path, rank: Any) -> dict[str, Any] | None:
@@ -238,11 +210,10 @@ def _examples(run: Run, path: Path, rank: Any) -> dict[str, Any] | None:
             pass
     rows = [_flat(example, ' ') for example in examples]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    parts = {f'the {first} {_LISTED}': rows[:_LISTED], f'the {last} {_LISTED}': rows[:-_LISTED - 1:-1]}
-    if rank is None or first == 'first':
-        parts[f'the {last} {_LISTED}'] = rows[-_LISTED:]
+    end = rows[:-_LISTED - 1:-1] if last == 'best' else rows[-_LISTED:]
+    parts = {f'the {first} {_LISTED}': rows[:_LISTED], f'the {last} {_LISTED}': end}
     if len(rows) <= 2 * _LISTED:
-        parts = {'all of them' + (', the worst first' if first == 'worst' else ''): rows}
+        parts = {f'all of them, the {first} first': rows}
     return {'kind': 'examples', 'count': len(rows), 'step': found.get('step'), 'summary': _summary(rows, names),
             'lists': [(title, _table(names, [[row.get(name) for name in names] for row in part]))
                       for title, part in parts.items()]}
@@ -271,13 +242,11 @@ def _texts(run: Run) -> dict[str, Any] | None:
         shown.setdefault(owner if owner is not None else name, []).extend([] if owner is None else [name])
     parts = []
     for name, rows in texts.items():
-        if name not in shown:
-            continue
-        some, most = _spread(len(rows), _STEPS), _spread(len(rows), _MOST_STEPS)
-        title = ' and '.join(map(plain, [name, *shown[name]]))
-        parts.append({'title': title, 'rows': _sample_rows([rows[i] for i in some]),
-                      'all': _sample_rows([rows[i] for i in most]) if len(rows) > len(some) else None,
-                      'count': f'all {len(rows):,}' if len(most) == len(rows) else f'{len(most)} of {len(rows):,}'})
+        if name in shown:
+            some, most = ([rows[i] for i in _spread(len(rows), count)] for count in (_STEPS, _MOST_STEPS))
+            parts.append({'title': ' and '.join(map(plain, [name, *shown[name]])), 'some': some,
+                          'most': most if len(rows) > _STEPS else None,
+                          'count': f'all {len(rows):,}' if len(most) == len(rows) else f'{len(most)} of {len(rows):,}'})
     return {'kind': 'texts', 'parts': parts} if parts else None
 
 
@@ -289,20 +258,6 @@ def _spread(count: int, most: int) -> list[int]:
     return sorted({0, count - 1, *(round(count ** (i / (most - 1))) - 1 for i in range(most))})
 
 
-def _sample_rows(rows: Sequence[tuple[int, Sequence[Mapping[str, Any]]]]) -> list[dict[str, Any]]:
-    """Returns steps with their texts; the references of an image are listed once, at its last step."""
-    def image(sample: Mapping[str, Any]) -> str:
-        return json.dumps([sample.get('file'), sample.get('references')])
-    last = {image(sample): step for step, samples in rows for sample in samples}
-    return [{'step': step, 'samples': [
-        {'text': _shorten(sample['text'], _MOST_TEXT),
-         **{key: _shorten(sample[key], _MOST_TEXT) if isinstance(sample.get(key), str) else None
-            for key in ('prompt', 'file')},
-         'references': _cell(sample['references'])[0] if isinstance(sample.get('references'), list)
-         and sample['references'] and last[image(sample)] == step else None}
-        for sample in samples[:_MOST_SAMPLES]]} for step, samples in rows]
-
-
 def _configuration(run: Run) -> dict[str, Any] | None:
     """Returns what differs from the defaults, and everything."""
     if not run.config:
@@ -310,70 +265,21 @@ def _configuration(run: Run) -> dict[str, Any] | None:
     from ..training.defaults import base
     defaults, config = (_flat(json.loads(json.dumps(values)), '.') for values in (base().to_dict(), run.config))
 
-    def literal(value: Any) -> str:
-        return _shorten(json.dumps(value, ensure_ascii=False), 200)
-    rows = [(key, literal(value), literal(defaults[key]) if key in defaults else '')
+    rows = [(key, *(_shorten(json.dumps(values[key], ensure_ascii=False), 200) if key in values else ''
+                    for values in (config, defaults)))
             for key, value in config.items() if key != 'experiment' and defaults.get(key, ...) != value]
     whole = json.dumps(run.config, indent=2, ensure_ascii=False)
     return {'kind': 'configuration', 'rows': rows, 'cut': len(whole) > _MOST_CONFIG,
             'whole': _shorten(whole, _MOST_CONFIG)}
 
 
-def _environment(run: Run) -> dict[str, Any] | None:
-    """Returns commit, versions and devices of the latest start, and how to do it again."""
-    if not run.starts:
-        return None
-    start = run.starts[-1]
-    git = start.get('git') if isinstance(start.get('git'), dict) else {}
-    commit, packages, devices = git.get('commit'), start.get('packages'), start.get('devices')
-    if commit and git.get('dirty'):
-        commit = f"{commit}, with changes that were not committed (diff {git.get('diff_sha256')})"
-    facts = {'started': start.get('started'), 'commit': commit or 'unknown: not started in a git checkout',
-             'Python': start.get('python'),
-             'packages': ', '.join(f'{name} {version}' for name, version in packages.items() if version)
-             if isinstance(packages, dict) else None,
-             'devices': _counted(devices) if isinstance(devices, list) else None,
-             'CPU cores': start.get('cpu_cores'), 'processes': start.get('processes'),
-             'starts': f'{len(run.starts)}; the latest is shown' if len(run.starts) > 1 else None}
-    command = None
-    if isinstance(start.get('command'), str):
-        checkout = f"git checkout {git['commit']}\n" if re.fullmatch('[0-9a-f]{40}', str(git.get('commit'))) else ''
-        command = checkout + _command(start['command'])
-    return {'kind': 'environment', 'facts': facts, 'command': command}
-
-
-def _command(command: str) -> str:
-    """Returns the noted command as a shell takes it: words were joined by spaces, also those with spaces in them."""
-    match = re.match(r'(?:\S.*/)?(launch\.py)((?: (?!--)\S+)*)((?: --.*)?)$', command, re.DOTALL)
-    if match is None:
-        return command
-    words = ['python', match.group(1), *map(shlex.quote, match.group(2).split())]
-    for option in re.split(r' (?=--[a-z])', match.group(3))[1:]:
-        if re.match(r'--[\w.]+=', option):
-            words.append(shlex.quote(option))
-        else:  # an option, and its value as a word of its own
-            name, space, value = option.partition(' ')
-            words += [shlex.quote(name), *([shlex.quote(value)] if space else [])]
-    return ' '.join(words)
-
-
-def _counted(devices: Sequence[Any]) -> str:
-    kinds = list(map(str, devices))
+def _count(values: Any) -> str:
+    """['cpu', 'cpu'] -> '2 x cpu'."""
+    kinds = list(map(str, values)) if isinstance(values, list) else []
     return ', '.join(f'{kinds.count(kind)} \u00d7 {kind}' for kind in dict.fromkeys(kinds))
 
 
-def _seconds(value: Any) -> str:
-    return format_seconds(value) if is_number(value) else ''
-
-
-def _get(values: Any, *keys: str) -> Any:
-    """Returns values[key][key]..., or None where there is no such thing."""
-    for key in keys:
-        values = values.get(key) if isinstance(values, dict) else None
-    return values
-
-
-def _metric(name: str, value: Any) -> str:
+def _metric(value: Any, name: str) -> str:
     """Returns a metric as the console shows it, and '-' for what is no number."""
     return format_metric(name, value) if value is None or is_number(value) else '-'
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import UserError, nearest
+from ..training.durations import to_steps
 from ..training.learning_curves import is_number, is_window, set_order
 from ..training.rows import is_step, parse_rows
 
 _MARKS = ('config.json', 'metrics.jsonl', 'result.json')  # a run has one of them
-_DURATION = re.compile(r'\s*([0-9][0-9_]*\.?[0-9]*(?:e[0-9]{1,2})?)\s*(steps?|examples?)\s*')
-_MOST_ROWS = 2000  # of a csv file
+MOST_ROWS = 2000  # of a csv file
 
 
 @dataclasses.dataclass
@@ -85,27 +85,15 @@ class Run:
         return found
 
     def total(self) -> int | None:
-        """Returns how many steps the run was to have; None where that cannot be told.
-
-        config.total counts steps, examples or epochs. How many examples an epoch has is in no file, but the first
-        logging window says how long the rest would take at its speed, and from this the steps follow.
-        """
-        if self.finished:
-            return self.step
-        match = _DURATION.fullmatch(str(self.config.get('total', '')))
-        if match:
-            number = float(match.group(1))
-            if match.group(2).startswith('example'):
-                number /= max(1, _int(self.config.get('batch_size')))
-            return max(1, -int(-number // 1)) if number < 2 ** 31 else None
-        row = next(filter(is_window, self.rows), {})
-        timings = _mapping(row.get('timings'))
-        left, taken = timings.get('eta_seconds'), timings.get('wall_seconds')
-        if not (is_number(left) and is_number(taken) and 0 < taken < 1e12 and 0 <= left < 1e12):
+        """Returns how many steps the run is to have; None where no file says it, only epochs."""
+        total = self.starts[-1].get('total_steps') if self.starts else None
+        if is_step(total):
+            return total
+        try:
+            return to_steps(self.config.get('total'), batch_size=self.config.get('batch_size') or 0, num_examples=0,
+                            field='total') or None
+        except (UserError, LookupError, TypeError, ArithmeticError):
             return None
-        total = row['step'] * (1 + left / taken)
-        # Time before the first step, spent on caching features, or a later, longer total would give a wrong one.
-        return round(total) if abs(total - round(total)) < 0.02 and round(total) >= self.step else None
 
     def files(self, suffix: str) -> list[Path]:
         """Returns the files of the folder whose names end so, sorted; no links."""
@@ -121,20 +109,15 @@ class Run:
             self.notes.append(f'{path.name} has no examples')
         return {**found, 'examples': rows} if rows else None
 
-    def csv(self, path: Path) -> tuple[list[str], list[list[Any]], int]:
-        """Returns header, rows (cells that are numbers as numbers) and how many rows are left out."""
+    def csv(self, path: Path) -> tuple[list[str], list[list[Any]]]:
+        """Returns header and rows, at most `MOST_ROWS`; cells that are numbers as numbers."""
         try:
             with path.open(newline='', encoding='utf-8', errors='replace') as file:
-                lines = csv.reader(file)
-                header = next(lines, [])
-                rows = [[_value(cell) for cell in itertools.islice(itertools.chain(line, itertools.repeat('')),
-                                                                   len(header))]
-                        for line in itertools.islice(lines, _MOST_ROWS)]
-                left = sum(1 for _ in lines)
-        except (OSError, csv.Error) as error:
+                header, *rows = itertools.islice(csv.reader(file), MOST_ROWS + 1)
+        except (OSError, csv.Error, ValueError) as error:  # ValueError: it is empty
             self.notes.append(f'{path.name} is left out: {error}')
-            return [], [], 0
-        return header, rows, left
+            return [], []
+        return header, [[_value(cell) for cell in (row + [''] * len(header))[:len(header)]] for row in rows]
 
     def json(self, path: Path) -> Any:
         """Returns what a JSON file holds; None, after a note, where it is damaged."""
@@ -219,13 +202,11 @@ def _is_locked(path: Path) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
         return False
+    except OSError as error:  # another one: a file system without locks
+        return isinstance(error, BlockingIOError)
     finally:
         os.close(descriptor)
-    return False
 
 
 def _other_runs(workdir: Path) -> str:
@@ -256,6 +237,3 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _sequence(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
-
-def _int(value: Any) -> int:
-    return value if is_step(value) else 0

@@ -62,8 +62,8 @@ def _cleaned(element: ElementTree.Element, prefix: str, tooltips: Sequence[str])
     clean = ElementTree.Element(element.tag.rpartition('}')[2],
                                 {key: value for key, value in found.items() if key in _ATTRIBUTES})
     for key in ('fill', 'stroke'):
-        if (name := _CLASSES.get(clean.get(key, ''))):
-            clean.set('class', f"{clean.get('class', '')} {key}-{name}".strip())
+        if (name := _CLASSES.get(clean.get(key, ''))):  # what has both has one colour
+            clean.set('class', f"{clean.get('class', name)} {key}")
     if (target := found.get('href', '')).startswith('#'):
         clean.set('href', f'#{prefix}{target[1:]}')
     identity = found.get('id', '')

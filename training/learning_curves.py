@@ -1,4 +1,4 @@
-"""Learning curves: metrics over steps, all sets of a metric in one panel. For learning_curves.png and for the report."""
+"""Learning curves, for learning_curves.png and for the report: metrics over steps, all sets of one in a panel."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -84,7 +84,7 @@ def draw_panel(axes, name: str, panel: Panel, colour_of: Mapping[str, str], last
       last: the run's last step, where the axis ends.
     """
     from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullLocator
-    for group in sorted(panel, key=lambda group: group != TRAIN):  # training lies below
+    for group in sorted(panel, key=list(colour_of).index):  # training first: it lies below
         points = panel[group]
         axes.plot(*zip(*points), marker='o' if len(points) <= _DOTS else '', markersize=5 if len(points) == 1 else 2.5,
                   linewidth=1.4, color=colour_of[group], label=group, clip_on=False)

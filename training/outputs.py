@@ -36,6 +36,7 @@ class Outputs:
         self._config, self._workdir = config, workdir
         self._metrics: writers.MetricWriters | None = None
         self._drawn = dict.fromkeys(config.evaluation.periodic, time.monotonic())  # set -> when it was last drawn
+        self._about: dict[str, Any] | None = None
         self._checkpoints = None
         if parallel.is_writer:
             self._checkpoints = Checkpoints(workdir, writable=True, keep=config.checkpoint.keep,
@@ -61,12 +62,19 @@ class Outputs:
         """Returns the newest good checkpoint of this run, or None."""
         return self._checkpoints.restore('last') if self._checkpoints else None
 
-    def open(self, step: int, *, redo_evaluation: bool) -> None:
-        """Writes the snapshot and opens the metrics, forgetting rows of steps that will be done again."""
+    def open(self, step: int, *, redo_evaluation: bool, about: dict[str, Any] | None = None) -> None:
+        """Writes the snapshot and opens the metrics, forgetting rows of steps that will be done again.
+
+        Args:
+          step: the step to begin with.
+          redo_evaluation: whether the evaluations of this step are done again too.
+          about: see `snapshot.write`; result.json gets it too.
+        """
         if self._checkpoints is None:
             return
+        self._about = about
         with self._writing():
-            changed = snapshot.write(self._workdir, self._config)
+            changed = snapshot.write(self._workdir, self._config, about)
             self._metrics = writers.MetricWriters(self._workdir, self._writers, resumed_step=step,
                                                   redo_evaluation=redo_evaluation)
         self._metrics.hparams(writers.flat_fields(self._config))
@@ -125,7 +133,7 @@ class Outputs:
         if self._config.checkpoint.best_metric and (step := self._checkpoints.best_step()) is not None:
             best = {'step': step, 'metric': self._config.checkpoint.best_metric}
         with self._writing():
-            results.write_result(self._workdir, self._config, metrics, best=best, **facts)
+            results.write_result(self._workdir, self._config, metrics, best=best, about=self._about, **facts)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ RESULT_FILE = 'result.json'
 
 def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *, step: int, wall_seconds: float,
                  examples_per_second: float, best: dict[str, Any] | None, primary_metric: str,
-                 parameters: int | None = None, dataset: dict[str, Any] | None = None) -> None:
+                 about: dict[str, Any] | None = None) -> None:
     """Writes result.json and learning_curves.png and prints the result table.
 
     Args:
@@ -34,14 +34,11 @@ def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *
       examples_per_second: training speed, see `Progress`.
       best: {'step', 'metric'} of the best checkpoint, or None.
       primary_metric: the task's, which comes first in the table.
-      parameters: how many numbers the model learns.
-      dataset: what the report says of the training data, such as {'name': 'digits', 'train_examples': 1438,
-        'classes': 10}.
+      about: what else to note, see `snapshot.write`.
     """
     result = {'experiment': config.experiment, 'seed': config.seed, 'step': step,
               'wall_seconds': round(wall_seconds, 2), 'examples_per_second': round(examples_per_second, 1),
-              'metrics': metrics, 'best': best}
-    result |= {key: value for key, value in (('parameters', parameters), ('dataset', dataset)) if value is not None}
+              'metrics': metrics, 'best': best, **(about or {})}
     figure = draw_learning_curves(read_rows(workdir), config.experiment, primary_metric)
     write_image(workdir / 'learning_curves.png', figure)
     write_json(workdir / RESULT_FILE, to_json(result))  # last: it says that nothing is left to do

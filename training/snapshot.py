@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -24,8 +25,14 @@ ENVIRONMENT_FILE = 'environment.json'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-datasets', 'clu', 'numpy')
 
 
-def write(workdir: Path, config: ConfigDict) -> list[str]:
+def write(workdir: Path, config: ConfigDict, about: dict[str, Any] | None = None) -> list[str]:
     """Writes config.json, and adds this start of the run to environment.json.
+
+    Args:
+      workdir: the run's folder.
+      config: the run's config.
+      about: what else to note of this start: 'total_steps', 'parameters', how many numbers the model learns, and
+        'dataset', a dict with 'name' and 'train_examples'. The report shows them.
 
     Returns:
       What differs from the config of the run's earlier start, one line per field.
@@ -33,7 +40,7 @@ def write(workdir: Path, config: ConfigDict) -> list[str]:
     changed = changes(workdir, config)
     write_json(workdir / CONFIG_FILE, config_lib.to_dict(config))
     starts = _read(workdir / ENVIRONMENT_FILE, list) or []
-    write_json(workdir / ENVIRONMENT_FILE, starts + [environment()])
+    write_json(workdir / ENVIRONMENT_FILE, starts + [environment() | (about or {})])
     return changed
 
 
@@ -46,7 +53,7 @@ def changes(workdir: Path, config: ConfigDict) -> list[str]:
 
 
 def _read(path: Path, kind: type) -> Any:
-    """Returns what a JSON file of an earlier start holds; None, and a copy beside it with a warning, if it is damaged."""
+    """Returns what a JSON file of an earlier start holds; None, after a copy and a warning, where it is damaged."""
     try:
         values = json.loads(path.read_bytes().decode())
         json.dumps(values)  # a file that is nested too deeply to be written again is of no use
@@ -64,7 +71,7 @@ def environment() -> dict[str, Any]:
     """Returns facts about this process: command, commit, versions, devices."""
     return {
         'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
-        'command': ' '.join(sys.argv),
+        'command': shlex.join(('python', *sys.argv)),
         'git': git_state(),
         'python': platform.python_version(),
         'packages': {name: _version(name) for name in _PACKAGES},
