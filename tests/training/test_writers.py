@@ -86,7 +86,8 @@ def test_a_run_with_damaged_files_goes_on(call_launch, trained_run, tmp_path):
 
 
 @pytest.mark.parametrize('text', ['', '[]', '3', 'null', '"x"', '{}', DEEP, '{"step": 4}', '\x00',
-                                  '{"step": 4, "metrics": 5}', '{"step": 4, "metrics": {"a/b": "x"}, "best": 1}', '{"step": [4]}'])
+                                  '{"step": 4, "metrics": 5}', '{"step": 4, "metrics": {"a/b": "x"}, "best": 1}',
+                                  '{"step": [4]}'])
 def test_a_damaged_result_is_none(text, tmp_path):
     (tmp_path / 'result.json').write_text(text)
     assert results.print_result(tmp_path, 4, 'accuracy') is False
@@ -103,7 +104,8 @@ def test_a_damaged_config_is_one_warning(text, tmp_path, caplog):
 def test_a_result_of_values_that_are_not_finite_is_json_and_printed(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     results.write_result(tmp_path, tiny_config(), {'test/loss': math.nan, 'test/auc': 0.99997}, step=4,
-                         wall_seconds=1.0, examples_per_second=2.0, best=None, primary_metric='auc', about={'parameters': 5})
+                         wall_seconds=1.0, examples_per_second=2.0, best=None, primary_metric='auc',
+                         about={'parameters': 5})
     found = json.loads((tmp_path / 'result.json').read_text())
     assert found['metrics'] == {'test/loss': None, 'test/auc': 0.99997} and found['parameters'] == 5
     caplog.clear()
