@@ -91,12 +91,9 @@ def _primary_metric(run: Run, task: Any) -> str:
     """Returns the name of the metric that the task is judged by, of which the largest numbers are."""
     if task is not None:
         return task.primary_metric
-    from .. import tasks
-    sections = (run.config.get('task'), run.config.get('checkpoint'))
-    task, checkpoint = (section if isinstance(section, dict) else {} for section in sections)
-    primary_metric = getattr(tasks.TASKS.get(str(task.get('name'))), 'primary_metric', None)
-    best = checkpoint.get('best_metric') or 'accuracy'
-    return primary_metric if isinstance(primary_metric, str) else str(best).rpartition('/')[2]
+    checkpoint = run.config.get('checkpoint')
+    best = checkpoint.get('best_metric') if isinstance(checkpoint, dict) else None
+    return str(best or 'accuracy').rpartition('/')[2]
 
 
 def _state(run: Run) -> tuple[str, str]:
@@ -129,9 +126,11 @@ def _metrics_table(run: Run, metrics: Any, primary_metric: str) -> dict[str, Any
     groups = list(dict.fromkeys(group for row in found.values() for group in row))
     groups = [name for name in run.sets if name in groups] + [name for name in groups if name not in run.sets]
     names = sorted(found, key=lambda name: (name != primary_metric, name != 'loss'))
-    rows = [[(plain(name), None, False), *((_metric(found[name][group], name), repr(found[name][group]), True)
-                                           if group in found[name] else ('', None, True) for group in groups)]
-            for name in names]
+
+    def cell(name: str, group: str) -> Cell:
+        value = found[name].get(group)
+        return _metric(value, name) if group in found[name] else '', None if value is None else repr(value), True
+    rows = [[(plain(name), None, False), *(cell(name, group) for group in groups)] for name in names]
     return {'header': [('', False), *((plain(group), True) for group in groups)], 'rows': rows} if rows else None
 
 
@@ -238,8 +237,9 @@ def _texts(run: Run) -> dict[str, Any] | None:
     texts = {name: [(row['step'], row['samples']) for row in rows] for name, rows in groups.items() if rows}
     shown: dict[str, list[str]] = {}  # set -> others whose texts are among its own
     for name in sorted(texts, key=lambda name: -len(texts[name])):
-        owner = next((other for other in shown if all(item in texts[other] for item in texts[name])), None)
-        shown.setdefault(owner if owner is not None else name, []).extend([] if owner is None else [name])
+        owner = next((other for other in shown if all(item in texts[other] for item in texts[name])), name)
+        shown.setdefault(owner, [])
+        shown[owner] += [name] if owner != name else []
     parts = []
     for name, rows in texts.items():
         if name in shown:
@@ -251,8 +251,7 @@ def _texts(run: Run) -> dict[str, Any] | None:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """Returns at most so many indices, the first and the last among them, closer at the beginning: texts change there.
-    """
+    """Returns at most so many indices, first and last among them, closer at the beginning, where texts change."""
     if count <= most:
         return list(range(count))
     return sorted({0, count - 1, *(round(count ** (i / (most - 1))) - 1 for i in range(most))})
@@ -264,7 +263,6 @@ def _configuration(run: Run) -> dict[str, Any] | None:
         return None
     from ..training.defaults import base
     defaults, config = (_flat(json.loads(json.dumps(values)), '.') for values in (base().to_dict(), run.config))
-
     rows = [(key, *(_shorten(json.dumps(values[key], ensure_ascii=False), 200) if key in values else ''
                     for values in (config, defaults)))
             for key, value in config.items() if key != 'experiment' and defaults.get(key, ...) != value]

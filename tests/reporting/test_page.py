@@ -8,7 +8,6 @@ import json
 import os
 import re
 from html import escape
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -20,80 +19,10 @@ from practicum.common.vocabulary import Vocabulary
 from practicum.reporting import images
 from practicum.reporting.page import write_report
 from practicum.reporting.run_files import read_run
-from practicum.training import learning_curves
 from practicum.training.checkpoints import Checkpoints
+from tests.reporting.pages import Page, make_run
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\'&amp;\x00\ud800 \u00e9\U0001f642'
-VOID = ('img', 'meta')
-LOADING = ('src', 'srcset', 'href', 'xlink:href', 'action', 'data', 'poster', 'background', 'formaction')
-
-
-class Page(HTMLParser):
-    """A parsed report; asserts what must hold of every one."""
-
-    def __init__(self, path):
-        super().__init__(convert_charrefs=True)
-        text = path.read_bytes().decode('ascii')  # whatever encoding a reader takes it for
-        self.tags, self.ids, self.text, self._open = [], set(), '', []  # tags: (name, attributes, text up to its end)
-        self.feed(text)
-        self.close()
-        assert not self._open
-        assert all(values['href'][1:] in self.ids for _, values, _ in self.tags if 'href' in values)
-        style, = (text for name, _, text in self.tags if name == 'style')
-        assert 'url(' not in style and '@import' not in style
-
-    def handle_starttag(self, tag, attributes):
-        values = dict(attributes)
-        assert len(values) == len(attributes)
-        assert tag not in ('script', 'link', 'iframe', 'object', 'embed', 'base', 'form', 'foreignobject')
-        for name, value in attributes:
-            assert not name.startswith('on') and name != 'style'
-            if name in LOADING:
-                assert value.startswith('data:image/webp;base64,') if name == 'src' else value.startswith('#')
-            assert 'url(' not in (value or '') and (name != 'id' or value not in self.ids)
-            self.ids |= {value} if name == 'id' else set()
-        entry = [tag, values, '']
-        self.tags.append(entry)
-        if tag not in VOID:
-            self._open.append(entry)
-
-    def handle_startendtag(self, tag, attributes):
-        raise AssertionError(f'<{tag}/> is not HTML')
-
-    def handle_endtag(self, tag):
-        name, _, text = self._open.pop()
-        assert name == tag
-        if self._open:
-            self._open[-1][2] += text
-
-    def handle_data(self, data):
-        self.text += data
-        if self._open:
-            self._open[-1][2] += data
-
-    def texts(self, tag, class_=None):
-        return [text for name, values, text in self.tags
-                if name == tag and (class_ is None or class_ in (values.get('class') or '').split())]
-
-    def images(self):
-        return [(values['alt'], Image.open(io.BytesIO(base64.b64decode(values['src'].partition(',')[2]))))
-                for name, values, _ in self.tags if name == 'img']
-
-
-def make_run(folder, **files):
-    """Writes the files of a run: dicts as JSON, lists of dicts as JSON lines, arrays as PNG; 'a.png' is a__png."""
-    folder.mkdir(exist_ok=True)
-    for name, content in files.items():
-        path = folder / name.replace('__', '.')
-        if isinstance(content, np.ndarray):
-            Image.fromarray(content).save(path)
-        elif isinstance(content, str):
-            path.write_text(content)
-        elif path.suffix == '.jsonl':
-            path.write_text(''.join(json.dumps(row) + '\n' for row in content))
-        else:
-            path.write_text(json.dumps(content))
-    return folder
 
 
 def make_result(step=10, **metrics):
@@ -247,101 +176,6 @@ def test_a_stopped_run_shows_its_latest_evaluations(tmp_path):
     assert 'has not reached its end' in page.text
 
 
-def test_an_evaluation_set_named_train_is_no_training_window():
-    rows = [{'step': 5, 'train/loss': 2.0, 'timings': {'steps_per_second': 1.0}},
-            {'step': 5, 'train/loss': 1.0, 'test/loss': 3.0, 'timings': {'wall_seconds': 1.0}}]
-    panels, constant = learning_curves.collect(rows)
-    assert panels == {'loss': {'train': [(5, 2.0)], learning_curves.WHOLE_TRAIN: [(5, 1.0)], 'test': [(5, 3.0)]}}
-    assert constant == {}
-
-
-def curves(tmp_path, rows):
-    """Returns the report of a run with these rows, and class -> [(x, y), ...] of each panel, in their order."""
-    page = Page(write_report(make_run(tmp_path / 'run', metrics__jsonl=rows)))
-    panels = []
-    for name, values, _ in page.tags:
-        if name == 'svg':
-            panels.append({})
-        elif name == 'path' and re.fullmatch('c[0-7] stroke', values.get('class', '')):
-            numbers = [float(number) for number in re.findall(r'-?[0-9.]+', values['d'])]
-            panels[-1].setdefault(values['class'][:2], list(zip(numbers[::2], numbers[1::2])))
-    return page, panels
-
-
-def test_curves_are_to_scale(tmp_path):
-    rows = [{'step': step, 'train/loss': 10.0 ** (3 - i), 'validation/accuracy': value}
-            for i, (step, value) in enumerate(zip((100, 200, 300, 400), (0.0, 0.2, 0.1, 0.3)))]
-    page, panels = curves(tmp_path, rows)
-    (loss,), (accuracy,) = (panel.values() for panel in panels)  # the loss comes first
-    (begin, high), (end, low) = loss[0], loss[-1]
-    assert len(loss) == 2 or np.diff(loss, 2, axis=0) == pytest.approx(0, abs=0.2)  # logarithmic: a straight line
-    assert high < low and accuracy[0][1] > accuracy[-1][1]  # y points down
-    for (x, y), i, value in zip(accuracy, range(4), (0.0, 0.2, 0.1, 0.3)):
-        assert x == pytest.approx(begin + i * (end - begin) / 3, abs=0.1)
-        assert y == pytest.approx(accuracy[0][1] + value / 0.3 * (accuracy[-1][1] - accuracy[0][1]), abs=0.1)
-    texts = page.texts('text')
-    assert {'1000', '100', '10', '1', '20 %'} < set(texts)
-    assert texts.count('step') == 2 and texts.count('0') == 2  # both axes have a name and begin at step 0
-
-
-def test_the_colours_of_curves_are_the_page_s(tmp_path):
-    """And so they are others in a dark page."""
-    rows = [{'step': step, f'{name}/loss': step * i} for step in (1, 2)
-            for i, name in enumerate(('validation', 'train', 'test'))]
-    path = write_report(make_run(tmp_path / 'run', metrics__jsonl=rows))
-    page = Page(path)
-    assert page.texts('p', 'legend') == ['traintestvalidation']
-    assert [values['class'] for name, values, _ in page.tags if name == 'i'] == ['c0', 'c1', 'c2']
-    svg = re.search('<svg.*?</svg>', path.read_text(), re.DOTALL).group()
-    painted = re.findall('<(?:path|use|text)[^>]*(?:fill|stroke)="#[^>]*>', svg)
-    assert painted and all('class="' in tag for tag in painted)
-
-
-def test_long_curves_are_thinned_but_keep_their_peaks(tmp_path):
-    values = np.sin(np.arange(20_000) / 300) + 2
-    values[12_345], values[17_001] = 9, 0.5
-    rows = [{'step': i + 1, 'train/dice': value} for i, value in enumerate(values.tolist())]
-    page, panels = curves(tmp_path, rows)
-    line = panels[0]['c0']
-    assert len(line) < 1000 and (tmp_path / 'run' / 'report.html').stat().st_size < 60_000
-    heights = [y for _, y in line]
-    x_of = np.interp([12_346, 17_002], [1, 20_000], [line[0][0], line[-1][0]])
-    assert line[int(np.argmin(heights))][0] == pytest.approx(x_of[0], abs=0.2)
-    assert line[int(np.argmax(heights))][0] == pytest.approx(x_of[1], abs=0.2)
-    assert any(text.startswith('train, step 20,000: ') for text in page.texts('title'))
-
-
-def test_what_never_changes_is_written_and_not_drawn(tmp_path):
-    rows = [{'step': step, 'train/learning_rate': 20.0, 'validation/top5_accuracy': 1.0, 'train/loss': 3.0 / step}
-            for step in (1, 2, 3)]
-    page, panels = curves(tmp_path, rows)
-    assert len(panels) == 1 and page.texts('figcaption') == ['loss']
-    assert 'Constant: learning rate 20, top5 accuracy 100.00 %' in page.texts('p', 'muted')
-
-
-@pytest.mark.parametrize('name, values, expected', [
-    ('accuracy', (0.2, 1.0), {'100 %', '80 %', '60 %', '40 %', '20 %'}),
-    ('auc', (0.99991, 0.99999), {'0.99992', '0.99994', '0.99996', '0.99998'}),
-    ('learning_rate', (1e-5, 5e-5), {'1e-5', '2e-5', '3e-5', '4e-5', '5e-5'}),
-    ('perplexity', (20.0, 9_000.0), {'100', '1000', '10000'}),
-])
-def test_ticks_have_the_digits_that_they_need(name, values, expected, tmp_path):
-    rows = [{'step': step, f'test/{name}': value} for step, value in enumerate(values)]
-    page, _ = curves(tmp_path, rows)
-    assert set(page.texts('text')) - {'step', '0', '1'} == expected
-
-
-def test_the_image_of_learning_curves_shows_the_same_panels():
-    """One implementation: what the report leaves out is left out there too, and texts are not read as formulas."""
-    rows = [{'step': 2, 'a$/loss': 1.0, 'train/loss': None}, {'step': 1, 'a$/loss': 2.0, 'train/learning_rate': 0.1},
-            {'step': 3, 'train/learning_rate': 0.1, 'test/accuracy': 0.5}]
-    figure = learning_curves.draw_learning_curves(rows, '$x_$')
-    assert [axes.get_title() for axes in figure.axes] == ['loss', 'accuracy']
-    assert figure.axes[0].lines[0].get_xydata().tolist() == [[1, 2], [2, 1]]
-    assert 'learning rate 0.1' in figure.get_supxlabel()
-    figure.savefig(io.BytesIO(), format='png')
-
-
 def test_images_belong_to_sets_and_equal_ones_are_shown_once(tmp_path):
     big = np.full((1000, 5000, 3), 200, np.uint8)
     run = make_run(tmp_path / 'run', config__json={'evaluation': {'final': ['test', 'test_inverted']}},
@@ -468,6 +302,31 @@ def test_the_top_says_what_when_and_on_what(tmp_path):
     facts, = (re.sub(r'\s+', ' ', text).strip() for text in Page(write_report(run)).texts('p', 'facts'))
     assert facts == ('date 2026-01-02 03:04 duration 65 s data digits training examples 1,438 parameters 120,458 '
                      'commit aaaaaaaaaa and changes devices 2 \u00d7 cpu')
+
+
+@pytest.mark.parametrize('task, data, metrics, scores', [
+    ('classification', {'class_names': ['a', 'b']}, ['accuracy', 'loss'], {'class_probability': 0.5}),
+    ('segmentation', {'class_names': ['background', 'heart']}, ['dice', 'loss'], {'dice': {'heart': 0.5}}),
+    ('captioning', {'vocabulary': Vocabulary.build(['a b'], 'words').to_meta(), 'caption_length': 3}, ['bleu4', 'loss'],
+     {'rouge_l': 0.5, 'caption': 'a b'}),
+    ('language_model', {'vocabulary': Vocabulary.build(['a b'], 'words').to_meta()}, ['perplexity', 'loss'], None),
+    ('regression', {'targets': 1}, ['loss'], None),
+])
+def test_every_task_has_a_report(task, data, metrics, scores, tmp_path):
+    """While it trains, too; the worst examples are known."""
+    run = make_run(tmp_path / 'run', config__json={'experiment': 'x', 'task': {'name': task}}, metrics__jsonl=[
+        {'step': 7, **{f'validation/{name}': 0.25 for name in metrics}, 'timings': {'wall_seconds': 1.0}}])
+    if scores:
+        write_json(run / 'validation_examples.json', {'step': 7, 'examples': [scores] * 50})
+    with Checkpoints(run, writable=True) as checkpoints:
+        config = {'name': task, **({'per_example': True} if task == 'classification' else {})}
+        checkpoints.save(7, {'params': {'w': np.ones(2)}}, {'step': np.ones(())}, {'config': {'task': config},
+                                                                                   'data': data})
+        checkpoints.wait()
+        page = Page(write_report(run))
+    assert page.texts('span', 'state') == ['running, at step 7']
+    assert page.texts('div', 'large') == [f"{'25.00 %' if metrics[0] == 'accuracy' else 0.25}validation {metrics[0]}"]
+    assert page.texts('summary')[:2] == (['the worst 20', 'the best 20'] if scores else ['all of config.json'])
 
 
 def test_a_value_that_is_not_finite_is_named(tmp_path):
