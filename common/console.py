@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import logging
+import math
 import os
 import sys
 import threading
@@ -58,9 +59,19 @@ def _lost(error: OSError) -> LostOutput:
     return LostOutput(f'standard output cannot be written to: {error.strerror}')
 
 
-def format_metric(name: str, value: float) -> str:
-    """Formats a metric: shares as percent, the rest with five significant digits."""
-    return f'{100 * value:.2f} %' if name.endswith('accuracy') else f'{value:.4g}'
+def format_metric(name: str, value: float | None) -> str:
+    """Formats a metric: shares as percent with two decimals, the rest with four significant digits.
+
+    More digits are shown where fewer would round a value below 1 up to 1, or a share above 0 down to 0: 0.99997 is not
+    perfect. None is what JSON has for a value that is not finite.
+    """
+    if value is None or not math.isfinite(value):
+        return 'nan' if value is None else str(value)
+    if name.endswith(('accuracy', 'calibration_error')):
+        digits = next((d for d in range(2, 17) if (float(f'{100 * value:.{d}f}') in (0, 100)) == (value in (0, 1))), 17)
+        return f'{100 * value:.{digits}f} %'
+    digits = next((d for d in range(4, 17) if float(f'{value:.{d}g}') != 1 or value == 1), 17)
+    return f'{value:.{digits}g}'
 
 
 def format_seconds(seconds: float) -> str:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import UserError, nearest
-from ..training import durations
-from .html import is_number
+from ..training.durations import to_steps
+from ..training.learning_curves import is_number, is_window, set_order
+from ..training.rows import is_step, parse_rows
 
 _MARKS = ('config.json', 'metrics.jsonl', 'result.json')  # a run has one of them
-_MOST_ROWS = 2000  # of a csv file
+MOST_ROWS = 2000  # of a csv file
 
 
 @dataclasses.dataclass
@@ -65,12 +66,13 @@ class Run:
 
     @property
     def sets(self) -> list[str]:
-        """Names of the evaluation sets: those of the end, those of the way there, others, and last training data."""
+        """Names of the evaluation sets, in the order in which they are listed everywhere."""
         evaluation = _mapping(self.config.get('evaluation'))
         named = [name for key in ('final', 'periodic') for name in _sequence(evaluation.get(key))]
         named += list(_mapping(evaluation.get('sets')))
         named += [key.partition('/')[0] for key in self.latest()]
-        return sorted(dict.fromkeys(str(name) for name in named if name), key=lambda name: name.startswith('train'))
+        named += [str(row.get('set', '')) for row in self.samples]
+        return set_order(str(name) for name in named if name)
 
     def latest(self) -> dict[str, float]:
         """Returns the metrics of the evaluation sets, '<set>/<metric>': the result's, or the latest ones."""
@@ -83,54 +85,39 @@ class Run:
         return found
 
     def total(self) -> int | None:
-        """Returns how many steps the run was to have; None where that cannot be told.
-
-        config.total counts steps, examples or epochs. How many examples an epoch has is in no file, but the first
-        logging window says how long the rest would take at its speed, and from this the steps follow.
-        """
-        if self.finished:
-            return self.step
-        number, unit = durations.parse(str(self.config.get('total', ''))) or (0.0, '')
-        if number and unit in ('steps', 'examples'):
-            if unit == 'examples':
-                number /= max(1, _int(self.config.get('batch_size')))
-            return max(1, -int(-number // 1)) if number < 2 ** 31 else None
-        row = next(filter(is_window, self.rows), {})
-        timings = _mapping(row.get('timings'))
-        left, taken = timings.get('eta_seconds'), timings.get('wall_seconds')
-        if not (is_number(left) and is_number(taken) and 0 < taken < 1e12 and 0 <= left < 1e12):
+        """Returns how many steps the run is to have; None where no file says it, only epochs."""
+        total = self.starts[-1].get('total_steps') if self.starts else None
+        if is_step(total):
+            return total
+        try:
+            return to_steps(self.config.get('total'), batch_size=self.config.get('batch_size') or 0, num_examples=0,
+                            field='total') or None
+        except (UserError, LookupError, TypeError, ArithmeticError):
             return None
-        total = row['step'] * (1 + left / taken)
-        # Time before the first step, spent on caching features, or a later, longer total would give a wrong one.
-        return round(total) if abs(total - round(total)) < 0.02 and round(total) >= self.step else None
 
     def files(self, suffix: str) -> list[Path]:
         """Returns the files of the folder whose names end so, sorted; no links."""
         return sorted(path for path in self.workdir.iterdir() if path.name.endswith(suffix) and _is_own(path)
                       and not path.name.startswith('.'))
 
-    def cases(self, path: Path) -> dict[str, Any] | None:
-        """Returns {'step', 'metrics', 'cases'} of a _examples.json, or None where it is damaged."""
+    def examples(self, path: Path) -> dict[str, Any] | None:
+        """Returns {'step', 'metrics', 'examples'} of a file of per-example scores, or None where it is damaged."""
         found = _mapping(self.json(path))
-        rows = [case for case in _sequence(found.get('cases')) if isinstance(case, dict)]
-        if not rows and found:
-            self.notes.append(f'{path.name} has no cases')
+        rows = found.get('examples', found.get('cases'))  # as earlier versions called them
+        rows = [row for row in _sequence(rows) if isinstance(row, dict)]
+        if found and not rows:
+            self.notes.append(f'{path.name} has no examples')
         return {**found, 'examples': rows} if rows else None
 
-    def csv(self, path: Path) -> tuple[list[str], list[list[Any]], int]:
-        """Returns header, rows (cells that are numbers as numbers) and how many rows are left out."""
+    def csv(self, path: Path) -> tuple[list[str], list[list[Any]]]:
+        """Returns header and rows, at most `MOST_ROWS`; cells that are numbers as numbers."""
         try:
             with path.open(newline='', encoding='utf-8', errors='replace') as file:
-                lines = csv.reader(file)
-                header = next(lines, [])
-                rows = [[_value(cell) for cell in itertools.islice(itertools.chain(line, itertools.repeat('')),
-                                                                   len(header))]
-                        for line in itertools.islice(lines, _MOST_ROWS)]
-                left = sum(1 for _ in lines)
-        except (OSError, csv.Error) as error:
+                header, *rows = itertools.islice(csv.reader(file), MOST_ROWS + 1)
+        except (OSError, csv.Error, ValueError) as error:  # ValueError: it is empty
             self.notes.append(f'{path.name} is left out: {error}')
-            return [], [], 0
-        return header, rows, left
+            return [], []
+        return header, [[_value(cell) for cell in (row + [''] * len(header))[:len(header)]] for row in rows]
 
     def json(self, path: Path) -> Any:
         """Returns what a JSON file holds; None, after a note, where it is damaged."""
@@ -141,10 +128,10 @@ class Run:
         return None
 
     def task(self) -> Any:
-        """Returns the run's task, or None where it cannot be had."""
+        """Returns the run's task, or None where there is no checkpoint that says."""
         from .. import tasks
         from ..training.checkpoints import Checkpoints
-        try:  # facts about the data, such as names of classes, travel in checkpoints
+        try:  # metadata of the data set, such as names of classes, travel in checkpoints
             with Checkpoints(self.workdir, writable=False) as checkpoints:
                 checkpoint = checkpoints.restore('last', items=())
             return tasks.build(checkpoint.meta['config']['task'], checkpoint.info)
@@ -167,43 +154,30 @@ def read_run(workdir: Path) -> Run:
     run.config = _mapping(load('config.json'))
     run.starts = [start for start in _sequence(load('environment.json')) if isinstance(start, dict)]
     result = _mapping(load('result.json'))
-    if result and not _is_step(result.get('step')):
+    if result and not is_step(result.get('step')):
         run.notes.append('result.json says no step and is left out')
     else:
         run.result = result
     run.evaluation = _mapping(load('evaluation.json'))
-    run.rows = _rows(run, 'metrics.jsonl', lambda row: True)
-    run.samples = _rows(run, 'samples.jsonl', _is_sample)
+    run.rows = _rows(run, 'metrics.jsonl')
+    run.samples = _rows(run, 'samples.jsonl')
     return run
 
 
-def is_window(row: Mapping[str, Any]) -> bool:
-    """Whether a row of metrics.jsonl is of training steps, and not of an evaluation set that is named 'train' too."""
-    timings = _mapping(row.get('timings'))
-    if timings:
-        return 'steps_per_second' in timings
-    return all(key.startswith('train/') for key in row if '/' in key)
-
-
-def _rows(run: Run, name: str, fits) -> list[dict[str, Any]]:
+def _rows(run: Run, name: str) -> list[dict[str, Any]]:
     """Returns the rows of a JSON lines file that can be read, in the order of their steps; counts the others."""
-    path, rows, damaged = run.workdir / name, [], 0
+    path = run.workdir / name
     if not _is_own(path):
         return []
     try:
-        with path.open(encoding='utf-8', errors='replace') as file:
-            for line in file:
-                try:
-                    row = json.loads(line)
-                except (ValueError, RecursionError):
-                    damaged += not run.running or line.endswith('\n')  # else it is just being written
-                    continue
-                if isinstance(row, dict) and _is_step(row.get('step')) and fits(row):
-                    rows.append(row)
-                else:
-                    damaged += 1
+        rows, damaged = parse_rows(path.read_bytes())
     except OSError as error:
         run.notes.append(f'{name} cannot be read: {error.strerror}')
+        return []
+    if name == 'samples.jsonl':
+        damaged += len(rows)
+        rows = list(filter(_is_sample, rows))
+        damaged -= len(rows)
     if damaged:
         run.notes.append(f"{name}: {damaged:,} damaged {'line is' if damaged == 1 else 'lines are'} left out")
     return sorted(rows, key=lambda row: row['step'])
@@ -213,10 +187,6 @@ def _is_sample(row: Mapping[str, Any]) -> bool:
     samples = row.get('samples')
     return (isinstance(row.get('set', ''), str) and isinstance(samples, list)
             and all(isinstance(sample, dict) and isinstance(sample.get('text'), str) for sample in samples))
-
-
-def _is_step(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2 ** 53
 
 
 def _is_own(path: Path) -> bool:
@@ -232,13 +202,11 @@ def _is_locked(path: Path) -> bool:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
         return False
+    except OSError as error:  # another one: a file system without locks
+        return isinstance(error, BlockingIOError)
     finally:
         os.close(descriptor)
-    return False
 
 
 def _other_runs(workdir: Path) -> str:
@@ -269,6 +237,3 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _sequence(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
-
-def _int(value: Any) -> int:
-    return value if _is_step(value) else 0

@@ -30,7 +30,7 @@ def test_train_writes_everything_about_a_run(run_launch, tmp_path):
     assert result.stderr == ''
     assert '2 x cpu' in result.stdout and 'test/accuracy' in result.stdout and str(workdir) in result.stdout
     assert {path.name for path in workdir.iterdir()} >= {
-        'checkpoints', 'config.json', 'environment.json', 'metrics.jsonl', 'tensorboard', 'result.json',
+        'checkpoints', 'config.json', 'environment.json', 'metrics.jsonl', 'result.json',
         'learning_curves.png', 'test_confusion_matrix.png', 'validation_confusion_matrix.png'}
     assert {path.name for path in (workdir / 'checkpoints').iterdir()} >= {'8', '12'}
 
@@ -54,8 +54,9 @@ def test_train_writes_everything_about_a_run(run_launch, tmp_path):
     assert outcome['best']['metric'] == 'validation/accuracy' and outcome['best']['step'] in (4, 8, 12)
     assert outcome['wall_seconds'] > 0 and outcome['examples_per_second'] > 0
 
-    events = b''.join(path.read_bytes() for path in (workdir / 'tensorboard').iterdir())
-    for tag in (b'train/loss', b'validation/accuracy', b'test/accuracy', b'test/confusion_matrix'):
+    events = b''.join(path.read_bytes() for path in workdir.glob('events.out.tfevents.*'))
+    for tag in (b'train/loss', b'validation/accuracy', b'test/accuracy', b'test/confusion_matrix', b'timing/steps_per_second',
+                b'optimizer.learning_rate'):
         assert tag in events
     for picture in workdir.glob('*.png'):
         assert min(Image.open(picture).size) > 200

@@ -97,6 +97,12 @@ class Training:
         jax.eval_shape(lambda: self.task.score(apply(variables, batch, train=False), batch))
         return state.replace(carry=initial_carry(apply, self.task, variables, batch, self.config.batch_size))
 
+    def about(self, state: TrainState) -> dict[str, Any]:
+        """Returns what a run's files say of it beside the config: steps, parameters and data."""
+        return {'total_steps': self.total, 'parameters': sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+                'dataset': {'name': self.config.data.name or self.config.data.source,
+                            'train_examples': len(self.source)}}
+
     def parameter_table(self, state: TrainState) -> str:
         """Returns a table of parameters with their counts, and the forward FLOPs of one example as XLA counts them."""
         from clu import parameter_overview

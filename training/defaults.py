@@ -16,7 +16,8 @@ def base() -> ConfigDict:
     config.precision = 'float32'  # compute type of the model, 'float32' or 'bfloat16'; parameters stay float32
     config.ema_decay = 0.0  # exponential moving average of params and batch_stats, evaluated instead of them; 0: off
     config.log_every = '100 steps'
-    config.tensorboard = True  # write TensorBoard events beside metrics.jsonl
+    config.writers = ('tensorboard',)  # what takes metrics besides metrics.jsonl: 'tensorboard', 'mlflow', 'wandb'
+    config.tensorboard = True  # False: no 'tensorboard' among the writers
 
     config.data = ConfigDict()
     # 'tfds', 'folder' (class/image), 'mask_folder' (images and masks), 'caption_folder' (images and captions), 'text'

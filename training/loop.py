@@ -112,7 +112,7 @@ def run(training: components.Training, evaluations: Evaluations, state: TrainSta
         logging.info('this run is finished at step %s: train on with a longer --config.total, or begin again in '
                      'another --workdir', f'{step:,}')
         return 0
-    outputs.open(step, redo_evaluation=not boundary.done)
+    outputs.open(step, redo_evaluation=not boundary.done, about=training.about(state))
     try:
         if not boundary.done:
             boundary(step, state)

@@ -10,12 +10,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ..common.errors import UserError
-from . import results, snapshot
+from . import results, snapshot, writers
 from .checkpoints import Checkpoint, Checkpoints
 from .evaluation import Evaluation
 from .parallel import Parallel
 from .step import TrainState
-from .writers import MetricWriters
 
 _IMAGE_SECONDS = 60  # between two drawings of the same evaluation set
 
@@ -29,13 +28,15 @@ class Outputs:
       workdir: the run's folder.
 
     Raises:
-      UserError: the workdir cannot be written or another process writes there.
+      UserError: the workdir cannot be written or another process writes there, or config.writers does not fit.
     """
 
     def __init__(self, config: ConfigDict, parallel: Parallel, workdir: Path):
+        self._writers = writers.chosen(config)
         self._config, self._workdir = config, workdir
-        self._metrics: MetricWriters | None = None
-        self._drawn = dict.fromkeys(('', *config.evaluation.periodic), time.monotonic())  # set -> when it was last drawn
+        self._metrics: writers.MetricWriters | None = None
+        self._drawn = dict.fromkeys(('', *config.evaluation.periodic), time.monotonic())  # set -> when last drawn
+        self._about: dict[str, Any] | None = None
         self._checkpoints = None
         if parallel.is_writer:
             self._checkpoints = Checkpoints(workdir, writable=True, keep=config.checkpoint.keep,
@@ -61,14 +62,22 @@ class Outputs:
         """Returns the newest good checkpoint of this run, or None."""
         return self._checkpoints.restore('last') if self._checkpoints else None
 
-    def open(self, step: int, *, redo_evaluation: bool) -> None:
-        """Writes the snapshot and opens the metrics, forgetting rows of steps that will be done again."""
+    def open(self, step: int, *, redo_evaluation: bool, about: dict[str, Any] | None = None) -> None:
+        """Writes the snapshot and opens the metrics, forgetting rows of steps that will be done again.
+
+        Args:
+          step: the step to begin with.
+          redo_evaluation: whether the evaluations of this step are done again too.
+          about: see `snapshot.write`; result.json gets it too.
+        """
         if self._checkpoints is None:
             return
+        self._about = about
         with self._writing():
-            changed = snapshot.write(self._workdir, self._config)
-            self._metrics = MetricWriters(self._workdir, resumed_step=step, redo_evaluation=redo_evaluation,
-                                          tensorboard=self._config.tensorboard)
+            changed = snapshot.write(self._workdir, self._config, about)
+            self._metrics = writers.MetricWriters(self._workdir, self._writers, resumed_step=step,
+                                                  redo_evaluation=redo_evaluation)
+        self._metrics.hparams(writers.flat_fields(self._config))
         if not step and self._metrics.dropped:
             logging.warning('%s has metrics but no checkpoint: training begins from scratch and writes them anew',
                             self._workdir)
@@ -107,7 +116,7 @@ class Outputs:
                                             for key, figure in draw().items()})
 
     def samples(self, step: int, name: str, samples: Sequence[dict[str, Any]]) -> None:
-        """Writes texts that were written at this step, see `MetricWriters.samples`."""
+        """Writes texts that were written at this step, see `Writer.samples`."""
         if self._metrics and samples:
             with self._writing():
                 self._metrics.samples(step, name, samples)
@@ -138,7 +147,7 @@ class Outputs:
         if self._config.checkpoint.best_metric and (step := self._checkpoints.best_step()) is not None:
             best = {'step': step, 'metric': self._config.checkpoint.best_metric}
         with self._writing():
-            results.write_result(self._workdir, self._config, metrics, best=best, **facts)
+            results.write_result(self._workdir, self._config, metrics, best=best, about=self._about, **facts)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

@@ -13,13 +13,16 @@ from ml_collections import ConfigDict
 from ..common.console import format_metric, format_seconds
 from ..common.files import replacing, write_json, write_text
 from .evaluation import Evaluation
+from .learning_curves import draw_learning_curves
+from .rows import to_json
 from .writers import read_rows
 
 RESULT_FILE = 'result.json'
 
 
 def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *, step: int, wall_seconds: float,
-                 examples_per_second: float, best: dict[str, Any] | None, primary_metric: str) -> None:
+                 examples_per_second: float, best: dict[str, Any] | None, primary_metric: str,
+                 about: dict[str, Any] | None = None) -> None:
     """Writes result.json and learning_curves.png and prints the result table.
 
     Args:
@@ -31,26 +34,28 @@ def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *
       examples_per_second: training speed, see `Progress`.
       best: {'step', 'metric'} of the best checkpoint, or None.
       primary_metric: the task's, which comes first in the table.
+      about: what else to note, see `snapshot.write`.
     """
     result = {'experiment': config.experiment, 'seed': config.seed, 'step': step,
               'wall_seconds': round(wall_seconds, 2), 'examples_per_second': round(examples_per_second, 1),
-              'metrics': metrics, 'best': best}
-    rows = read_rows(workdir)
-    write_image(workdir / 'learning_curves.png', draw_learning_curves(rows, config.experiment))
-    write_json(workdir / RESULT_FILE, result)  # last: it says that nothing is left to do
+              'metrics': metrics, 'best': best, **(about or {})}
+    figure = draw_learning_curves(read_rows(workdir), config.experiment, primary_metric)
+    write_image(workdir / 'learning_curves.png', figure)
+    write_json(workdir / RESULT_FILE, to_json(result))  # last: it says that nothing is left to do
     logging.info('%s', result_table(result, primary_metric))
     logging.info('everything about this run is in %s', workdir)
 
 
 def print_result(workdir: Path, step: int, primary_metric: str) -> bool:
-    """Prints the result table of a run that ended at this step; returns whether it has one."""
+    """Prints the result table of a run that ended at this step; returns whether it has one that can be read."""
     try:
-        result = json.loads((workdir / RESULT_FILE).read_text())
-    except (OSError, ValueError):
-        return False
-    if result['step'] != step:
-        return False
-    logging.info('%s', result_table(result, primary_metric))
+        result = json.loads((workdir / RESULT_FILE).read_bytes().decode())
+        if result['step'] != step:
+            return False
+        table = result_table(result, primary_metric)
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
+        return False  # damaged: it is written anew
+    logging.info('%s', table)
     return True
 
 
@@ -71,7 +76,7 @@ def result_table(result: dict[str, Any], primary_metric: str) -> str:
 
 
 def metric_line(metrics: dict[str, float], primary_metric: str) -> str:
-    """Returns each set's headline and loss on one line."""
+    """Returns each set's primary metric and loss on one line."""
     shown = [name for name in metrics if name.rpartition('/')[2] in (primary_metric, 'loss')]
     return '  '.join(f'{name} {format_metric(name, metrics[name])}' for name in shown)
 
@@ -84,39 +89,6 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     return '\n'.join('  '.join(f'{cell:<{width}}' for cell, width in zip(line, widths)).rstrip() for line in cells)
 
 
-def draw_learning_curves(rows: list[dict[str, Any]], title: str):
-    """Draws one panel per metric over steps, training and evaluation sets together."""
-    from matplotlib.figure import Figure
-    curves: dict[str, dict[str, list[tuple[int, float]]]] = {}
-    for row in rows:
-        for key, value in row.items():
-            group, slash, name = key.partition('/')
-            if slash:
-                curves.setdefault(name, {}).setdefault(group, []).append((row['step'], value))
-    order = [name for name in ('loss', 'accuracy') if name in curves]
-    order += sorted(set(curves) - set(order))
-    groups = sorted({group for panel in curves.values() for group in panel}, key=lambda name: (name != 'train', name))
-    colours = {group: f'C{i}' for i, group in enumerate(groups)}  # the same in every panel
-    columns = min(4, max(1, len(order)))
-    rows_of_panels = max(1, -(-len(order) // columns))
-    figure = Figure(figsize=(4.2 * columns, 3.2 * rows_of_panels + 0.2), layout='constrained')
-    for i, name in enumerate(order):
-        axes = figure.add_subplot(rows_of_panels, columns, i + 1)
-        for group, points in sorted(curves[name].items(), key=lambda item: groups.index(item[0])):
-            points = sorted(points)
-            axes.plot(*zip(*points), marker='' if len(points) > 30 else 'o', markersize=3, label=group,
-                      color=colours[group], alpha=0.5 if group == 'train' and len(curves[name]) > 1 else 1)
-        axes.set(title=name.replace('_', ' '), xlabel='step')
-        axes.grid(alpha=0.3)
-        if len(curves[name]) > 1:
-            axes.legend()
-        values = [v for points in curves[name].values() for _, v in points]
-        if name == 'loss' and min(values) > 0 and max(values) > 20 * min(values):
-            axes.set_yscale('log')
-    figure.suptitle(title)
-    return figure
-
-
 def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Evaluation) -> dict[str, np.ndarray]:
     """Writes <workdir>/<name>_<figure>.png, <name>_<table>.csv and, where single examples are scored, _examples.json.
 
@@ -125,7 +97,7 @@ def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Eval
     """
     if found.examples:
         content = {'step': step, 'metrics': found.scalars(), 'examples': found.examples}
-        write_json(workdir / f'{name}_examples.json', content)
+        write_json(workdir / f'{name}_examples.json', to_json(content))
     for key, rows in task.tables(found.metrics).items():
         table = io.StringIO(newline='')
         writer = csv.DictWriter(table, list(rows[0]), lineterminator='\n')

@@ -21,8 +21,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from ..common.errors import UserError
 from ..common.files import replacing_folder, write_json
 from . import config as config_lib
+from .rows import copy_damaged
 
 CONFIG_FILE = 'config.json'
 ENVIRONMENT_FILE = 'environment.json'
@@ -31,45 +33,58 @@ _MOST_BYTES = 2**20  # of changed source that is kept; more than that is data
 _PACKAGES = ('practicum', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'tensorflow-datasets', 'clu', 'numpy')
 
 
-def write(workdir: Path, config: ConfigDict) -> list[str]:
+def write(workdir: Path, config: ConfigDict, about: dict[str, Any] | None = None) -> list[str]:
     """Writes config.json, and adds this start of the run to environment.json.
+
+    Args:
+      workdir: the run's folder.
+      config: the run's config.
+      about: what else to note of this start: 'total_steps', 'parameters', how many numbers the model learns, and
+        'dataset', a dict with 'name' and 'train_examples'. The report shows them.
 
     Returns:
       What differs from the config of the run's earlier start, one line per field.
     """
     changed = changes(workdir, config)
     write_json(workdir / CONFIG_FILE, config_lib.to_dict(config))
-    starts = _read(workdir / ENVIRONMENT_FILE, list)
-    write_json(workdir / ENVIRONMENT_FILE, starts + [{**environment(), 'source': _keep_source(workdir)}])
+    starts = _read(workdir / ENVIRONMENT_FILE, list) or []
+    start = environment() | (about or {}) | {'source': _keep_source(workdir)}
+    write_json(workdir / ENVIRONMENT_FILE, [*starts, start])
     return changed
 
 
 def changes(workdir: Path, config: ConfigDict) -> list[str]:
     """Returns what differs from the config of the run's latest start, one line per field."""
     earlier = _read(workdir / CONFIG_FILE, dict)
-    if not earlier:
+    if earlier is None:
         return []
+    try:
+        earlier = config_lib.to_dict(config_lib.from_dict(earlier))  # fields that are new since have their defaults
+    except (UserError, TypeError, ValueError, KeyError, AttributeError):
+        pass  # not a config: every field differs
     return config_lib.differences(earlier, json.loads(json.dumps(config_lib.to_dict(config))))
 
 
 def _read(path: Path, kind: type) -> Any:
-    """Returns what a JSON file holds; an empty one of that kind where it is absent, damaged or holds something else."""
+    """Returns what a JSON file of an earlier start holds; None, after a copy and a warning, where it is damaged."""
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_bytes().decode())
+        json.dumps(values)  # a file that is nested too deeply to be written again is of no use
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError, RecursionError):
         values = None
-    if not isinstance(values, kind):
-        if path.exists():
-            logging.warning('%s is damaged and begun anew', path)
-        return kind()
-    return values
+    if isinstance(values, kind):
+        return values
+    logging.warning('%s is damaged and not used; the file as it was is %s', path, copy_damaged(path))
+    return None
 
 
 def environment() -> dict[str, Any]:
     """Returns facts about this process: command, commit, versions, devices."""
     return {
         'started': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
-        'command': shlex.join(sys.argv),
+        'command': shlex.join(('python', *sys.argv)),
         'git': git_state(),
         'python': platform.python_version(),
         'packages': {name: _version(name) for name in _PACKAGES},

@@ -7,8 +7,7 @@ import io
 import json
 import os
 import re
-import shlex
-from html.parser import HTMLParser
+from html import escape
 
 import numpy as np
 import pytest
@@ -17,81 +16,13 @@ from PIL import Image
 from practicum.common.errors import UserError
 from practicum.common.files import write_json
 from practicum.common.vocabulary import Vocabulary
-from practicum.reporting import curves as gallery_curves
-from practicum.reporting import page as gallery
-from practicum.reporting.html import escape, image
+from practicum.reporting import images
 from practicum.reporting.page import write_report
 from practicum.reporting.run_files import read_run
 from practicum.training.checkpoints import Checkpoints
+from tests.reporting.pages import Page, make_run
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\'&amp;\x00\ud800 \u00e9\U0001f642'
-VOID = ('img', 'meta')
-LOADING = ('src', 'srcset', 'href', 'xlink:href', 'action', 'data', 'poster', 'background', 'formaction')
-
-
-class Page(HTMLParser):
-    """A parsed report; asserts what must hold of every one."""
-
-    def __init__(self, path):
-        super().__init__(convert_charrefs=True)
-        text = path.read_bytes().decode('ascii')  # whatever encoding a reader takes it for
-        self.tags, self.text, self._open = [], '', []  # tags: (name, attributes, text up to its end)
-        self.feed(text)
-        self.close()
-        assert not self._open
-        style = ''.join(text for name, _, text in self.tags if name == 'style')
-        assert 'url(' not in style and '@import' not in style
-
-    def handle_starttag(self, tag, attributes):
-        values = dict(attributes)
-        assert len(values) == len(attributes)
-        assert tag not in ('script', 'link', 'iframe', 'object', 'embed', 'base', 'form', 'foreignobject')
-        for name, value in attributes:
-            assert not name.startswith('on') and name != 'style'
-            if name in LOADING:
-                assert value.startswith('data:image/webp;base64,') if name == 'src' else value.startswith('#s')
-        entry = [tag, values, '']
-        self.tags.append(entry)
-        if tag not in VOID:
-            self._open.append(entry)
-
-    def handle_startendtag(self, tag, attributes):
-        raise AssertionError(f'<{tag}/> is not HTML')
-
-    def handle_endtag(self, tag):
-        name, _, text = self._open.pop()
-        assert name == tag
-        if self._open:
-            self._open[-1][2] += text
-
-    def handle_data(self, data):
-        self.text += data
-        if self._open:
-            self._open[-1][2] += data
-
-    def texts(self, tag, class_=None):
-        return [text for name, values, text in self.tags
-                if name == tag and (class_ is None or class_ in (values.get('class') or '').split())]
-
-    def images(self):
-        return [(values['alt'], Image.open(io.BytesIO(base64.b64decode(values['src'].partition(',')[2]))))
-                for name, values, _ in self.tags if name == 'img']
-
-
-def make_run(folder, **files):
-    """Writes the files of a run: dicts as JSON, lists of dicts as JSON lines, arrays as PNG; 'a.png' is a__png."""
-    folder.mkdir(exist_ok=True)
-    for name, content in files.items():
-        path = folder / name.replace('__', '.')
-        if isinstance(content, np.ndarray):
-            Image.fromarray(content).save(path)
-        elif isinstance(content, str):
-            path.write_text(content)
-        elif path.suffix == '.jsonl':
-            path.write_text(''.join(json.dumps(row) + '\n' for row in content))
-        else:
-            path.write_text(json.dumps(content))
-    return folder
 
 
 def make_result(step=10, **metrics):
@@ -188,7 +119,7 @@ def test_damage_is_left_out_and_counted(tmp_path):
         test_broken__png='not an image', test_empty__csv='', evaluation__json='{"metrics": [], "step": []}')
     page = Page(write_report(run))
     notes = page.texts('div', 'notes')[0]
-    for text in ('config.json is damaged', 'metrics.jsonl: 4 damaged lines', 'samples.jsonl: 1 damaged line is',
+    for text in ('config.json is damaged', 'metrics.jsonl: 3 damaged lines', 'samples.jsonl: 1 damaged line is',
                  'result.json says no step', 'test_examples.json is damaged', 'test_broken.png is left out'):
         assert text in notes, text
     assert page.texts('span', 'text') == ['ok']
@@ -227,12 +158,10 @@ def test_the_state_of_a_run(tmp_path):
     assert state(config__json={'total': '48 steps'}, metrics__jsonl=[window]) == 'stopped at step 50 of 48'
     assert state(config__json={'total': '800 examples', 'batch_size': 7}) == 'stopped at step 50 of 115'
     assert state(config__json={'total': '2 epochs'}) == 'stopped at step 50 of 2 epochs'
-    # 50 steps took 4 s and the rest will take 6 s at this speed: 125 steps.
-    timed = window | {'timings': {'steps_per_second': 12.5, 'wall_seconds': 4.0, 'eta_seconds': 6.0}}
-    assert state(metrics__jsonl=[timed]) == 'stopped at step 50 of 125'
-    assert state(metrics__jsonl=[timed, window | {'step': 130}]) == 'stopped at step 130 of 2 epochs'
+    assert state(environment__json=[{'total_steps': 125}]) == 'stopped at step 50 of 125'
+    assert state(environment__json=[{}, {'total_steps': 'many'}]) == 'stopped at step 50 of 2 epochs'
     assert state(result__json=make_result(130)) == 'finished after 130 steps'
-    assert state(metrics__jsonl=[timed, window | {'step': 140}]) == 'stopped at step 140 of 2 epochs'  # trained on
+    assert state(metrics__jsonl=[window | {'step': 140}]) == 'stopped at step 140 of 2 epochs'  # trained on
     lock = os.open(tmp_path / 'run' / '.lock', os.O_RDWR | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
     assert state().startswith('running, at step 140')
@@ -245,44 +174,6 @@ def test_a_stopped_run_shows_its_latest_evaluations(tmp_path):
     page = Page(write_report(make_run(tmp_path / 'run', metrics__jsonl=rows, result__json=make_result(10))))
     assert page.texts('b') == ['20.00 %']
     assert 'has not reached its end' in page.text
-
-
-def test_an_evaluation_set_named_train_is_no_training_window():
-    rows = [{'step': 5, 'train/loss': 2.0, 'timings': {'steps_per_second': 1.0}},
-            {'step': 5, 'train/loss': 1.0, 'test/loss': 3.0, 'timings': {'wall_seconds': 1.0}}]
-    assert gallery_curves.collect(rows) == {'loss': {'train': [(5, 2.0)], gallery_curves.WHOLE_TRAIN: [(5, 1.0)],
-                                                     'test': [(5, 3.0)]}}
-
-
-def curves(tmp_path, rows):
-    """Returns the polylines of a run with these rows as lists of (x, y), in the order of the page."""
-    page = Page(write_report(make_run(tmp_path / 'run', metrics__jsonl=rows)))
-    return page, [[tuple(map(float, point.split(','))) for point in values['points'].split()]
-                  for name, values, _ in page.tags if name == 'polyline']
-
-
-def test_curves_are_to_scale(tmp_path):
-    rows = [{'step': step, 'train/loss': 10.0 ** (3 - i), 'validation/accuracy': 0.1 * i}
-            for i, step in enumerate((100, 200, 300, 400))]
-    page, (loss, accuracy) = curves(tmp_path, rows)  # the loss comes first
-    for line in (loss, accuracy):
-        assert np.diff(line, 2, axis=0) == pytest.approx(0, abs=0.21)  # equal steps; logarithmic loss: equal factors
-    assert loss[0][1] < loss[-1][1] and accuracy[0][1] > accuracy[-1][1]  # y points down
-    assert loss[-1][0] / 4 == pytest.approx(loss[-1][0] - loss[-2][0], abs=15)  # begins at step 0
-    assert {'1000', '100', '10', '1'} < set(page.texts('text')) and '20 %' in page.texts('text')
-
-
-def test_long_curves_are_thinned_but_keep_their_peaks(tmp_path):
-    values = np.sin(np.arange(20_000) / 300) + 2
-    values[12_345], values[17_001] = 9, 0.5
-    rows = [{'step': i + 1, 'train/dice': value} for i, value in enumerate(values.tolist())]
-    page, (line,) = curves(tmp_path, rows)
-    assert len(line) < 600 and (tmp_path / 'run' / 'report.html').stat().st_size < 60_000
-    heights = [y for _, y in line]
-    x_of = np.interp([12_346, 17_002], [1, 20_000], [line[0][0], line[-1][0]])
-    assert line[int(np.argmin(heights))][0] == pytest.approx(x_of[0], abs=0.2)
-    assert line[int(np.argmax(heights))][0] == pytest.approx(x_of[1], abs=0.2)
-    assert any(text.startswith('train, step 20,000: ') for text in page.texts('title'))
 
 
 def test_images_belong_to_sets_and_equal_ones_are_shown_once(tmp_path):
@@ -302,10 +193,11 @@ def test_photographs_are_compressed_and_transparency_is_white(tmp_path):
     y, x = np.mgrid[:700, :900]
     photo = np.stack([x % 256, y % 256, (x + y) % 256], -1).astype(np.uint8) // 2 + noise(700, 900) // 16
     Image.fromarray(photo).save(tmp_path / 'photo.png')
-    tag = image(tmp_path / 'photo.png', 'photo', pytest.fail)
-    assert len(tag) < (tmp_path / 'photo.png').stat().st_size / 3
+    found = images.embed(tmp_path / 'photo.png', pytest.fail)
+    assert (found['width'], found['height']) == (900, 700)
+    assert len(found['src']) < (tmp_path / 'photo.png').stat().st_size / 3
     Image.new('RGBA', (4, 4)).save(tmp_path / 'clear.png')
-    data = re.search('base64,([^"]*)"', image(tmp_path / 'clear.png', '', pytest.fail)).group(1)
+    data = images.embed(tmp_path / 'clear.png', pytest.fail)['src'].partition('base64,')[2]
     assert np.all(np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) == 255)
 
 
@@ -334,7 +226,8 @@ def test_the_worst_and_the_best_cases(ranked, tmp_path):
     if ranked:
         with Checkpoints(run, writable=True) as checkpoints:
             checkpoints.save(7, {'params': {'w': np.ones(2)}}, {'step': np.ones(())}, {
-                'config': {'task': {'name': 'classification', 'per_example': True}}, 'data': {'class_names': ['a', 'b']}})
+                'config': {'task': {'name': 'classification', 'per_example': True}},
+                'data': {'class_names': ['a', 'b']}})
     page = Page(write_report(run))
     listed = [text for text in page.texts('td') if text.endswith('.jpg')]
     expected = [*range(20), *range(99, 79, -1)] if ranked else [(37 * i) % 100 for i in (*range(20), *range(80, 100))]
@@ -342,7 +235,18 @@ def test_the_worst_and_the_best_cases(ranked, tmp_path):
     assert page.texts('summary')[:2] == (['the worst 20', 'the best 20'] if ranked else ['the first 20', 'the last 20'])
     assert 'class probability0.49500.4950.99100' in page.texts('tr')  # mean, lowest, median, highest, how many
     assert 'nested right0.94011100' in page.texts('tr')
-    assert '100 cases at step 7' in page.texts('h3')
+    assert '100 examples at step 7' in page.texts('h3')
+    opened = [values for name, values, _ in page.tags if name == 'details']
+    assert 'open' in opened[0] and 'open' not in opened[1]  # mistakes are shown without a click
+
+
+@pytest.mark.parametrize('name, key', [('test_examples.json', 'examples'), ('test_cases.json', 'cases')])
+def test_files_of_earlier_versions_are_shown(name, key, tmp_path):
+    run = make_run(tmp_path / 'run', config__json={'evaluation': {'final': ['test']}})
+    write_json(run / name, {'step': 3, key: [case(1), case(2)]})
+    page = Page(write_report(run))
+    assert '2 examples at step 3' in page.texts('h3') and 'Set: test' in page.texts('h2')
+    assert [text for text in page.texts('td') if text.endswith('.jpg')] == ['1.jpg', '2.jpg']
 
 
 def test_the_primary_metric_is_that_of_the_task(tmp_path):
@@ -371,23 +275,72 @@ def test_texts_over_time(tmp_path):
     assert 'all 50 steps' in page.texts('summary')
 
 
-@pytest.mark.parametrize('words', [
-    ['launch.py', '--config', 'tiny', '--config.total=48 steps', "--config.model.name=it's"],
-    ['launch.py', 'train', '--config.total', '3 epochs', '--workdir', 'my runs/a', '--config=x:small'],
-])
-def test_the_command_can_be_given_to_a_shell(words):
-    assert shlex.split(gallery._command(' '.join(['/some where/' + words[0], *words[1:]]))) == ['python', *words]
+def test_texts_that_are_the_same_for_two_sets_are_listed_once(tmp_path):
+    """Those of a language model do not depend on the set."""
+    rows = [{'step': step, 'set': name, 'samples': [{'text': text}]} for step, name, text in (
+        (1, 'validation', 'a'), (2, 'validation', 'b'), (2, 'test', 'b'), (2, 'other', 'c'))]
+    page = Page(write_report(make_run(tmp_path / 'run', config__json={}, samples__jsonl=rows)))
+    assert page.texts('h3') == ['other', 'validation and test']
+    assert page.texts('span', 'text') == ['c', 'a', 'b']
 
 
 def test_the_environment_says_what_is_not_in_the_commit(tmp_path):
-    start = {'git': {'commit': 'a' * 40, 'dirty': True, 'diff_sha256': 'beef'}, 'command': 'launch.py --config tiny',
+    start = {'git': {'commit': 'a' * 40, 'dirty': True, 'diff_sha256': 'beef'}, 'command': 'python launch.py --x "a b"',
              'devices': ['H200', 'H200'], 'packages': {'jax': '0.10'}}
     run = make_run(tmp_path / 'run', config__json={})
     write_json(run / 'environment.json', [start, start])
     page = Page(write_report(run))
-    assert f"{'a' * 40}, with changes that were not committed (diff beef)" in page.texts('dd')
-    assert '2 \u00d7 H200' in page.texts('dd')
-    assert f"git checkout {'a' * 40}\npython launch.py --config tiny" in page.texts('pre')
+    assert f"{'a' * 40}, with changes that were not committed" in page.texts('dd')
+    assert '2 \u00d7 H200' in page.texts('dd') and 'jax 0.10' in page.texts('dd')
+    assert '2; the latest is shown' in page.texts('dd') and page.texts('pre')[-1] == 'python launch.py --x "a b"'
+
+
+def test_the_top_says_what_when_and_on_what(tmp_path):
+    start = {'started': '2026-01-02T03:04:05+0000', 'git': {'commit': 'a' * 40, 'dirty': True},
+             'devices': ['cpu', 'cpu'], 'parameters': 120458, 'dataset': {'name': 'digits', 'train_examples': 1438}}
+    run = make_run(tmp_path / 'run', environment__json=[start], result__json=make_result())
+    facts, = (re.sub(r'\s+', ' ', text).strip() for text in Page(write_report(run)).texts('p', 'facts'))
+    assert facts == ('date 2026-01-02 03:04 duration 65 s data digits training examples 1,438 parameters 120,458 '
+                     'commit aaaaaaaaaa and changes devices 2 \u00d7 cpu')
+
+
+@pytest.mark.parametrize('task, data, metrics, scores', [
+    ('classification', {'class_names': ['a', 'b']}, ['accuracy', 'loss'], {'class_probability': 0.5}),
+    ('segmentation', {'class_names': ['background', 'heart']}, ['dice', 'loss'], {'dice': {'heart': 0.5}}),
+    ('captioning', {'vocabulary': Vocabulary.build(['a b'], 'words').to_meta(), 'caption_length': 3}, ['bleu4', 'loss'],
+     {'rouge_l': 0.5, 'caption': 'a b'}),
+    ('language_model', {'vocabulary': Vocabulary.build(['a b'], 'words').to_meta()}, ['perplexity', 'loss'], None),
+    ('regression', {'targets': 1}, ['loss'], None),
+])
+def test_every_task_has_a_report(task, data, metrics, scores, tmp_path):
+    """While it trains, too; the worst examples are known."""
+    run = make_run(tmp_path / 'run', config__json={'experiment': 'x', 'task': {'name': task}}, metrics__jsonl=[
+        {'step': 7, **{f'validation/{name}': 0.25 for name in metrics}, 'timings': {'wall_seconds': 1.0}}])
+    if scores:
+        write_json(run / 'validation_examples.json', {'step': 7, 'examples': [scores] * 50})
+    with Checkpoints(run, writable=True) as checkpoints:
+        config = {'name': task, **({'per_example': True} if task == 'classification' else {})}
+        checkpoints.save(7, {'params': {'w': np.ones(2)}}, {'step': np.ones(())}, {'config': {'task': config},
+                                                                                   'data': data})
+        checkpoints.wait()
+        page = Page(write_report(run))
+    assert page.texts('span', 'state') == ['running, at step 7']
+    assert page.texts('div', 'large') == [f"{'25.00 %' if metrics[0] == 'accuracy' else 0.25}validation {metrics[0]}"]
+    assert page.texts('summary')[:2] == (['the worst 20', 'the best 20'] if scores else ['all of config.json'])
+
+
+def test_a_value_that_is_not_finite_is_named(tmp_path):
+    run = make_run(tmp_path / 'run', result__json=make_result(**{'test/loss': None, 'test/accuracy': 0.99997}))
+    page = Page(write_report(run))
+    assert 'lossnan' in page.texts('tr') and page.texts('b') == ['99.997 %']
+
+
+def test_images_are_there_at_once(trained_run, tmp_path):
+    """Not after the first screenshot or print."""
+    page = Page(write_report(trained_run, tmp_path / 'a.html'))
+    found = [values for name, values, _ in page.tags if name == 'img']
+    assert found and all('decoding' not in values and 'loading' not in values for values in found)
+    assert any(values.get('class') == 'diagram' and 'confusion matrix' in values['alt'] for values in found)
 
 
 def test_reading_changes_nothing(trained_run, tmp_path):

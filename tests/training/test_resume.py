@@ -137,7 +137,7 @@ def test_rows_of_metrics_survive_a_disk_that_is_full_on_restart(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(rows) // 2, hard))
     try:
         with pytest.raises(OSError):
-            MetricWriters(tmp_path, resumed_step=99, tensorboard=False)
+            MetricWriters(tmp_path, resumed_step=99)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (tmp_path / 'metrics.jsonl').read_text() == rows
