@@ -18,6 +18,7 @@ if not __package__ and 'practicum' not in sys.modules:
 
 from practicum.commands import COMMANDS
 from practicum.commands.arguments import parse
+from practicum.common.console import quiet_libraries
 from practicum.common.errors import UserError
 
 PACKAGES = ('absl', 'clu', 'dm_pix', 'flax', 'jax', 'ml_collections', 'numpy', 'optax', 'orbax', 'PIL', 'safetensors')
@@ -31,8 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     prints_data = argv[0] in COMMANDS and COMMANDS[argv[0]].prints_data
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr if prints_data else sys.stdout,
                         force=True)
-    for name in ('absl', 'jax', 'orbax', 'tensorflow', 'matplotlib', 'etils'):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails in them reaches us as an exception
+    quiet_libraries()
     try:
         args, overrides = parse(argv)
         return COMMANDS[args.command].run(args, overrides)

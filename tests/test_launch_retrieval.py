@@ -111,7 +111,7 @@ def test_an_index_holds_what_the_network_says_at_an_endpoint(args, endpoint, poo
 
 def test_the_size_of_batches_changes_nothing(made, index, call_launch, monkeypatch, tmp_path):
     root, _, _ = made
-    monkeypatch.setattr('practicum.inference.prediction._LARGEST_BATCH', 4)  # two whole ones and one of three
+    monkeypatch.setattr('practicum.inference.network._LARGEST_BATCH', 4)  # two whole ones and one of three
     assert call_launch('embed', '--workdir', root / 'run', root / 'images', '--output', tmp_path / 'x.npz').code == 0
     with np.load(index) as one, np.load(tmp_path / 'x.npz') as many:
         np.testing.assert_allclose(many['features'], one['features'], atol=1e-6)

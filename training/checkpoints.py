@@ -75,10 +75,10 @@ def read(workdir: str | Path, which: str | int) -> Checkpoint:
     Raises:
       UserError: there is no such checkpoint, or it is damaged.
     """
-    if str(which).isdigit():
+    if str(which).isdecimal() and len(str(which)) < 20:
         which = int(which)
     elif which not in ('best', 'last'):
-        raise UserError(f"no step {which!r} of {workdir}: it is 'best', 'last' or a number")
+        raise UserError(f"no step {str(which)[:20]!r} of {workdir}: it is 'best', 'last' or a number")
     with Checkpoints(workdir, writable=False) as checkpoints:
         if which == 'best' and checkpoints.best_step() is None:
             which = 'last'
