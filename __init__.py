@@ -51,7 +51,7 @@ def config(experiment: 'str | Path', overrides: 'Sequence[str]' = ()) -> 'Config
       UserError: no such file, variant or field, or a value of the wrong type.
     """
     from .training import config as config_lib
-    return config_lib.load(str(experiment), overrides)
+    return config_lib.load(str(Path(experiment).expanduser()), overrides)
 
 
 def train(experiment: 'str | Path | ConfigDict', workdir: 'str | Path', overrides: 'Sequence[str]' = ()

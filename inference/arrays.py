@@ -84,7 +84,7 @@ def to_rows(values: Any, shape: tuple[int, ...] | None) -> np.ndarray:
     if shape and values.shape == shape:
         values = values[None]
     if not values.ndim or shape is not None and values.shape[1:] != shape:
-        expected = ', '.join(map(str, ('n', *(shape or ('columns',)))))
+        expected = ', '.join(map(str, ('n', *(('columns',) if shape is None else shape))))
         raise UserError(f'a table of shape {list(values.shape)} does not fit: expected [{expected}]')
     return values.astype(np.float32)
 

@@ -75,10 +75,11 @@ def read(workdir: str | Path, which: str | int) -> Checkpoint:
     Raises:
       UserError: there is no such checkpoint, or it is damaged.
     """
-    if str(which).isdecimal() and len(str(which)) < 20:
-        which = int(which)
-    elif which not in ('best', 'last'):
-        raise UserError(f"no step {str(which)[:20]!r} of {workdir}: it is 'best', 'last' or a number")
+    text = str(which)
+    if text.isdecimal() and len(text) < 20:
+        which = int(text)
+    elif text not in ('best', 'last'):
+        raise UserError(f"no step {text[:40]!r} of {workdir}: it is 'best', 'last' or a number")
     with Checkpoints(workdir, writable=False) as checkpoints:
         if which == 'best' and checkpoints.best_step() is None:
             which = 'last'

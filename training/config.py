@@ -54,6 +54,8 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
 def complete(config: ConfigDict, experiment: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Names, checks, locks and returns a config that was built from `defaults()`; overrides as for `load`."""
     with config.unlocked():
+        if 'experiment' in config:
+            del config['experiment']
         _rename_fields(config)
         _check_fields(config, defaults())
         config.experiment = experiment

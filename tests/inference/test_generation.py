@@ -191,7 +191,8 @@ def test_many_unknown_words_are_not_all_named(call_launch, run):
     (('--samples', 100_000_000), '--samples 100000000: it must be at most 10,000'),
     (('--beam_size', 1_000_000), '--beam_size 1000000: it must be at most 1,000'),
     (('--length', 10**9), '--length 1000000000: it must be at most 100,000'),
-    (('--step', 99), '99'), (('--step', '²'), "no step '²'"), (('--step', '9' * 5000), "no step '99999999999999999999'"), (('--step', 'first'), "no step 'first'")], ids=str)
+    (('--step', 99), '99'), (('--step', '²'), "no step '²'"), (('--step', '9' * 5000), "no step '9999999999"),
+    (('--step', 'first'), "no step 'first'")], ids=str)
 def test_numbers_out_of_their_range(call_launch, run, args, message):
     done = call_launch('generate', '--workdir', run, *args)
     assert (done.code, done.out) == (2, '') and done.err.startswith('error: ') and done.err.count('\n') == 1
