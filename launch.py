@@ -2,7 +2,6 @@
 """The one entry point, from training to finding similar images. `python launch.py --help` tells the rest."""
 
 import importlib.util
-import logging
 import sys
 from pathlib import Path
 
@@ -30,8 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         argv.insert(0, 'train')
     prints_data = argv[0] in COMMANDS and COMMANDS[argv[0]].prints_data
     console.log_to(sys.stderr if prints_data else sys.stdout)
-    for name in ('absl', 'jax', 'orbax', 'tensorflow', 'matplotlib', 'etils'):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what fails in them reaches us as an exception
+    console.quiet_libraries()
     try:
         args, overrides = parse(argv)
         code = 0

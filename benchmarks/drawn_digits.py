@@ -113,30 +113,25 @@ def main() -> None:
             sheet.paste(picture.resize((80, 80)), (digit * 84 + 2, row * 84 + 2))
     sheet.save(args.output / 'sheet.png')
 
-    from practicum.input_pipeline import images
     from practicum.training import process
     process.prepare()
-    from practicum.inference.prediction import Predictor
-    predictors = {run.name: Predictor(run, 'last') for run in args.runs}
-
-    def fit(predictor, picture: Image.Image) -> np.ndarray:
-        grey = np.asarray(picture.convert('L'))[..., None]
-        return images.resize(grey, tuple(predictor.config.image.size))
+    from practicum.inference.run import Run
+    runs = {workdir.name: Run(workdir, 'last') for workdir in args.runs}
 
     print('| run | ' + ' | '.join(f'{digit} {style}' for style, digit in zip(STYLES, SEVEN)) + ' |')
     print('|---' * (len(STYLES) + 1) + '|')
-    for name, predictor in predictors.items():
-        found = predictor(np.stack([fit(predictor, Image.open(file)) for file in files]), 1)
+    for name, run in runs.items():
+        found = run.predict(files, top_k=1)
         cells = [f"{'**' * (p['classes'][0] == str(d))}{p['classes'][0]}{'**' * (p['classes'][0] == str(d))} "
                  f"{p['percent'][0]:.1f} %" for p, d in zip(found, SEVEN)]
         print(f'| {name} | ' + ' | '.join(cells) + ' |')
 
     print('\n| run | ' + ' | '.join(STYLES) + ' | mean |')
     print('|---' * (len(STYLES) + 2) + '|')
-    for name, predictor in predictors.items():
+    for name, run in runs.items():
         shares = []
         for style in STYLES:
-            found = predictor(np.stack([fit(predictor, picture) for _, picture in drawings[style]]), 1)
+            found = run.predict([picture for _, picture in drawings[style]], top_k=1)
             shares.append(np.mean([p['classes'][0] == str(digit) for p, (digit, _) in zip(found, drawings[style])]))
         print(f'| {name} | ' + ' | '.join(f'{100 * share:.1f} %' for share in [*shares, np.mean(shares)]) + ' |')
 

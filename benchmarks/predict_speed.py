@@ -31,10 +31,12 @@ def main() -> None:
     import numpy as np
 
     from practicum.inference import prediction
+    from practicum.inference.run import Run
     from practicum.input_pipeline import images
     from practicum.training import process
     process.prepare()
-    predictor = prediction.Predictor(args.workdir)
+    run = Run(args.workdir)
+    predictor = run.network()
     files = [file for text in args.inputs for file in images.find_images(Path(text))]
     batch = np.zeros((predictor.batch_size, *predictor.size, predictor.channels), np.uint8)
     predictor.outputs(batch)
@@ -50,8 +52,8 @@ def main() -> None:
             seconds = []
             for inputs in (files[:predictor.batch_size], files):
                 begin = time.perf_counter()
-                output = Path(folder) / 'masks' if predictor.task.writes_files else Path(folder) / 'out.csv'
-                prediction.predict_files(args.workdir, [str(file) for file in inputs], output=output)
+                output = Path(folder) / 'masks' if run.task.writes_files else Path(folder) / 'out.csv'
+                prediction.predict_files(Run(args.workdir), [str(file) for file in inputs], output=output)
                 seconds.append(time.perf_counter() - begin)
             whole.append((seconds[1] - seconds[0]) / (len(files) - predictor.batch_size))
     print(json.dumps({'run': args.workdir.name, 'batch': predictor.batch_size, 'images': len(files),

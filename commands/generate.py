@@ -1,5 +1,7 @@
 """`launch.py generate`: goes on with a text."""
 
+import json
+
 from . import command
 
 
@@ -26,7 +28,10 @@ class Generate(command.Command):
         """See `Command`."""
         from ..training import process
         process.prepare()
-        from ..inference.generation import generate
-        return generate(args.workdir, args.prompt, step=args.step, length=args.length, samples=args.samples,
-                        temperature=args.temperature, top_k=args.top_k, top_p=args.top_p, beam_size=args.beam_size,
-                        seed=args.seed, form=args.format)
+        from ..inference.run import Run
+        rows = Run(args.workdir, args.step).generate(
+            args.prompt, length=args.length, samples=args.samples, temperature=args.temperature, top_k=args.top_k,
+            top_p=args.top_p, beam_size=args.beam_size, seed=args.seed)
+        text = json.dumps(rows, indent=2) if args.format == 'json' else '\n\n'.join(row['text'] for row in rows)
+        print(text.encode(errors='surrogateescape').decode(errors='backslashreplace'))  # a prompt may not be UTF-8
+        return 0

@@ -1,6 +1,7 @@
 """`launch.py predict`: classes, masks or captions of image files."""
 
 
+from ..common.errors import UserError
 from . import command
 
 
@@ -24,7 +25,13 @@ class Predict(command.Command):
 
     def run(self, args, overrides):
         """See `Command`."""
+        for override in overrides:
+            if not override.startswith('task.') or override.startswith('task.name='):
+                raise UserError(f'--config.{override}: that is for the checkpoint to say; predict takes fields of '
+                                'config.task, such as --config.task.decisions')
         command.prepare(args)
         from ..inference.prediction import predict_files
-        return predict_files(args.workdir, args.inputs, step=args.step, top_k=args.top_k, invert=args.invert,
-                             output=args.output, form=args.format, tta=args.tta or 'none', overrides=overrides)
+        from ..inference.run import Run
+        run = Run(args.workdir, args.step, overrides=overrides)
+        return predict_files(run, args.inputs, top_k=args.top_k, invert=args.invert, output=args.output,
+                             form=args.format, tta=args.tta or 'none')

@@ -2,14 +2,12 @@
 
 import collections
 import dataclasses
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..common.errors import file_error
+from ..common.errors import UserError, file_error
 from ..common.files import replacing
 
 K = 5  # neighbours that precision@k looks at
@@ -63,9 +61,11 @@ class Index:
             raise file_error(path, 'no such index; make one with launch.py embed') from None
         except IsADirectoryError:
             raise file_error(path, 'is a folder, not an index') from None
-        # What numpy and zipfile raise for damaged bytes; TypeError: an array in a `with`, which a lone .npy is.
-        except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, MemoryError, zipfile.BadZipFile,
-                zlib.error) as error:
+        except UserError:
+            raise
+        # Damaged bytes lead numpy and zipfile to raise TokenError, OverflowError, BadZipFile, zlib.error and a dozen
+        # others; the list changes with their releases, and only they run in this block.
+        except Exception as error:
             raise file_error(path, 'is damaged or not an index; make one with launch.py embed') from error
         index._check(path)
         for name in _TEXTS:

@@ -1,12 +1,9 @@
 """Images by what a network sees in them: `launch.py embed` writes features, `neighbors` finds the most similar."""
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import models, tasks
-from ..common.console import ProgressLog, format_metric, format_seconds
+from ..common.console import ProgressLog, format_metric, format_seconds, printable
 from ..common.errors import UserError, file_error, nearest, some
 from ..common.files import digest, write_json
 from ..input_pipeline import images
@@ -25,20 +21,21 @@ from ..models.stages import endpoints
 from ..training import array_paths, checkpoints, forward
 from . import contact_sheet
 from .image_index import Index, K, nearest_others, precision
-from .prediction import ImageModel, find_pictures, read_checkpoint
+from .network import Network
+from .prediction import find_image_files, format_csv, report_unreadable
+from .run import Run
 
 POOLS = ('mean', 'max', 'flatten')
 _SHEET_ROWS, _SHEET_NEIGHBORS = 40, 20
 
 
-class FeatureExtractor(ImageModel):
-    """What a network makes of images at one of its endpoints, as one vector of length 1 for each.
+class FeatureExtractor:
+    """What a run's network makes of images at one of its endpoints, as one vector of length 1 for each.
 
     Works with any checkpoint whose model is made of stages, also with a body that has no head.
 
     Args:
-      workdir: of a run, or what `launch.py import` wrote.
-      step: 'best', 'last' or a number.
+      run: a trained run, or what `launch.py import` wrote.
       endpoint: of the model; '' for the last before the logits.
       pool: how a feature map [height, width, channels] becomes a vector: its 'mean' or 'max' over the pixels, or all of
         it, 'flatten'.
@@ -49,40 +46,35 @@ class FeatureExtractor(ImageModel):
       weights: a checksum of the weights and of all else that decides the features.
 
     Raises:
-      UserError: no such checkpoint or endpoint, or one that the checkpoint has no weights for.
+      UserError: a run that does not look at images, no such endpoint, or one that the checkpoint has no weights for.
     """
 
-    def __init__(self, workdir: Path, step: str | int = 'best', *, endpoint: str = '', pool: str = 'mean'):
+    def __init__(self, run: Run, *, endpoint: str = '', pool: str = 'mean'):
         if pool not in POOLS:
             raise UserError(f'--pool {pool}; {nearest(pool, POOLS)}')
-        checkpoint, config = read_checkpoint(workdir, step)
-        meta = checkpoint.meta
-        if checkpoint.info.vocabulary is not None:
-            raise UserError(f'{workdir} is a network that writes: embed takes one that looks at images alone, as '
+        run.check_images()
+        if run.info.vocabulary is not None:
+            raise UserError(f'{run.workdir} is a network that writes: embed takes one that looks at images alone, as '
                             'does the run its body came from')
-        # Without a head there are no classes, and then no task; the number is that of a head that is not run.
-        fields = tasks.build(config.task, checkpoint.info).model_fields() if checkpoint.info.class_names else {
-            'num_classes': 1}
-        model = models.build(config.model, precision=config.precision, **fields)
-        example = jnp.zeros((1, *config.image.size, config.image.channels))
-        known = endpoints(model, example)
+        name, image = run.config.model.name, run.config.image
+        example = jnp.zeros((1, *image.size, image.channels))
+        known = endpoints(run.model, example)
         if not known:
-            raise UserError(f'{workdir}: {config.model.name} has no endpoints to take features at, as those of '
-                            'resnet or alexnet')
+            raise UserError(f'{run.workdir}: {name} has no endpoints to take features at, as those of resnet or '
+                            'alexnet')
         if endpoint and endpoint not in known:
-            raise UserError(f'--features {endpoint}: {config.model.name} has no such endpoint; '
-                            f'{nearest(endpoint, known)}')
-        self.endpoint = endpoint or [name for name in known if name != 'logits'][-1]
-        variables = _needed(checkpoint.variables, forward.body_shapes(model, (example,), self.endpoint),
-                            f'--features {self.endpoint}: {workdir}')
+            raise UserError(f'--features {endpoint}: {name} has no such endpoint; {nearest(endpoint, known)}')
+        self.run, self.endpoint = run, endpoint or [name for name in known if name != 'logits'][-1]
+        variables = _needed(run.variables, forward.body_shapes(run.model, (example,), self.endpoint),
+                            f'--features {self.endpoint}: {run.workdir}')
+        body = forward.apply_body(run.model, self.endpoint)
 
         def apply(variables: Mapping[str, Any], batch: Mapping[str, jax.Array]) -> jax.Array:
-            values = model.apply(variables, batch['image'], train=False, features=self.endpoint)
-            return _normalize(_pool(values.astype(jnp.float32), pool))
-        super().__init__(checkpoint, config, variables, apply)
+            return _normalize(_pool(body(variables, batch), pool))
+        self._network = Network(run, apply, variables=variables)
         self.dimension = jax.eval_shape(apply, variables, {'image': example}).shape[1]
-        decides = [meta['config'].get(name) for name in ('model', 'precision', 'image')]
-        self.weights = digest([*decides, meta['checksums']['variables']])
+        decides = [run.meta['config'].get(name) for name in ('model', 'precision', 'image')]
+        self.weights = digest([*decides, run.meta['checksums']['variables']])
 
     def extract(self, files: Collection[Path], unreadable: list[str]) -> tuple[list[Path], list[str], np.ndarray]:
         """Computes the features of image files; what cannot be read is added to `unreadable`.
@@ -94,6 +86,7 @@ class FeatureExtractor(ImageModel):
           UserError: the features do not fit into memory, or are not finite.
         """
         _check_memory(len(files), self.dimension)
+        network = self._network
         features = np.empty((len(files), self.dimension), np.float32)
         read: list[Path] = []
         digests: list[str] = []
@@ -107,18 +100,18 @@ class FeatureExtractor(ImageModel):
 
         def start() -> None:
             finish()  # one batch late: the device works while the next images are read
-            running.append((len(read) - len(waiting), self.start(np.stack(waiting)), len(waiting)))
+            running.append((len(read) - len(waiting), network.start(np.stack(waiting)), len(waiting)))
             waiting.clear()
 
-        for file, picture in self.read(files, 'computing features', unreadable):
+        for file, image in network.read_files(files, 'computing features', unreadable):
             try:
                 digests.append(_content(file))
             except OSError as error:
                 unreadable.append(str(file_error(file, error.strerror)))
                 continue
             read.append(file)
-            waiting.append(self.fit(picture))
-            if len(waiting) == self.batch_size:
+            waiting.append(network.fit(image))
+            if len(waiting) == network.batch_size:
                 start()
         if waiting:
             start()
@@ -138,7 +131,8 @@ def embed(workdir: Path, folder: Path, *, step: str | int = 'best', endpoint: st
     Args:
       folder: of images; folders in it are classes.
       output: .npz file to write.
-      workdir, step, endpoint, pool: see FeatureExtractor.
+      workdir, step: see Run.
+      endpoint, pool: see FeatureExtractor.
 
     Returns:
       Exit code: 2 if some images could not be read (all others are in the index all the same), else 0.
@@ -154,7 +148,8 @@ def embed(workdir: Path, folder: Path, *, step: str | int = 'best', endpoint: st
     if any(path.is_dir() for path in folder.glob('train/*')):
         splits = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.'))
         raise file_error(folder, f'it is divided into {", ".join(splits)}, which are no classes: embed one of them')
-    extractor = FeatureExtractor(workdir, step, endpoint=endpoint, pool=pool)
+    run = Run(workdir, step)
+    extractor = FeatureExtractor(run, endpoint=endpoint, pool=pool)
     _make_folder(output)
     began = time.monotonic()
     unreadable: list[str] = []
@@ -163,11 +158,11 @@ def embed(workdir: Path, folder: Path, *, step: str | int = 'best', endpoint: st
         below = [file.relative_to(folder) for file in read]
         labels = [path.parts[0] if len(path.parts) > 1 else '' for path in below]
         index = Index(features, np.array([path.as_posix() for path in below]), np.array(labels), np.array(digests),
-                      str(folder.resolve()), str(workdir.resolve()), extractor.step, extractor.endpoint, pool,
+                      str(folder.resolve()), str(workdir.resolve()), run.step, extractor.endpoint, pool,
                       extractor.weights)
-        logging.info('%s images: %s features each, from %s (%s) of step %s of %s, in %s', f'{len(read):,}',
-                     f'{extractor.dimension:,}', extractor.endpoint, pool, f'{extractor.step:,}', workdir,
-                     format_seconds(time.monotonic() - began))
+        logging.info('%s images: %s features each, from %s (%s) of %s of %s, in %s', f'{len(read):,}',
+                     f'{extractor.dimension:,}', extractor.endpoint, pool, run.chosen, workdir, format_seconds(
+                         time.monotonic() - began))
         facts = {'index': output.name, 'folder': index.folder, 'workdir': index.workdir, 'step': index.step,
                  'endpoint': index.endpoint, 'pool': pool, 'images': len(read), 'dimension': extractor.dimension}
         scores = _scores(index)
@@ -177,20 +172,18 @@ def embed(workdir: Path, folder: Path, *, step: str | int = 'best', endpoint: st
         except OSError as error:
             raise UserError(f'cannot write {output}: {error.strerror}') from error
         logging.info('written to %s and %s', output, output.with_suffix('.json').name)
-    for line in unreadable:
-        print(f'error: {line}', file=sys.stderr)
-    return 2 if unreadable else 0
+    return report_unreadable(unreadable)
 
 
-def neighbors(inputs: Sequence[str], path: Path, *, top_k: int = 5, output: Path = Path('neighbors.png'),
+def neighbors(inputs: Sequence[str], path: Path, *, top_k: int = 5, output: Path | None = None,
               form: str = 'table', workdir: Path | None = None) -> int:
-    """Prints the images of an index that are most similar to others, and draws them.
+    """Prints the images of an index that are most similar to others, and draws them where `output` says.
 
     Args:
       inputs: images and folders of images. Those that are in the index themselves do not find themselves.
       path: of the index.
       top_k: how many neighbours of each.
-      output: .png file for the images.
+      output: .png file for a contact sheet; None for none.
       form: 'table', 'csv' or 'json' for the console.
       workdir: where the run that made the index is now, if it has moved.
 
@@ -202,15 +195,16 @@ def neighbors(inputs: Sequence[str], path: Path, *, top_k: int = 5, output: Path
     """
     if top_k < 1:
         raise UserError(f'--top_k {top_k}: it must be at least 1')
-    if output.suffix != '.png':
+    if output is not None and output.suffix != '.png':
         raise UserError(f'--output {output}: it ends in .png')
     index = Index.load(path)
     extractor = _extractor_of(index, path, workdir)
     unreadable: list[str] = []
-    files = find_pictures(inputs, None, unreadable)
-    if any(file.resolve() == output.resolve() for file in files):
-        raise UserError(f'--output {output} is one of the images to compare; name another file')
-    _make_folder(output)
+    files = find_image_files(inputs, None, unreadable)
+    if output is not None:
+        if any(file.resolve() == output.resolve() for file in files):
+            raise UserError(f'--output {output} is one of the images to compare; name another file')
+        _make_folder(output)
     read, digests, queries = extractor.extract(files, unreadable)
     if read:
         folder = Path(index.folder)
@@ -221,17 +215,15 @@ def neighbors(inputs: Sequence[str], path: Path, *, top_k: int = 5, output: Path
             {'file': str(folder / index.files[row]), 'label': str(index.labels[row]), 'distance': distance}
             for row, distance in others]} for file, others in zip(read, found)]
         print(format_neighbors(rows, form), end='')
-        sheet = contact_sheet.draw(_tiles(rows[:_SHEET_ROWS], folder))
+    if read and output is not None:
         try:
-            sheet.save(output)
+            contact_sheet.draw(_tiles(rows[:_SHEET_ROWS], folder)).save(output)
         except OSError as error:
             raise UserError(f'cannot write {output}: {error.strerror or error}') from error
         cut = len(rows) > _SHEET_ROWS or top_k > _SHEET_NEIGHBORS
         logging.info('contact sheet written to %s%s', output, f', of the first {_SHEET_ROWS} queries and '
                      f'{_SHEET_NEIGHBORS} neighbours' if cut else '')
-    for line in unreadable:
-        print(f'error: {line}', file=sys.stderr)
-    return 2 if unreadable else 0
+    return report_unreadable(unreadable)
 
 
 def format_neighbors(rows: Sequence[Mapping[str, Any]], form: str) -> str:
@@ -239,19 +231,16 @@ def format_neighbors(rows: Sequence[Mapping[str, Any]], form: str) -> str:
     if form == 'json':
         return json.dumps(rows, indent=2) + '\n'
     if form == 'csv':
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator='\n')
-        writer.writerow(('query', 'rank', 'distance', 'label', 'file'))
-        for row in rows:
-            writer.writerows((row['file'], rank, f"{found['distance']:.6f}", found['label'], found['file'])
-                             for rank, found in enumerate(row['neighbors'], start=1))
-        return text.getvalue()
+        return format_csv([{'query': row['file'], 'rank': rank, 'distance': f"{found['distance']:.6f}",
+                            'label': found['label'], 'file': found['file']}
+                           for row in rows for rank, found in enumerate(row['neighbors'], start=1)],
+                          ('query', 'rank', 'distance', 'label', 'file'))
     width = max((len(found['label']) for row in rows for found in row['neighbors']), default=0)
     lines = []
     for row in rows:
-        lines.append(row['file'])
-        lines += [f"  {found['distance']:.4f}  " + (f"{found['label']:<{width}}  " if width else '') + found['file']
-                  for found in row['neighbors']]
+        lines.append(printable(row['file']))
+        lines += [f"  {found['distance']:.4f}  " + printable(f"{found['label']:<{width}}  " * bool(width)
+                                                              + found['file']) for found in row['neighbors']]
     return '\n'.join(lines) + '\n'
 
 
@@ -271,7 +260,7 @@ def _extractor_of(index: Index, path: Path, workdir: Path | None = None) -> Feat
         raise file_error(path, f'was made with the run {workdir}, which is gone; say where it is with --workdir, '
                                f'or {again}')
     try:
-        extractor = FeatureExtractor(workdir, index.step, endpoint=index.endpoint, pool=index.pool)
+        extractor = FeatureExtractor(Run(workdir, index.step), endpoint=index.endpoint, pool=index.pool)
     except UserError as error:
         raise file_error(path, f'cannot be used: {error}; {again}') from error
     if (extractor.weights, extractor.dimension) != (index.weights, index.features.shape[1]):
@@ -301,11 +290,11 @@ def _tiles(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[list[contact
     sheet = []
     for number, row in enumerate(rows):
         path = Path(row['file'])
-        sheet.append([contact_sheet.Tile(_image(path), (path.name, 'query'), marked=True)])
+        sheet.append([contact_sheet.Tile(_image(path), (printable(path.name), 'query'), marked=True)])
         for found in row['neighbors'][:_SHEET_NEIGHBORS]:
             path = Path(found['file'])
-            sheet[-1].append(contact_sheet.Tile(_image(path), (path.relative_to(folder).as_posix(),
-                                                                 f"{found['distance']:.4f}")))
+            name = printable(path.relative_to(folder).as_posix())
+            sheet[-1].append(contact_sheet.Tile(_image(path), (name, f"{found['distance']:.4f}")))
         tick(number)
     return sheet
 

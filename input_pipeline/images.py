@@ -95,6 +95,26 @@ def _to_channels(image: Image.Image, path, channels: int) -> np.ndarray:
     return np.array(image).reshape(image.height, image.width, channels)
 
 
+def convert(image: np.ndarray | Image.Image, channels: int) -> np.ndarray:
+    """Returns an image with 1 (grey) or 3 (RGB) channels, by the rules of `read_image`.
+
+    Args:
+        image: uint8 [height, width, channels] with 1, 3 or 4 (RGBA) channels, or an image of Pillow's.
+        channels: 1 or 3.
+
+    Returns:
+        uint8 [height, width, channels].
+
+    Raises:
+        UserError: a Pillow image of values with no agreed range.
+    """
+    if isinstance(image, np.ndarray):
+        if image.shape[-1] == channels:
+            return image
+        image = Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[-1] == 1 else image))
+    return _to_channels(image, 'image', channels)
+
+
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resamples to (height, width), bilinear and antialiased; the array itself if it has that size already.
 

@@ -112,7 +112,8 @@ class Task:
 
         Args:
           outputs: of the model, or what `generate` made, for this example.
-          image: as it was read, in its own size, uint8 [height, width, channels].
+          image: as it was read, uint8 [height, width, channels]: in its own size if the task `writes_files`, else in
+            the model's; for tables the row.
           metadata: what is known of it, such as 'spacing_mm'.
           top_k: how many alternatives to tell.
         """

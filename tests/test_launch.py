@@ -90,7 +90,7 @@ def test_evaluate_prints_where_it_may_not_write(call_launch, trained_run, tmp_pa
 
 def test_predict_prints_classes_with_percent(call_launch, trained_run, digit_files):
     result = call_launch('predict', '--workdir', trained_run, digit_files)
-    assert result.code == 0 and result.err == ''
+    assert result.code == 0 and re.fullmatch(r'step 48 \(best\) of .*/run\n', result.err), result.err
     lines = result.out.splitlines()
     assert len(lines) == 8
     for i, line in enumerate(lines):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -111,7 +112,7 @@ def test_an_index_holds_what_the_network_says_at_an_endpoint(args, endpoint, poo
 
 def test_the_size_of_batches_changes_nothing(made, index, call_launch, monkeypatch, tmp_path):
     root, _, _ = made
-    monkeypatch.setattr('practicum.inference.prediction._LARGEST_BATCH', 4)  # two whole ones and one of three
+    monkeypatch.setattr('practicum.inference.network._LARGEST_BATCH', 4)  # two whole ones and one of three
     assert call_launch('embed', '--workdir', root / 'run', root / 'images', '--output', tmp_path / 'x.npz').code == 0
     with np.load(index) as one, np.load(tmp_path / 'x.npz') as many:
         np.testing.assert_allclose(many['features'], one['features'], atol=1e-6)
@@ -317,3 +318,26 @@ def test_the_how_to_works_as_written(call_launch, monkeypatch, tmp_path):
     with np.load('index.npz') as index, np.load('places.npz') as places:
         assert index['features'].shape == (7, 256) and places['features'].shape == (7, 256)  # one pixel is left
         assert {'features', 'files', 'folder', 'labels', 'workdir', 'step', 'endpoint', 'pool'} <= set(index)
+
+
+def test_csv_and_json_write_no_contact_sheet_unless_told(made, index, call_launch, monkeypatch, tmp_path):
+    root, _, _ = made
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    args = ('neighbors', root / 'images' / 'ring' / '0.png', '--index', index)
+    for form in ('csv', 'json'):
+        result = call_launch(*args, '--format', form)
+        assert result.code == 0 and result.out and not any(Path().iterdir())
+    assert call_launch(*args).code == 0 and [path.name for path in Path().iterdir()] == ['neighbors.png']
+
+
+def test_a_file_name_that_is_not_utf8_is_embedded_and_found(made, call_launch, tmp_path):
+    root, _, _ = made
+    folder = shutil.copytree(root / 'images', tmp_path / 'images')
+    (folder / 'ring' / '1.png').rename(folder / 'ring' / os.fsdecode(b'caf\xe9.png'))
+    assert call_launch('embed', '--workdir', root / 'run', folder, '--output', tmp_path / 'x.npz').code == 0
+    args = ('neighbors', folder / 'ring' / os.fsdecode(b'caf\xe9.png'), '--index', tmp_path / 'x.npz', '--top_k', 9)
+    for form in ('csv', 'json'):
+        assert call_launch(*args, '--format', form).code == 0
+    result = call_launch(*args, '--output', tmp_path / 'sheet.png')
+    assert result.code == 0 and r'caf\xe9.png' in result.out

@@ -339,7 +339,8 @@ def test_errors_do_not_mix_with_predictions_on_stdout(call_launch, trained_run, 
     result = call_launch('predict', '--workdir', trained_run, digit_files / '0.png', tmp_path / 'empty.png',
                          '--format', 'json')
     assert [row['file'] for row in json.loads(result.out)] == [str(digit_files / '0.png')]
-    assert_one_line(result, 'empty.png', '0 bytes')
+    step, line = result.err.splitlines()
+    assert result.code == 2 and step.startswith('step ') and line.startswith('error: ') and '0 bytes' in line
 
 
 def test_nothing_readable_writes_no_file(call_launch, trained_run, tmp_path):

@@ -51,10 +51,18 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise UserError(f'{path}: {name}() returns {type(config).__name__}, not a ConfigDict: end it with '
                         "'return config'")
-    _rename_fields(config)
-    _check_fields(config, defaults())
-    _check_values(config)
-    config.experiment = path.stem + (f':{variant}' if variant else '')
+    return complete(config, path.stem + (f':{variant}' if variant else ''), overrides)
+
+
+def complete(config: ConfigDict, experiment: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Names, checks, locks and returns a config that was built from `defaults()`; overrides as for `load`."""
+    with config.unlocked():
+        if 'experiment' in config:
+            del config['experiment']
+        _rename_fields(config)
+        _check_fields(config, defaults())
+        _check_values(config)
+        config.experiment = experiment
     config.lock()
     for override in overrides:
         apply_override(config, override)

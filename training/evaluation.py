@@ -76,7 +76,7 @@ class Evaluations:
             chosen = config.evaluation.sets[name]
             source = sources.open_split(config.data, image, chosen.split, invert=chosen.invert, text=config.text,
                                         vocabulary=vocabulary)
-            _check_same_classes(name, source.info, info)
+            _check_same_classes(name, source.info, info, config.data)
             self.sources[name] = source
         # Images larger than those of small data sets come in smaller batches, and none is larger than its set.
         fitting = max(1, _EVALUATION_PIXELS // (views.count * math.prod(image.size))) * parallel.count
@@ -105,16 +105,19 @@ class Evaluations:
         return self.parallel.round_up(streams) if streams else self.batch_size
 
 
-def _check_same_classes(name: str, found: DatasetInfo, trained: DatasetInfo) -> None:
+def _check_same_classes(name: str, found: DatasetInfo, trained: DatasetInfo, data: ConfigDict) -> None:
     if found.class_names == trained.class_names:
         return
     ours, theirs = trained.class_names or (), found.class_names or ()
+    cure = ''
+    if data.source == 'mask_folder':
+        cure = f': name them in {data.name}/classes.txt, one a line, the background first'
     if len(ours) == len(theirs):
         first = next(i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b)
         raise UserError(f'class {first} of evaluation set {name!r} is {theirs[first]!r}, the model was trained with '
-                        f'{ours[first]!r} there')
+                        f'{ours[first]!r} there{cure}')
     raise UserError(f'evaluation set {name!r} has {len(theirs)} classes ({some(theirs)}), the model was trained on '
-                    f'{len(ours)} ({some(ours)})')
+                    f'{len(ours)} ({some(ours)}){cure}')
 
 
 @dataclasses.dataclass

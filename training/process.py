@@ -24,7 +24,7 @@ _abort_watcher: subprocess.Popen | None = None
 
 
 def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int = 0, process_id: int = -1,
-            training: bool = False) -> None:
+            training: bool = False, join: bool = True) -> None:
     """Prepares this process. Call it before anything else touches JAX.
 
     Args:
@@ -32,6 +32,7 @@ def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int =
       coordinator: 'host:port' of process 0, for clusters that JAX does not detect.
       num_processes, process_id: with `coordinator`, how many processes there are and which one this is.
       training: whether steps will be trained, which is faster where freed memory is kept.
+      join: whether to find the other processes of a cluster; not for what a single one does on its own.
 
     Raises:
       UserError: half of the cluster's description is missing.
@@ -43,14 +44,15 @@ def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int =
     if cpu_devices:
         # With fewer threads than this, collectives of virtual devices wait for each other for ever.
         os.environ['NPROC'] = str(max(4, 4 * cpu_devices))
-    if num_processes > 1 or _cluster_size() > 1:
+    if join and (num_processes > 1 or _cluster_size() > 1):
         _watch_for_abort()
     import jax
     if cpu_devices:
         jax.config.update('jax_platforms', 'cpu')
         jax.config.update('jax_num_cpu_devices', cpu_devices)
     _use_compilation_cache(jax)
-    _join_cluster(jax, coordinator, num_processes, process_id)
+    if join:
+        _join_cluster(jax, coordinator, num_processes, process_id)
     # Virtual devices are for trying out, and take their memory several times over.
     if training and not cpu_devices and jax.default_backend() == 'cpu':
         _keep_freed_memory()

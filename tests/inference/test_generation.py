@@ -7,10 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from practicum import tasks
-from practicum.training import checkpoints
-from practicum.training import config as config_lib
-from practicum.training.forward import build_model
+from practicum.inference.run import Run
 from practicum.training.loop import train
 from tests.tiny_text import WORDS, text_config, write_corpus
 
@@ -123,13 +120,11 @@ def by_hand(run):
     """Returns the vocabulary, the prompt's tokens, and log_probs(texts): [texts, tokens, vocabulary], what is expected
     after each token of texts of equal length, all read in one window.
     """
-    checkpoint = checkpoints.read(run, 'last')
-    config = config_lib.from_dict(checkpoint.meta['config'])
-    task = tasks.build(config.task, checkpoint.info)
-    model = build_model(config, task)
+    loaded = Run(run, 'last')
+    task = loaded.task
 
     def log_probs(texts):
-        logits = np.asarray(model.apply(checkpoint.variables, jnp.asarray(texts))['logits'], np.float64)
+        logits = np.asarray(loaded.model.apply(loaded.variables, jnp.asarray(texts))['logits'], np.float64)
         return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     return task.vocabulary, [2, *task.vocabulary.encode(PROMPT)], log_probs  # a line begins after the end of another
 
@@ -193,7 +188,11 @@ def test_many_unknown_words_are_not_all_named(call_launch, run):
     (('--temperature', 'inf'), '--temperature inf'), (('--top_p', 0), 'top_p = 0'), (('--top_p', 1.5), 'top_p = 1.5'),
     (('--top_p', 'nan'), 'top_p = nan'), (('--top_k', -1), 'top_k = -1'), (('--beam_size', -1), '--beam_size -1'),
     (('--seed', -1), '--seed -1'), (('--seed', 2 ** 32), '--seed 4294967296'), (('--length', 'x'), '--length'),
-    (('--step', 99), '99'), (('--step', 'first'), "no step 'first'")], ids=str)
+    (('--samples', 100_000_000), '--samples 100000000: it must be at most 10,000'),
+    (('--beam_size', 1_000_000), '--beam_size 1000000: it must be at most 1,000'),
+    (('--length', 10**9), '--length 1000000000: it must be at most 100,000'),
+    (('--step', 99), '99'), (('--step', '²'), "no step '²'"), (('--step', '9' * 5000), "no step '9999999999"),
+    (('--step', 'first'), "no step 'first'")], ids=str)
 def test_numbers_out_of_their_range(call_launch, run, args, message):
     done = call_launch('generate', '--workdir', run, *args)
     assert (done.code, done.out) == (2, '') and done.err.startswith('error: ') and done.err.count('\n') == 1

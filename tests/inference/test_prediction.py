@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from practicum.common.errors import UserError
-from practicum.inference.prediction import Predictor
+from practicum.inference.run import Run
 
 
 def percents(result):
@@ -29,16 +29,17 @@ def test_flipping_gives_the_mean_over_a_image_and_its_mirror_image(call_launch, 
 
 
 def test_crops_are_taken_from_larger_images(trained_run):
-    predictor = Predictor(trained_run, tta='ten_crop')
-    assert predictor.size == (9, 9) and tuple(predictor.config.image.size) == (8, 8)
-    picture = np.full((1, 9, 9, 1), 77, np.uint8)  # of which all crops are the same
-    row, = predictor(picture, 10)
-    plain, = Predictor(trained_run)(picture[:, :8, :8], 10)
+    run = Run(trained_run)
+    assert run.network('ten_crop').size == (9, 9) and run.network().size == (8, 8)
+    image = np.full((1, 9, 9, 1), 77, np.uint8)  # of which all crops are the same
+    row, = run.predict(image, top_k=10, tta='ten_crop')
+    plain, = run.predict(image[:, :8, :8], top_k=10)
     assert row['classes'] == plain['classes'] and row['percent'] == pytest.approx(plain['percent'], abs=1e-3)
 
 
 def test_views_share_the_room_of_a_batch(trained_run):
-    sizes = {tta: Predictor(trained_run, tta=tta).batch_size for tta in ('none', 'ten_crop')}
+    run = Run(trained_run)
+    sizes = {tta: run.network(tta).batch_size for tta in ('none', 'ten_crop')}
     assert sizes['none'] == 64 and 1 <= sizes['ten_crop'] <= 64
 
 
@@ -66,7 +67,7 @@ def test_what_the_checkpoint_decides_cannot_be_overridden(args, parts, call_laun
 
 def test_unknown_views_are_refused(trained_run):
     with pytest.raises(UserError, match='did you mean flip'):
-        Predictor(trained_run, tta='flipp')
+        Run(trained_run).network('flipp')
 
 
 def test_evaluate_takes_views_by_a_short_name(call_launch, trained_run):

@@ -1,0 +1,96 @@
+"""Images and tables as Python has them, brought to what a run reads from files. Nothing is guessed: what could mean
+two things is refused.
+"""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..common.errors import UserError
+from ..input_pipeline import images
+
+
+def to_images(values: Any, channels: int, frames: int = 1) -> list[np.ndarray]:
+    """Returns images in their own sizes with other channels: grey becomes colour, colour grey, transparent white.
+
+    Args:
+      values: one image or several, uint8 or floats in [0, 1] that mean pixels / 255: an array [height, width],
+        [height, width, channels] or [n, height, width, channels] with 1, 3 or 4 channels, a Pillow image, or a list of
+        such images, of any sizes. For videos arrays [frames, height, width, channels], with n before it for several.
+      channels: 1 or 3.
+      frames: of a video; 1 for images.
+
+    Returns:
+      uint8 [(frames,) height, width, channels] each.
+
+    Raises:
+      UserError: another type, shape or range.
+    """
+    if isinstance(values, (list, tuple)):
+        return [image for value in values for image in _images(value, channels, frames, several=False)]
+    return _images(values, channels, frames, several=True)
+
+
+def _images(value: Any, channels: int, frames: int, several: bool) -> list[np.ndarray]:
+    if isinstance(value, Image.Image) and frames == 1:
+        return [images.convert(value, channels)]
+    pixels = _pixels(value)
+    if pixels.ndim == 2 and frames == 1:
+        pixels = pixels[..., None]
+    one = 3 if frames == 1 else 4
+    if (pixels.ndim not in (one, one + several) or pixels.shape[-1] not in (1, 3, 4) or 0 in pixels.shape[-one:]
+            or frames > 1 and pixels.shape[-4] != frames):
+        shapes = ['[height, width]'] * (frames == 1)
+        image = 'height, width, channels]' if frames == 1 else f'{frames}, height, width, channels]'
+        shapes += [f'[{image}'] + [f'[n, {image}'] * several
+        raise UserError(f'an array of shape {list(np.shape(value))} is not taken for {"images" if several else "one"}: '
+                        f'expected {" or ".join(shapes)}, with 1, 3 or 4 channels last')
+    pixels = pixels[None] if pixels.ndim == one else pixels
+    if frames == 1:
+        return [images.convert(image, channels) for image in pixels]
+    return [np.stack([images.convert(frame, channels) for frame in video]) for video in pixels]
+
+
+def _pixels(value: Any) -> np.ndarray:
+    """Returns uint8 pixels."""
+    values = _array(value)
+    if values.dtype == np.uint8:
+        return values
+    if not np.issubdtype(values.dtype, np.floating):
+        raise UserError(f'images are uint8, or floats in [0, 1], not {values.dtype}; .astype(numpy.uint8) if the '
+                        'values are 0 to 255')
+    if values.size and not (values.min() >= 0 and values.max() <= 1):  # this way round it is also true of NaN
+        raise UserError(f'images of floats hold pixels / 255, in [0, 1]; these go from {values.min():.4g} to '
+                        f'{values.max():.4g}: give uint8 pixels, or scale them (preprocessing is done here)')
+    return np.round(255 * values.astype(np.float32)).astype(np.uint8)
+
+
+def to_rows(values: Any, shape: tuple[int, ...] | None) -> np.ndarray:
+    """Returns rows of a table, float32 [n, *shape].
+
+    Args:
+      values: numbers, [n, *shape] or, for one row, [*shape].
+      shape: of a row; None where it is not known, for [n, ...].
+
+    Raises:
+      UserError: another shape, or what is no finite number.
+    """
+    values = _array(values)
+    if values.dtype.kind not in 'biuf':
+        raise UserError(f'a table holds numbers, not {values.dtype}')
+    if not np.isfinite(values).all():
+        raise UserError('a table holds finite numbers: these have a NaN or an infinity')
+    if shape and values.shape == shape:
+        values = values[None]
+    if not values.ndim or shape is not None and values.shape[1:] != shape:
+        expected = ', '.join(map(str, ('n', *(('columns',) if shape is None else shape))))
+        raise UserError(f'a table of shape {list(values.shape)} does not fit: expected [{expected}]')
+    return values.astype(np.float32)
+
+
+def _array(values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise UserError(f'that is not an array: {" ".join(str(error).split())[:120]}') from error

@@ -1,0 +1,335 @@
+"""A trained run, loaded: the one place where a checkpoint becomes a config, a task and a model."""
+
+import functools
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import models, tasks
+from ..common.errors import UserError, some
+from ..common.vocabulary import END
+from ..input_pipeline import dicom, images, preprocessing
+from ..input_pipeline.views import Views
+from ..tasks.prediction import Prediction
+from ..tasks.text.continuation import continue_texts
+from ..training import checkpoints, forward
+from ..training import config as config_lib
+from ..training.evaluation import Evaluation, Evaluations, evaluate
+from ..training.parallel import Parallel
+from ..training.step import apply_model
+from . import arrays
+from .network import Network
+
+_OWN_BYTES = 2**28  # of images kept in their own size until their batch is predicted
+_VOCABULARY = tuple(f'text.{field}' for field in ('tokens', 'lowercase', 'min_count', 'max_size', 'vocabulary_from'))
+_MOST = {'length': 100_000, 'samples': 10_000, 'beam_size': 1000}
+_COLDEST = 1e-3  # colder ones divide logits by next to nothing
+
+
+class Run:
+    """A checkpoint of a run with all that is needed to use it.
+
+        run = practicum.load('runs/digits_lenet')
+        run.predict('digit.png')
+        logits = run.model.apply(run.variables, run.preprocess(array))
+
+    Args:
+      workdir: of the run.
+      step: 'best' (the last where no metric ranks them), 'last' or a number.
+      overrides: changes to the config, 'task.decisions=...', as on the command line without '--config.'.
+
+    Attributes:
+      workdir, step: where it comes from; a Path and an int.
+      config: as the run was trained, and with the overrides; a locked ConfigDict.
+      info: what is known of the data it was trained on.
+      class_names: of labels or mask values in their order, () for data without.
+      task: see tasks/task.py; None for a body without a head.
+      model: the flax module, for one device.
+      variables: {'params', 'batch_stats'} for `model.apply`: the moving averages where they were kept.
+      metrics: of this step, as far as it was evaluated, by flat names such as 'validation/accuracy'.
+      meta: the checkpoint's meta data as saved, see training/checkpoints.py.
+
+    Raises:
+      UserError: no such checkpoint, a damaged one, or an override that does not fit.
+    """
+
+    def __init__(self, workdir: str | Path, step: str | int = 'best', *, overrides: Sequence[str] = ()):
+        self.workdir, self._asked, self._overrides = Path(workdir).expanduser(), str(step), tuple(overrides)
+        checkpoint = checkpoints.read(self.workdir, step)
+        self.step, self.meta, self.info = checkpoint.step, checkpoint.meta, checkpoint.info
+        self.config = config_lib.from_dict(self.meta['config'])
+        for override in overrides:
+            if override.partition('=')[0] in _VOCABULARY:
+                raise UserError(f'--config.{override}: the vocabulary is in the checkpoint')
+            config_lib.apply_override(self.config, override)
+        self.class_names = tuple(self.info.class_names or ())
+        self.metrics = dict(self.meta.get('metrics', {}))
+        self.variables = jax.device_put(checkpoint.variables)
+        if self.info.class_names == ():  # no head, no classes, no task; the number is that of a head that is not run
+            self.task = None
+            self.model = models.build(self.config.model, precision=self.config.precision, num_classes=1)
+        else:
+            self.task = tasks.build(self.config.task, self.info)
+            self.model = forward.build_model(self.config, self.task)
+        self._networks: dict[str, Network] = {}
+
+    def __repr__(self) -> str:
+        return f'<Run {self.config.experiment}: {self.chosen} of {self.workdir}>'
+
+    @property
+    def chosen(self) -> str:
+        """The step in words: 'step 1,180 (best)'."""
+        why = '' if self._asked.isdecimal() else f' ({self._asked})'
+        if self._asked == 'best' and self.meta.get('score') is None:
+            why = ' (last; no metric ranks a best one)'
+        return f'step {self.step:,}{why}'
+
+    @property
+    def feature(self) -> str:
+        """What the model looks at: 'image', or the feature of a table, such as 'x'; 'text' for language models."""
+        if self.config.task.name == 'language_model':
+            return 'text'
+        return 'image' if self.task is None or 'image' in self.task.input_features else self.task.input_features[0]
+
+    def check_images(self) -> None:
+        """Raises UserError unless the model looks at images."""
+        if self.feature == 'text':
+            raise UserError(f'{self.workdir} is a language model, it looks at no images: use launch.py generate')
+        if self.feature != 'image':
+            raise UserError(f'{self.config.experiment} in {self.workdir} was trained on numbers, it cannot look at '
+                            'images')
+
+    def preprocess(self, inputs: Any) -> np.ndarray:
+        """Returns images as the model takes them: resized and normalised as the config says.
+
+        Args:
+          inputs: as for `predict`.
+
+        Returns:
+          float32 [n, (frames,) height, width, channels].
+        """
+        self.check_images()
+        network = self.network()
+        fitted = [network.fit(image) for _, image, _ in self._examples(network, inputs)]
+        shape = (0, *((network.frames,) * (network.frames > 1)), *network.size, network.channels)
+        batch = np.stack(fitted) if fitted else np.zeros(shape, np.uint8)
+        return np.asarray(preprocessing.build(self.config.image)({'image': batch}, None)['image'])
+
+    def predict(self, inputs: Any, *, top_k: int = 3, tta: str = 'none') -> list[dict[str, Any]]:
+        """Predicts images, or rows of a table.
+
+        Args:
+          inputs: a path of an image or of a folder of images, or a list of them; or images as arrays, one or several,
+            of any size, see `arrays.to_images`; or, for a run on a table, numbers [n, columns].
+          top_k: how many classes to return of each.
+          tta: test-time augmentation, see input_pipeline/views.py.
+
+        Returns:
+          For each image a dict: 'file' where it was one, and what the task predicts, such as 'classes' and 'percent'.
+          What the command line writes as files is there under 'arrays', such as 'mask', uint8 [height, width].
+
+        Raises:
+          UserError: inputs that cannot be read or could mean two things, or a run that predicts nothing.
+        """
+        network = self.network(tta)
+        rows = []
+        for file, prediction in self.predictions(network, self._examples(network, inputs), top_k):
+            rows.append(({} if file is None else {'file': str(file)}) | prediction.row)
+            if prediction.files:
+                rows[-1]['arrays'] = {Path(name).stem: values for name, values in prediction.files.items()
+                                      if values is not None}
+        return rows
+
+    def network(self, tta: str = 'none') -> Network:
+        """Returns the compiled function behind `predict`, which remembers what it has compiled.
+
+        Raises:
+          UserError: the run predicts nothing, or its task cannot combine views.
+        """
+        if tta in self._networks:
+            return self._networks[tta]
+        if self.feature == 'text':
+            self.check_images()
+        if self.task is None:
+            raise UserError(f'{self.workdir} is a body without a head, it predicts nothing: train a head on it with '
+                            '--config.init_from.workdir, or compare images with launch.py embed')
+        views = Views(tta, self.config.image.size)
+        if views.count > 1 and (self.task.generates or self.feature != 'image'):
+            raise UserError(f"--tta {tta}: {self.config.task.name} takes 'none' alone")
+        if self.task.generates:
+            apply = functools.partial(self.task.generate, self.model)
+        elif len(self.task.input_features) > 1:
+            raise UserError(f'{self.workdir} needs {", ".join(self.task.input_features)} together: use .model and '
+                            '.variables')
+        else:
+            whole = apply_model(self.model, self.task)
+            apply = functools.partial(forward.in_views(self.model, self.task, views) if views.count > 1 else whole,
+                                      train=False)
+        self._networks[tta] = Network(self, apply, feature=self.feature, views=views)
+        return self._networks[tta]
+
+    def predictions(self, network: Network, examples: Iterable[tuple[Any, np.ndarray, Mapping[str, Any]]],
+                    top_k: int) -> Iterator[tuple[Any, Prediction]]:
+        """Yields (key, prediction), batch by batch.
+
+        Args:
+          network: of this run.
+          examples: (key, image in its own size or row of a table, what is known of it).
+          top_k: see `predict`.
+        """
+        if top_k < 1:
+            raise UserError(f'--top_k {top_k}: it must be at least 1')
+        waiting: list[tuple[Any, np.ndarray, Mapping[str, Any]]] = []
+        fitted: list[np.ndarray] = []
+        own_bytes = 0
+
+        def finish() -> Iterator[tuple[Any, Prediction]]:
+            for (key, image, metadata), output in zip(waiting, self._outputs(network, np.stack(fitted))):
+                yield key, self.task.predict(output, image, metadata, top_k)
+
+        for key, image, metadata in examples:
+            fitted.append(network.fit(image))
+            # Images in their own size take a hundred times the memory: only what is written in that size needs them.
+            waiting.append((key, image if self.task.writes_files else fitted[-1], metadata))
+            own_bytes += waiting[-1][1].nbytes
+            if len(waiting) == network.batch_size or own_bytes > _OWN_BYTES:
+                yield from finish()
+                waiting, fitted, own_bytes = [], [], 0
+        if waiting:
+            yield from finish()
+
+    def _outputs(self, network: Network, batch: np.ndarray) -> list[Any]:
+        try:
+            return network.outputs(batch)
+        except flax.errors.FlaxError as error:
+            if self.feature == 'image' and not self._overrides:
+                raise
+            raise UserError(f'{list(batch.shape)} does not fit: {_reason(error)}') from error
+
+    def _examples(self, network: Network, inputs: Any) -> Iterator[tuple[Path | None, np.ndarray, dict[str, Any]]]:
+        """Yields (file, image in its own size or row, metadata) of what `predict` takes; file is None for arrays."""
+        paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
+        if isinstance(paths, (list, tuple)) and paths and all(isinstance(path, (str, Path)) for path in paths):
+            self.check_images()
+            for path in paths:
+                for file in images.find_images(Path(path).expanduser()):
+                    yield file, network.read_file(file), metadata_of(file)
+        elif self.feature == 'image':
+            for image in arrays.to_images(inputs, network.channels, network.frames):
+                yield None, image, {}
+        else:
+            known = self.config.data.arrays.get(self.feature)
+            for row in arrays.to_rows(inputs, None if known is None else np.shape(known)[1:]):
+                yield None, row, {}
+
+    def generate(self, prompts: str | Sequence[str] = '', *, length: int = 50, samples: int = 1,
+                 temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, beam_size: int = 0, seed: int = 0
+                 ) -> list[dict[str, str]]:
+        """Continues texts with a language model; tokens that it does not know are named in the log.
+
+        Args:
+          prompts: one beginning or several; '' for the beginning of a line.
+          length: words, or characters, to write.
+          samples: texts for each prompt.
+          temperature, top_k, top_p, beam_size: see tasks/text/continuation.py.
+          seed: of the random numbers.
+
+        Returns:
+          For each text 'prompt', 'continuation', and both of them as 'text'.
+
+        Raises:
+          UserError: this is no language model, or a number is out of its range.
+        """
+        if self.feature != 'text':
+            raise UserError(f'{self.config.experiment} in {self.workdir} is no language model, its task is '
+                            f'{self.config.task.name}: use launch.py predict')
+        _check_numbers(length=length, samples=samples, temperature=temperature, beam_size=beam_size, seed=seed)
+        if beam_size and (samples, temperature, top_k, top_p) != (1, 1.0, 0, 1.0):
+            raise UserError('--beam_size searches the most probable text: leave it out to draw with --samples, '
+                            '--temperature, --top_k, --top_p')
+        vocabulary = self.task.vocabulary
+        write = jax.jit(functools.partial(continue_texts, self.model, length=length, temperature=temperature,
+                                          top_k=top_k, top_p=top_p, beam_size=beam_size))
+        rows = []
+        for number, prompt in enumerate([prompts] if isinstance(prompts, str) else prompts):
+            lines = prompt.split('\n')
+            unknown = list(dict.fromkeys(token for line in lines for token in vocabulary.unknown(line)))
+            if unknown:
+                logging.warning('warning: the model does not know %s: read as <unk>', some(list(map(repr, unknown))))
+            ids = [END]  # the line before has ended
+            for index, line in enumerate(lines):
+                ids += vocabulary.encode(line) + ([END] if index < len(lines) - 1 else [])
+            repeated = jnp.tile(jnp.asarray(ids, jnp.int32), (samples, 1))
+            key = jax.random.fold_in(jax.random.key(seed), number)
+            # Character models go on in the middle of a word, word models after it.
+            gap = ' ' if prompt and not prompt[-1].isspace() and vocabulary.kind != 'characters' else ''
+            for tokens in np.asarray(write(self.variables, repeated, key)).tolist():
+                text = vocabulary.decode_lines(tokens)
+                rows.append({'prompt': prompt, 'continuation': text, 'text': f'{prompt}{gap}{text}'})
+        return rows
+
+    def evaluate(self, sets: Sequence[str] = ()) -> dict[str, Evaluation]:
+        """Scores the run on evaluation sets of its config, on all devices of this machine.
+
+        Args:
+          sets: names in config.evaluation.sets; all final and periodic ones by default.
+
+        Returns:
+          set -> what was found there; `.metrics` of it, or `.scalars()`.
+
+        Raises:
+          UserError: no such set, data that are not there, or overrides that do not fit the checkpoint.
+        """
+        config = self.config.copy_and_resolve_references()
+        config.parallel.devices = 0  # those of this machine, not of the one it was trained on
+        config.cached_features.endpoint = ''  # once through the whole model costs no more
+        for override in self._overrides:
+            config_lib.apply_override(config, override)
+        sets = (sets,) if isinstance(sets, str) else tuple(sets)
+        sets = sets or tuple(dict.fromkeys((*config.evaluation.final, *config.evaluation.periodic)))
+        if not sets:
+            raise UserError(f'{config.experiment} has no evaluation sets')
+        if self.task is None:
+            raise UserError(f'{self.workdir} is a body without a head: there is nothing to score')
+        parallel = Parallel(config.parallel.mode, config.parallel.devices)
+        evaluations = Evaluations(config, parallel, self.task, self.info, sets)
+        variables = parallel.replicate(jax.device_get(self.variables))
+        try:
+            return {name: evaluate(evaluations, name, variables) for name in sets}
+        except flax.errors.FlaxError as error:
+            if not self._overrides:
+                raise
+            raise UserError(f'the checkpoint does not fit the overrides: {_reason(error)}') from error
+
+
+def metadata_of(file: Path) -> dict[str, Any]:
+    """Returns what an image file says of itself beyond its pixels: 'spacing_mm', None where it is not known."""
+    return {'spacing_mm': dicom.pixel_spacing(file) if dicom.is_dicom(file) else None}
+
+
+def _check_numbers(**numbers: float) -> None:
+    for name in ('length', 'samples'):
+        if numbers[name] < 1:
+            raise UserError(f'--{name} {numbers[name]}: it must be at least 1')
+    if not math.isfinite(numbers['temperature']):
+        raise UserError(f"--temperature {numbers['temperature']}: it must be a finite number, at least 0")
+    if 0 < numbers['temperature'] < _COLDEST:
+        raise UserError(f"--temperature {numbers['temperature']}: it must be 0 or at least {_COLDEST}")
+    if numbers['beam_size'] < 0:
+        raise UserError(f"--beam_size {numbers['beam_size']}: it must be at least 1, or 0 to draw")
+    for name, most in _MOST.items():
+        if numbers[name] > most:
+            raise UserError(f'--{name} {numbers[name]}: it must be at most {most:,}')
+    if not 0 <= numbers['seed'] < 2**32:
+        raise UserError(f"--seed {numbers['seed']}: it must be in [0, 2**32)")
+
+
+def _reason(error: Exception) -> str:
+    return ' '.join(str(error).partition(' (https:')[0].split())
