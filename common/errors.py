@@ -14,7 +14,12 @@ class UserError(Exception):
 
 def file_error(path: object, reason: str) -> UserError:
     """Returns a UserError about a user's file, on one line whatever is in the reason."""
-    return UserError(' '.join(f'{path}: {reason}'.split()))
+    return UserError(' '.join(printable(f'{path}: {reason}').split()))
+
+
+def printable(text: str) -> str:
+    """Returns a text that can be printed and written as UTF-8; the name of a file need not be."""
+    return text.encode(errors='backslashreplace').decode()
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

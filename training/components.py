@@ -15,7 +15,7 @@ from .. import models, tasks
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest, some
 from ..common.vocabulary import SPECIAL, Vocabulary
-from ..input_pipeline import augmentation, preprocessing, sources
+from ..input_pipeline import augmentation, checks, preprocessing, sources
 from ..input_pipeline.batches import eval_batches, train_batches
 from ..input_pipeline.views import Views
 from ..tasks import Task
@@ -118,8 +118,10 @@ def build_training(config: ConfigDict) -> Training:
     prepare = forward.select_view if endpoint else preprocessing.build(config.image, config.augment)
     source = sources.open_split(config.data, config.image, config.data.train, training=True, text=config.text,
                                 vocabulary=_given_vocabulary(config.text))
+    checks.check_source(source, config.image, 'the training set')
     _check_memory(config.batch_size, source)
-    batches = train_batches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size))
+    batches = train_batches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size),
+                            sampling=config.data.sampling)
     # What data sets of our own do not say of themselves, the first example does.
     info = source.info.replace(features=tuple(source.read(np.zeros(1, np.int64))))
     task = tasks.build(config.task, info)
@@ -243,6 +245,7 @@ class Evaluations:
             source = sources.open_split(config.data, image, chosen.split, invert=chosen.invert, text=config.text,
                                         vocabulary=vocabulary)
             _check_same_classes(name, source.info, info)
+            checks.check_source(source, config.image, f'evaluation set {name!r}')
             self.sources[name] = source
         # Images larger than those of small data sets come in smaller batches, and none is larger than its set.
         fitting = max(1, _EVALUATION_PIXELS // (views.count * math.prod(image.size))) * parallel.count
@@ -265,8 +268,7 @@ class Evaluations:
 
     def _rows(self, source: Any) -> int:
         """Returns rows of a batch: all streams of a text, else `batch_size`."""
-        streams = getattr(source, 'streams', 0)
-        return self.parallel.round_up(streams) if streams else self.batch_size
+        return self.parallel.round_up(source.streams) if source.streams else self.batch_size
 
 
 def _check_same_classes(name: str, found: DatasetInfo, trained: DatasetInfo) -> None:
@@ -288,8 +290,8 @@ def _check(config: ConfigDict) -> None:
         raise UserError(f'config.ema_decay = {config.ema_decay}: it must be in [0, 1)')
     if config.checkpoint.best_mode not in ('max', 'min'):
         raise UserError(f"config.checkpoint.best_mode = {config.checkpoint.best_mode!r}: it is 'max' or 'min'")
-    if config.image.channels not in (1, 3):
-        raise UserError(f'config.image.channels = {config.image.channels}: it must be 1 (grey) or 3 (colour)')
+    if config.image.channels < 1:
+        raise UserError(f'config.image.channels = {config.image.channels}: it is 1 (grey), 3 (colour) or more')
     size = tuple(config.image.size)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise UserError(f'config.image.size = {size}: it is (height, width) in pixels')
