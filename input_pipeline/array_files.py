@@ -216,20 +216,16 @@ def _find(data: Mapping[str, Any], split: str) -> tuple[Path, list[Path]]:
     """Returns the file a split is in, and all files of the data set if they are one per split."""
     if not data['name']:
         raise UserError('config.data.name is empty: give an .npz file, or a folder with train.npz')
-    try:
-        root = Path(data['name']).expanduser()
-        if root.is_dir():
-            files = sorted(root.glob('*.npz'))
-            file = root / f'{split}.npz'
-            if file not in files:
-                raise UserError(f'{root} has no {split}.npz; {nearest(split, [found.stem for found in files])}')
-            return file, files
-        for file in (root, root.with_name(f'{root.name}.npz')):
-            if file.is_file():
-                return file, []
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = getattr(error, 'strerror', None) or str(error)
-        raise UserError(f"config.data.name = {data['name'][:60]!r}... cannot be opened: {reason}") from None
+    root = Path(data['name']).expanduser()
+    if root.is_dir():
+        files = sorted(root.glob('*.npz'))
+        file = root / f'{split}.npz'
+        if file not in files:
+            raise UserError(f'{root} has no {split}.npz; {nearest(split, [found.stem for found in files])}')
+        return file, files
+    for file in (root, root.parent / f'{root.name}.npz'):
+        if file.is_file():
+            return file, []
     raise UserError(f"config.data.name = {data['name']!r} is neither an .npz file nor a folder of them")
 
 

@@ -195,19 +195,15 @@ def _find(data: Mapping[str, Any], split: str) -> tuple[Path, list[Path]]:
     """Returns the file of a split and all files of the data set."""
     if not data['name']:
         raise UserError('config.data.name is empty: give a .csv file, or a folder with train.csv')
-    try:
-        root = Path(data['name']).expanduser()
-        if root.is_dir():
-            files = sorted(root.glob('*.csv'))
-            file = root / f'{split}.csv'
-            if file not in files:
-                raise UserError(f'{root} has no {split}.csv; {nearest(split, [found.stem for found in files])}')
-            return file, files
-        if not root.is_file():
-            raise UserError(f"config.data.name = {data['name']!r} is neither a .csv file nor a folder of them")
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = getattr(error, 'strerror', None) or str(error)
-        raise UserError(f"config.data.name = {data['name'][:60]!r}... cannot be opened: {reason}") from None
+    root = Path(data['name']).expanduser()
+    if root.is_dir():
+        files = sorted(root.glob('*.csv'))
+        file = root / f'{split}.csv'
+        if file not in files:
+            raise UserError(f'{root} has no {split}.csv; {nearest(split, [found.stem for found in files])}')
+        return file, files
+    if not root.is_file():
+        raise UserError(f"config.data.name = {data['name']!r} is neither a .csv file nor a folder of them")
     if split != 'train':
         raise UserError(f"{root} is one file: all of it is 'train'; take parts of that instead of {split!r}, such as "
                         "--config.data.train='train[:80%]' --config.evaluation.sets.test.split='train[80%:]'")

@@ -65,13 +65,9 @@ def find_folder(data: Mapping[str, Any]) -> Path:
     Raises:
       UserError: there is none.
     """
-    try:
-        root = Path(data['name']).expanduser()
-        if data['name'] and root.is_dir():
-            return root
-    except (OSError, RuntimeError, ValueError) as error:  # too long, nobody's home, a NUL
-        reason = getattr(error, 'strerror', None) or str(error)
-        raise UserError(f"config.data.name = {data['name'][:60]!r}... cannot be opened: {reason}") from None
+    root = Path(data['name']).expanduser()
+    if data['name'] and root.is_dir():
+        return root
     raise UserError(f"config.data.name = {data['name']!r} is not a folder")
 
 

@@ -4,11 +4,12 @@ Add one: a file here with a function like `csv_source.open_split`, and a line in
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..common.errors import UserError, nearest
+from ..common.errors import UserError, nearest, printable
 from ..common.vocabulary import Vocabulary
 from . import (
     array_files,
@@ -155,6 +156,12 @@ def _check_fields(data: Mapping[str, Any]) -> None:
         raise UserError(f"config.data.max_unreadable = {data['max_unreadable']}: it is a share, from 0 to 1")
     if data['sampling'] not in SAMPLINGS:
         raise UserError(f"config.data.sampling = {data['sampling']!r}; {nearest(str(data['sampling']), SAMPLINGS)}")
+    try:  # once for all sources: a name too long, nobody's home, a folder that one may not enter
+        if data['name'] and '\0' not in data['name']:
+            Path(data['name']).expanduser().exists()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"config.data.name = {printable(data['name'][:80])!r} cannot be opened: {reason}") from None
     splits.check_folds(data)
     area = data['random_resized_crop']
     if not area:

@@ -14,7 +14,7 @@ from .source import Source
 
 FOLD = 'fold'  # the split's name that stands for the examples held out by config.data.folds
 
-_PART = re.compile(r'(\w+)(?:\[(-?\d{1,18}%?)?:(-?\d{1,18}%?)?\])?')
+_PART = re.compile(r'(\w{1,100})(?:\[(-?\d{1,18}%?)?:(-?\d{1,18}%?)?\])?')
 
 
 @dataclasses.dataclass(frozen=True)

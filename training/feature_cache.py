@@ -7,7 +7,6 @@ checkpoint predicts, and another run can unfreeze the body, as if nothing had be
 import hashlib
 import logging
 import time
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ import jax
 import numpy as np
 from jax import lax
 
+from ..common import interrupt
 from ..common.console import ProgressLog, format_seconds
 from ..common.errors import UserError, some
 from ..common.files import cache_folder, digest, write_cached
@@ -99,6 +99,7 @@ class _Extractor:
         # The program itself rather than the config: fields of the head, such as its dropout, change nothing here.
         example = {'image': training.source.read(np.zeros(1, np.int64))['image']}
         program = jax.jit(lambda variables, batch: body(variables, prepare(batch, None))).lower(variables, example)
+        self._shape = program.out_info.shape[1:]
         self._identity = [_VERSION, hashlib.blake2b(program.as_text().encode()).hexdigest(), weights.hexdigest()]
 
     def __call__(self, source: ArraySource, name: str, *, mirrored: bool = False) -> np.ndarray:
@@ -108,15 +109,23 @@ class _Extractor:
                             'config.data.memory_limit_mb')
         images = hashlib.blake2b(source.arrays['image']).hexdigest()
         file = cache_folder() / 'features' / f'{digest([*self._identity, images, mirrored])}.npz'
-        try:
-            with np.load(file, allow_pickle=False) as archive:  # which compares a checksum
-                return archive[forward.FEATURES]
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-            pass  # not there or broken: compute it
+        shape = (len(source), *self._shape)
+        if file.is_file():
+            try:
+                with np.load(file, allow_pickle=False) as archive:  # which compares a checksum
+                    features = archive[forward.FEATURES]
+                if features.shape != shape or features.dtype != np.float32:
+                    raise ValueError(f'{features.dtype} of shape {features.shape}')
+                return features
+            # What a damaged file trips numpy and zipfile into (TokenError, RuntimeError, ...) is a long list.
+            except Exception as error:
+                logging.warning('the features in %s are damaged (%s): computing them again', file,
+                                ' '.join(str(error).split())[:100] or type(error).__name__)
         batches = EvalBatches(source, self._batch_size, self._parallel.local_slice(self._batch_size))
         tick = ProgressLog(f"features of {name}{', mirrored' if mirrored else ''}", len(batches))
         parts: list[Any] = []
         for number in range(len(batches)):
+            interrupt.check()
             image = batches(number)['image']
             image = np.ascontiguousarray(image[..., ::-1, :]) if mirrored else image
             parts.append(self._step(self._variables, self._parallel.shard({'image': image})))

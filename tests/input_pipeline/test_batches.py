@@ -212,7 +212,8 @@ def test_streaming_reads_ahead_but_not_without_bound():
     assert len(asked) <= 6
 
 
-@pytest.mark.parametrize('kind', [lambda source: TrainBatches(source, 50, seed=2), lambda source: EvalBatches(source, 50)])
+@pytest.mark.parametrize('kind', [lambda source: TrainBatches(source, 50, seed=2),
+                                  lambda source: EvalBatches(source, 50)])
 def test_a_batch_is_read_by_several_threads_together(kind):
     source = SlowSource(120, delay=0.002)
     whole = [kind(make_source(120))(number) for number in range(3)]

@@ -104,7 +104,8 @@ def test_digits_are_the_1797_images_of_scikit_learn(digits):
     pictures = np.concatenate([read_all(source)['image'] for source in digits.values()])
     labels = np.concatenate([read_all(source)['label'] for source in digits.values()])
     assert pictures.shape == (1797, 8, 8, 1) and pictures.dtype == np.uint8 and labels.dtype == np.int32
-    key = lambda picture, label: (picture.tobytes(), int(label))
+    def key(picture, label):
+        return picture.tobytes(), int(label)
     assert sorted(map(key, pictures, labels)) == sorted(map(key, expected, original.target))  # each exactly once
     assert pictures.min() == 0 and pictures.max() == 255
 
