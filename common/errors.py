@@ -17,7 +17,12 @@ class UserError(Exception):
 
 def file_error(path: object, reason: str) -> UserError:
     """Returns a UserError about a user's file, on one line of sensible length whatever is in the reason."""
-    return UserError(' '.join(f'{path}: {shortened(reason, 300)}'.split()))
+    return UserError(' '.join(printable(f'{path}: {shortened(reason, 300)}').split()))
+
+
+def printable(text: str) -> str:
+    """Returns a text that can be printed and written as UTF-8; the name of a file need not be."""
+    return text.encode(errors='backslashreplace').decode()
 
 
 def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str:

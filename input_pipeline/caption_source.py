@@ -7,7 +7,7 @@ captions_<split>.txt or .json are those of given splits.
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,12 +17,13 @@ from ..common.console import warn_once
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, file_error, nearest
 from . import folder_source, images, memory
+from .image_files import ImageFilesSource
 
 _SUFFIXES = ('.txt', '.json')
 _NAMED = 3  # so many files are named in a message
 
 
-class CaptionSource:
+class CaptionSource(ImageFilesSource):
     """One split of a folder of images with captions; one example is an image with all of its captions.
 
     The order is the fixed pseudo-random one of `folder_source`, so that a part of a split divides images, not
@@ -31,78 +32,54 @@ class CaptionSource:
 
     Args:
       file: captions.txt, captions.json or those of a split; images/ lies beside it.
-      size: (height, width) that images come in.
-      channels: 1 or 3.
-      resize: how they get there, see `images.fit`.
+      image: see `ImageFilesSource`.
       limit: config.data.max_unreadable, what share of the captions and of the images may be left out.
 
     Attributes:
-      files: of the images.
-      captions: a list of str for each.
+      captions: a list of str for each image.
 
     Raises:
       UserError: no images or captions, a file that is not understood, or more left out than the limit.
     """
+    has_captions = True
 
-    def __init__(self, file: Path, size: tuple[int, int], channels: int, resize: str = 'stretch', limit: float = 0.01):
+    def __init__(self, file: Path, image: Mapping[str, Any], limit: float = 0.01):
         root = file.parent / 'images'
         if not root.is_dir():
             raise UserError(f'{file.parent} has no folder images: it should hold images/<name>.jpg and captions.txt')
-        self.name, self.info, self.has_captions = str(file), DatasetInfo(), True
-        self._file, self._root, self._size, self._channels, self._resize = file, root, tuple(size), channels, resize
-        pictures = {path.relative_to(root).as_posix(): path for path in images.find_images(root)}
-        captions = _captions_of(file, pictures, limit, whole=file.stem == 'captions')
-        self.files = sorted((pictures[name] for name in captions), key=lambda path: folder_source.order(path, root))
-        self.captions = [captions[path.relative_to(root).as_posix()] for path in self.files]
+        found = {path.relative_to(root).as_posix(): path for path in images.find_images(root)}
+        captions = _captions_of(file, found, limit, whole=file.stem == 'captions')
+        files = sorted((found[name] for name in captions), key=lambda path: folder_source.order(path, root))
+        super().__init__(str(file), root, files, {}, DatasetInfo(), image)
+        self.captions = [captions[path.relative_to(root).as_posix()] for path in files]
+        self._file = file
 
     @property
     def identity(self) -> list:
-        """See `memory.load`."""
-        return ['captions', str(self._file.absolute()), self._size, self._channels, self._resize, *self.files_identity]
+        """See `Source`."""
+        return ['captions', str(self._file.absolute()), self._size, self._channels, self._resize, self._bits,
+                *self.files_identity]
 
     @property
     def files_identity(self) -> list:
-        """Returns what changes whenever a file does."""
-        there = [path for path in self.files if path.exists()]  # all but links to nothing
-        return [[str(path) for path in self.files], memory.fingerprint([self._file, *there])]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns 'image' uint8 [n, height, width, channels].
-
-        Raises:
-          UserError: an image cannot be read.
-        """
-        examples = self.blank(indices)
-        for out, i in zip(examples['image'], indices):
-            out[...] = images.fit(images.read_image(self.files[i], channels=self._channels), self._size, self._resize)
-        return examples
-
-    def blank(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns what `read` does, of black images."""
-        return {'image': np.zeros((len(indices), *self._size, self._channels), np.uint8)}
-
-    def check(self, index: int, *, pixels: bool) -> None:
-        """Raises UserError if an image cannot be read; without `pixels` only its header is."""
-        images.check(self.files[index], channels=self._channels, pixels=pixels)
+        """See `Source`."""
+        return [[str(path) for path in self.files], memory.fingerprint([self._file, *self.files])]
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """Returns for each 'file', its path below images/, and 'captions', a list of str in the file's order."""
-        return [{'file': self.files[i].relative_to(self._root).as_posix(), 'captions': list(self.captions[i])}
-                for i in indices]
+        return [metadata | {'captions': list(self.captions[i])}
+                for i, metadata in zip(indices, super().describe(indices))]
 
 
-def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) -> CaptionSource:
+def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, crop_area: Sequence[float] = ()
+               ) -> CaptionSource:
     """Opens captions_<split>.txt or .json of the folder data['name'], or captions.txt or .json for 'train'.
 
     Raises:
       UserError: there is no such folder, file or split, and what `CaptionSource` raises.
     """
-    folder = Path(data['name']).expanduser()
-    if not data['name'] or not folder.is_dir():
-        raise UserError(f"config.data.name = {data['name']!r} is not a folder")
+    del crop_area
+    folder = folder_source.find_folder(data)
     splits = sorted(path.stem.removeprefix('captions_') for path in folder.glob('captions_*')
                     if path.suffix in _SUFFIXES)
     if splits and split not in splits:
@@ -116,8 +93,7 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) ->
     if len(found) != 1:
         what = f'both {stem}.txt and {stem}.json: remove one' if found else f'no {stem}.txt and no {stem}.json'
         raise UserError(f'{folder} has {what}')
-    return CaptionSource(found[0], image['size'], image['channels'], image.get('resize', 'stretch'),
-                         data['max_unreadable'])
+    return CaptionSource(found[0], image, data['max_unreadable'])
 
 
 def _captions_of(file: Path, pictures: Mapping[str, Path], limit: float, whole: bool) -> dict[str, list[str]]:

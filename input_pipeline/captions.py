@@ -6,43 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
 from ..common.vocabulary import END, START, Vocabulary
-from .arrays import ArraySource
+from .source import Source
 
 
-class Captioned:
-    """A source whose examples have 'captions', int32 [n, captions, length]: <start>, words, <end>, <pad> ...
-
-    Args:
-      source: of images, streaming; `describe` knows their captions.
-      captions: int32 [len(source), captions, length].
-      info: of the data set.
-    """
-
-    def __init__(self, source: Any, captions: np.ndarray, info: DatasetInfo):
-        self._source, self._captions, self.info = source, captions, info
-
-    @property
-    def needs_rng(self) -> bool:
-        """Whether `read` wants random numbers."""
-        return getattr(self._source, 'needs_rng', False)
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def read(self, indices: np.ndarray, *draws: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns images and captions."""
-        return self._source.read(indices, *draws) | {'captions': self._captions[indices]}
-
-    def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """Returns what is known of each image, its 'captions' as texts among it."""
-        return self._source.describe(indices)
-
-
-def tokenize(source: Any, text: Mapping[str, Any], vocabulary: Vocabulary | None) -> ArraySource | Captioned:
-    """Adds captions as token ids to a source whose `describe` has them as texts.
+def tokenize(source: Source, text: Mapping[str, Any], vocabulary: Vocabulary | None) -> Source:
+    """Adds 'captions' to a source whose `describe` has them as texts: int32 [n, captions, length], <start>, words,
+    <end>, <pad> ...
 
     Args:
       source: of images.
@@ -81,6 +52,4 @@ def tokenize(source: Any, text: Mapping[str, Any], vocabulary: Vocabulary | None
     info = source.info.replace(
         vocabulary=vocabulary.to_meta(), caption_length=longest,
         tokens_per_example=float(np.mean(np.count_nonzero(ids[..., 1:], axis=(1, 2)))))
-    if isinstance(source, ArraySource):
-        return ArraySource(source.arrays | {'captions': ids}, info, source.metadata)
-    return Captioned(source, ids, info)
+    return source.select(features={'captions': ids}, info=info)

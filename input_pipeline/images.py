@@ -1,15 +1,17 @@
-"""Reading image files as users have them, into uint8 arrays of one size and number of channels."""
+"""Reading image files as users have them, into arrays of one size, depth and number of channels."""
 
 import contextlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..common.errors import UserError, file_error, nearest
+from ..common.console import warn_once
+from ..common.errors import UserError, file_error, nearest, printable, some
 from . import dicom
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp',
@@ -18,42 +20,59 @@ IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm
 RESIZES = ('stretch', 'crop', 'cover')  # see `fit`
 _CROPPED_SHARE = 0.875
 
+_DTYPES = {8: np.uint8, 16: np.uint16}
+
 # Decided by content, not by suffix. A closed list, because some of Pillow's formats start other programs (EPS runs
 # Ghostscript) and none of those is a photograph.
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 
-# Above any camera's sensor; decoded, a picture of this size takes 300 MB.
+# Above any camera's sensor; decoded, an image of this size takes 300 MB.
 MAX_PIXELS = 100_000_000
+_MAX_VIDEO_PIXELS = 500_000_000  # of all frames, all of which are decoded on the way to the last
+_ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 # Pillow warns about large images on two more lines of the terminal; `read_image` refuses them by an error.
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 
 
-def read_image(path, *, channels: int) -> np.ndarray:
+def read_image(path, *, channels: int, bits: int = 8) -> np.ndarray:
     """Reads one image: the first frame, turned upright by its EXIF orientation.
 
     Transparent parts show a white page, as in a browser: a digit drawn on a transparent background becomes ink on
-    paper. 16-bit grey is scaled from 0..65535 and floating point from 0..1 to 0..255; other ranges are refused, because
-    stretching each image by its own extremes would make equal things unequal. Colour becomes grey by the luma of
-    ITU-R 601. Colour profiles are ignored. Only DICOM is stretched by its own extremes (see `dicom.read_dicom`), since
-    scanners agree on no unit.
+    paper. 16-bit grey is scaled from 0..65535 and floating point from 0..1 to the range of `bits`; other ranges are
+    refused, because stretching each image by its own extremes would make equal things unequal. Colour becomes grey by
+    the luma of ITU-R 601. Colour profiles are ignored. Only DICOM is stretched by its own extremes (see
+    `dicom.read_dicom`, to 256 values), since scanners agree on no unit. Other numbers of channels are taken as they are
+    stored, 4 of an RGBA or CMYK file with its last one; more than 4 come from arrays, see npz_source.py.
 
     Args:
         path: a BMP, GIF, JPEG, PNG, PBM/PGM/PPM, TIFF, WebP or DICOM file, whatever its suffix.
-        channels: 1 (grey) or 3 (RGB).
+        channels: 1 (grey), 3 (RGB), or what all files have.
+        bits: 8 or 16 of each channel that is returned.
 
     Returns:
-        uint8 [height, width, channels].
+        uint8 or uint16 [height, width, channels].
 
     Raises:
         UserError: one line naming the file and what is wrong: missing, a directory, empty, not an image, damaged,
-            of absurd size, or of values with no agreed range.
+            of absurd size, of another number of channels, or of values with no agreed range.
     """
-    if channels not in (1, 3):
-        raise UserError(f'channels is {channels!r}; images are read with 1 channel (grey) or 3 (RGB)')
+    depth(bits)
+    if channels < 1:
+        raise UserError(f'config.image.channels = {channels}: it is 1 (grey), 3 (RGB) or more')
     if dicom.is_dicom(path):
-        return np.repeat(dicom.read_dicom(path).pixels[..., None], channels, axis=2)
-    return _to_channels(decode(Path(path)), path, channels)
+        if channels not in (1, 3):
+            raise file_error(path, f'is DICOM, which is read with 1 or 3 channels: config.image.channels = {channels}')
+        return _widen(np.repeat(dicom.read_dicom(path).pixels[..., None], channels, axis=2), bits)
+    path = Path(path)
+    image = decode(path)
+    if bits == 16 or channels not in (1, 3):
+        deep = _sixteen_bits(image, path)
+        if channels not in (1, 3):
+            return _as_stored(np.asarray(image) if deep is None else deep, path, channels, bits)
+        if deep is not None:
+            return _deep_to_channels(deep, channels)
+    return _widen(_to_channels(image, path, channels), bits)
 
 
 def read_video(path, *, frames: int, channels: int) -> np.ndarray:
@@ -68,18 +87,88 @@ def read_video(path, *, frames: int, channels: int) -> np.ndarray:
         uint8 [frames, height, width, channels].
 
     Raises:
-        UserError: as `read_image`, and for an image that does not move.
+        UserError: as `read_image`, and for an image that does not move, or with too many pixels in all its frames.
     """
     path = Path(path)
     with _decoding(path) as image:
         total = getattr(image, 'n_frames', 1)
         if total < 2:
             raise file_error(path, 'is one image; a video is an animated GIF, PNG or WebP')
-        pictures = []
+        if total * image.width * image.height > _MAX_VIDEO_PIXELS:
+            raise file_error(path, f'{total:,} frames of {image.width}x{image.height} pixels are too many; shrink it '
+                                   'first')
+        found = []
         for number in np.linspace(0, total - 1, frames).round().astype(int).tolist():
             image.seek(number)
-            pictures.append(image.copy())
-    return np.stack([_to_channels(picture, path, channels) for picture in pictures])
+            found.append(image.copy())
+    return np.stack([_to_channels(frame, path, channels) for frame in found])
+
+
+def depth(bits: int) -> type:
+    """Returns the type of images that are read with config.image.bits.
+
+    Raises:
+        UserError: it is neither 8 nor 16.
+    """
+    if bits not in _DTYPES:
+        raise UserError(f'config.image.bits = {bits!r}: images are read with 8 or 16')
+    return _DTYPES[bits]
+
+
+def more_identity(resize: str, bits: int) -> list[Any]:
+    """Returns what distinguishes images from those read in the usual way, for `Source.identity`."""
+    return [*([] if resize == 'stretch' else [resize]), *([] if bits == 8 else [f'{bits} bits'])]
+
+
+def _widen(image: np.ndarray, bits: int) -> np.ndarray:
+    """uint8 -> the range of as many bits."""
+    return image if bits == 8 else image.astype(np.uint16) * np.uint16(257)
+
+
+def _sixteen_bits(image: Image.Image, path: Path) -> np.ndarray | None:
+    """Returns a decoded image as uint16 [height, width, channels] if its file has 16 bits or floats, else None."""
+    if image.mode.startswith('I') or image.mode == 'F':
+        return _deep_grey(image, path)[..., None]
+    if image.format not in ('PNG', 'TIFF') or image.mode not in ('LA', 'RGB', 'RGBA'):
+        return None
+    import cv2  # Pillow cuts colours of 16 bits down to 8
+    try:
+        values = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, OSError):
+        values = None
+    if values is None or values.dtype != np.uint16 or values.ndim != 3:
+        return None
+    orientation = 1
+    with _decoding(path) as opened, contextlib.suppress(Exception):  # damaged EXIF data, see `decode`
+        orientation = opened.getexif().get(_ORIENTATION, 1)
+    if orientation != 1:
+        raise file_error(path, 'has 16 bits and is turned by EXIF data: save it upright')
+    code = cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    values = cv2.cvtColor(values, code)
+    return values[..., (0, 3)] if image.mode == 'LA' else values
+
+
+def _deep_to_channels(values: np.ndarray, channels: int) -> np.ndarray:
+    """uint16 grey, grey and alpha, RGB or RGBA -> grey or RGB, on a white page."""
+    count = values.shape[2]
+    if count in (2, 4):
+        alpha = values[..., -1:] / np.float32(65535)
+        values = np.round(values[..., :-1] * alpha + 65535 * (1 - alpha))
+    if channels == 1 and values.shape[2] == 3:
+        values = np.round(values @ np.float32([0.299, 0.587, 0.114]))[..., None]
+    if channels == 3 and values.shape[2] == 1:
+        values = np.repeat(values, 3, axis=2)
+    return np.ascontiguousarray(values, np.uint16)
+
+
+def _as_stored(values: np.ndarray, path: Path, channels: int, bits: int) -> np.ndarray:
+    """Returns the pixels of a file if they have this number of channels."""
+    values = values[..., None] if values.ndim == 2 else values
+    if values.shape[2] != channels:
+        raise file_error(path, f'has {values.shape[2]} channel(s), not config.image.channels = {channels}')
+    if values.dtype == np.uint16 and bits == 8:
+        return np.round(values / np.float32(257)).astype(np.uint8)
+    return _widen(values, bits) if values.dtype == np.uint8 else values
 
 
 def _to_channels(image: Image.Image, path, channels: int) -> np.ndarray:
@@ -119,25 +208,30 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resamples to (height, width), bilinear and antialiased; the array itself if it has that size already.
 
     Args:
-        image: uint8 [height, width, channels], channels 1 or 3.
+        image: uint8, uint16 or float32 [height, width, channels].
 
     Returns:
-        uint8 [size[0], size[1], channels].
+        The same type, [size[0], size[1], channels].
     """
     height, width = size
     channels = image.shape[-1]
     if image.shape[:2] == (height, width):
         return image
-    picture = Image.fromarray(image[..., 0] if channels == 1 else image)
-    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    return np.array(picture).reshape(height, width, channels)
+    if image.dtype == np.uint8 and channels in (1, 3):
+        resized = Image.fromarray(image[..., 0] if channels == 1 else image)
+        resized = resized.resize((width, height), Image.Resampling.BILINEAR)
+        return np.array(resized).reshape(height, width, channels)
+    planes = [Image.fromarray(np.ascontiguousarray(image[..., channel], np.float32)).resize(
+        (width, height), Image.Resampling.BILINEAR) for channel in range(channels)]
+    resized = np.stack([np.asarray(plane) for plane in planes], axis=-1)
+    return resized if image.dtype == np.float32 else np.round(resized).astype(image.dtype)
 
 
 def fit(image: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
     """Brings an image to the size that a model takes; the same in training, evaluation and prediction.
 
     Args:
-        image: uint8 [height, width, channels], channels 1 or 3.
+        image: uint8, uint16 or float32 [height, width, channels].
         size: (height, width).
         how: config.image.resize. 'stretch' changes the proportions, see `resize`. 'crop' keeps them: the image is
             scaled until `size` is 0.875 of its shorter side, 224 of 256, and the centre is cut out (He et al. 2016,
@@ -145,7 +239,7 @@ def fit(image: np.ndarray, size: tuple[int, int], how: str) -> np.ndarray:
             without a margin: `size` is all of the shorter side.
 
     Returns:
-        uint8 [size[0], size[1], channels].
+        The same type, [size[0], size[1], channels].
 
     Raises:
         UserError: `how` is none of them.
@@ -185,36 +279,45 @@ def resized_spacing(spacing_mm: Sequence[float] | None, size: tuple[int, int], n
 def find_images(path) -> list[Path]:
     """The image files (by suffix) of a folder and the folders in it, sorted; a file is returned as itself.
 
-    Hidden files and folders are skipped, and so are symbolic links to folders and those to files outside the folder.
+    Hidden files and folders are skipped. Links to files are followed, wherever they lead: folders of links are how
+    subsets of large data sets are made. Links to folders are not, for they can go round in circles; a line says so.
 
     Raises:
         UserError: there is nothing at the path, no image in the folder, or a folder that may not be read.
     """
     folder = Path(path)
-    if folder.is_file():
+    try:
+        is_file, is_folder = folder.is_file(), folder.is_dir()
+    except (OSError, ValueError) as error:  # a name too long, or with a NUL
+        reason = getattr(error, 'strerror', None) or str(error)
+        raise file_error(f'{str(path)[:60]}...', f'cannot be opened: {reason}') from None
+    if is_file:
         return [folder]
-    if not folder.is_dir():
+    if not is_folder:
         raise file_error(path, 'no such file or folder')
 
     def refuse(error):
         raise file_error(error.filename, f'cannot be listed: {error.strerror}')
 
-    inside = folder.resolve()
-    images = []
+    images, linked = [], []
     for parent, subfolders, files in os.walk(folder, onerror=refuse):
         subfolders[:] = [name for name in subfolders if not name.startswith('.')]
+        linked += [printable(name) for name in subfolders if Path(parent, name).is_symlink()]
         images += [Path(parent, name) for name in files
                    if not name.startswith('.') and name.lower().endswith(IMAGE_SUFFIXES)]
-    images = sorted(image for image in images if not image.is_symlink() or image.resolve().is_relative_to(inside))
+    skipped = f'{len(linked):,} link(s) to folders are not followed: {some(sorted(linked))}' if linked else ''
     if not images:
-        raise file_error(path, f'no images in this folder (looked for {" ".join(IMAGE_SUFFIXES)})')
-    return images
+        more = f'; {skipped}' if skipped else ''
+        raise file_error(path, f'no images in this folder (looked for {" ".join(IMAGE_SUFFIXES)}){more}')
+    if skipped:
+        warn_once(printable(f'{path}: {skipped}'))
+    return sorted(images)
 
 
-def check(path: Path, *, channels: int, pixels: bool) -> None:
+def check(path: Path, *, channels: int, bits: int = 8, pixels: bool) -> None:
     """Raises the UserError of `read_image` if an image cannot be read; without `pixels` only its header is."""
     if pixels:
-        read_image(path, channels=channels)
+        read_image(path, channels=channels, bits=bits)
     else:
         check_header(path)
 
@@ -238,11 +341,11 @@ def decode(path: Path, *, pixels: bool = True) -> Image.Image:
 @contextlib.contextmanager
 def _decoding(path: Path) -> Iterator[Image.Image]:
     """Opens an image; every way in which that or the decoding within fails becomes a UserError."""
-    if path.is_dir():
-        raise file_error(path, 'is a folder, not an image')
-    if not path.is_file():  # Also a pipe or a device, which would block.
-        raise file_error(path, 'no such file')
     try:
+        if path.is_dir():
+            raise file_error(path, 'is a folder, not an image')
+        if not path.is_file():  # Also a pipe or a device, which would block.
+            raise file_error(path, 'no such file' + (' (a link to nothing)' if path.is_symlink() else ''))
         if path.stat().st_size == 0:
             raise file_error(path, 'is empty (0 bytes)')
         with Image.open(path, formats=_FORMATS) as image:
@@ -264,20 +367,22 @@ def _decoding(path: Path) -> Iterator[Image.Image]:
         raise file_error(path, f'is damaged or cut short ({str(error) or type(error).__name__})') from None
 
 
-def _eight_bit_grey(image, path):
+def _eight_bit_grey(image: Image.Image, path: Path) -> Image.Image:
     """Images with more than 8 bits per pixel as 'L'; others as they are. Pillow itself would clip at 255."""
-    if image.mode.startswith('I'):
-        values = np.asarray(image).astype(np.int64)
-        low, high, unit = 0, 65535, 257  # 65535 / 255
-    elif image.mode == 'F':
-        values = np.asarray(image).astype(np.float64)
-        low, high, unit = 0, 1, 1 / 255
-    else:
+    if not image.mode.startswith('I') and image.mode != 'F':
         return image
+    return Image.fromarray(_deep_grey(image, path, 255).astype(np.uint8))
+
+
+def _deep_grey(image: Image.Image, path: Path, white: int = 65535) -> np.ndarray:
+    """Returns grey of 16 or more bits or of floats as uint16 [height, width] in 0..white."""
+    integers = image.mode.startswith('I')
+    values = np.asarray(image).astype(np.int64 if integers else np.float64)
+    low, high = (0, 65535) if integers else (0, 1)
     if not (values.min() >= low and values.max() <= high):  # This way round it is also true of NaN.
         raise file_error(path, f'grey values from {values.min()} to {values.max()}, but {low} to {high} is what '
                                 f'mode {image.mode} is read as; save it with 8 bits')
-    grey = np.round(values / unit)
-    if image.mode.startswith('I') and 'transparency' in image.info:  # One grey value of a PNG that means transparent.
-        grey[values == image.info['transparency']] = 255
-    return Image.fromarray(grey.astype(np.uint8))
+    grey = np.round(values / (high / white))
+    if integers and 'transparency' in image.info:  # One grey value of a PNG that means transparent.
+        grey[values == image.info['transparency']] = white
+    return grey.astype(np.uint16)

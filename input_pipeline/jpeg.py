@@ -7,7 +7,7 @@ grey or colour JPEG goes through `images.read_image`.
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -24,7 +24,7 @@ _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 cv2.setNumThreads(0)  # batches are read in threads already, one per core
 
 
-def crop_window(height: int, width: int, draws: Sequence[float], area: tuple[float, float]
+def crop_window(height: int, width: int, uniforms: Sequence[float], area: Sequence[float]
                 ) -> tuple[int, int, int, int]:
     """Returns (top, left, height, width) of a random part of an image (Szegedy et al. 2015, section 6).
 
@@ -33,21 +33,21 @@ def crop_window(height: int, width: int, draws: Sequence[float], area: tuple[flo
 
     Args:
       height, width: of the image, pixels.
-      draws: four numbers in [0, 1): of area, ratio, top and left.
+      uniforms: four numbers in [0, 1): of area, ratio, top and left.
       area: smallest and largest share of the image's area.
     """
-    share = area[0] + (area[1] - area[0]) * draws[0]
+    share = area[0] + (area[1] - area[0]) * uniforms[0]
     low = min(max(share * width / height, _RATIOS[0]), _RATIOS[1])  # flatter ones are higher than the image
     high = min(max(width / (share * height), _RATIOS[0]), _RATIOS[1])
-    ratio = low * (high / low) ** draws[1]
+    ratio = low * (high / low) ** uniforms[1]
     crop_height = min(math.sqrt(share * height * width / ratio), height, width / ratio)
     crop_width = min(width, max(1, round(crop_height * ratio)))
     crop_height = min(height, max(1, round(crop_height)))
-    return (int(draws[2] * (height - crop_height + 1)), int(draws[3] * (width - crop_width + 1)),
+    return (int(uniforms[2] * (height - crop_height + 1)), int(uniforms[3] * (width - crop_width + 1)),
             crop_height, crop_width)
 
 
-def read_crop(path: Path, draws: Sequence[float], area: tuple[float, float], out: np.ndarray) -> None:
+def read_crop(path: Path, uniforms: Sequence[float], area: Sequence[float], out: np.ndarray) -> None:
     """Reads a random part of an image and resizes it, bilinear.
 
     A part at least twice, four or eight times as large as `out` is decoded at a half, quarter or eighth, and begins and
@@ -56,33 +56,53 @@ def read_crop(path: Path, draws: Sequence[float], area: tuple[float, float], out
 
     Args:
       path: what `images.read_image` reads.
-      draws, area: see `crop_window`.
-      out: uint8 [height, width, channels], contiguous, channels 1 or 3; the result is written here.
+      uniforms, area: see `crop_window`.
+      out: uint8 or uint16 [height, width, channels], contiguous; the result is written here. Only of uint8 with 1 or 3
+        channels is it fast.
 
     Raises:
       UserError: see `images.read_image`.
     """
-    size, channels = out.shape[:2], out.shape[2]
-    picture = None
     try:
         data = path.read_bytes()
+    except OSError:  # what is said about it is up to `read_image`
+        data = b''
+    crop(data, lambda: images.read_image(path, channels=out.shape[2], bits=8 * out.itemsize), uniforms, area, out)
+
+
+def crop(data: bytes, decode: Callable[[], np.ndarray], uniforms: Sequence[float], area: Sequence[float],
+         out: np.ndarray) -> None:
+    """Does what `read_crop` does, of the bytes of a file.
+
+    Args:
+      data: of the file.
+      decode: returns the whole image, of the type of `out`; called if the file is not a plain upright JPEG.
+      uniforms, area, out: see `read_crop`.
+    """
+    size, channels, image = out.shape[:2], out.shape[2], None
+    try:
         old_height, old_width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        if colours in ('Gray', 'RGB', 'YCbCr') and old_height * old_width <= images.MAX_PIXELS and _upright(data):
-            window = crop_window(old_height, old_width, draws, area)
+        plain = out.dtype == np.uint8 and channels in (1, 3) and colours in ('Gray', 'RGB', 'YCbCr')
+        if plain and old_height * old_width <= images.MAX_PIXELS and _upright(data):
+            window = crop_window(old_height, old_width, uniforms, area)
             by = _reduction(window, size)
             least = {'min_height': -(-old_height // by), 'min_width': -(-old_width // by)} if by > 1 else {}
-            picture = simplejpeg.decode_jpeg(data, 'GRAY' if colours == 'Gray' else 'RGB', min_factor=by, **least)
-    except (OSError, ValueError):  # not a JPEG, or damaged: what is said about it is up to `read_image`
-        picture = None
-    if picture is None:
-        picture = images.read_image(path, channels=channels)
-        window = crop_window(*picture.shape[:2], draws, area)
+            image = simplejpeg.decode_jpeg(data, 'GRAY' if colours == 'Gray' else 'RGB', min_factor=by, **least)
+    except ValueError:  # not a JPEG, or damaged
+        image = None
+    if image is None:
+        image = decode()
+        window = crop_window(*image.shape[:2], uniforms, area)
+        if out.dtype != np.uint8 or channels not in (1, 3):
+            top, left, height, width = window
+            out[...] = images.resize(image[top:top + height, left:left + width], size)
+            return
         by = _reduction(window, size)
         if by > 1:
-            reduced = Image.fromarray(picture[..., 0] if channels == 1 else picture).reduce(by)
-            picture = np.asarray(reduced).reshape(reduced.height, reduced.width, channels)
+            reduced = Image.fromarray(image[..., 0] if channels == 1 else image).reduce(by)
+            image = np.asarray(reduced).reshape(reduced.height, reduced.width, channels)
     top, left, height, width = (value // by for value in window)  # rounded down, the part stays inside the image
-    part = picture[top:top + height, left:left + width]
+    part = image[top:top + height, left:left + width]
     if part.shape[2] == channels:
         cv2.resize(part, size[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
     else:

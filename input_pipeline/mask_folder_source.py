@@ -8,8 +8,9 @@ import numpy as np
 
 from ..common.console import warn_once
 from ..common.dataset_info import DatasetInfo
-from ..common.errors import UserError
+from ..common.errors import UserError, printable
 from . import dicom, folder_source, images, memory
+from .source import Examples, Source
 
 # Compression with loss changes the class of pixels along every border.
 _MASK_FORMATS = ('BMP', 'GIF', 'PNG', 'TIFF')
@@ -18,7 +19,7 @@ _DEFAULT_CLASSES = ('background', 'foreground')
 _NAMED = 3  # so many files are named in a message
 
 
-class MaskFolderSource:
+class MaskFolderSource(Source):
     """One split of a folder of images and their masks.
 
     An image and its mask have the same path below images/ and masks/, but for the suffix. Those without a partner are
@@ -30,7 +31,8 @@ class MaskFolderSource:
       class_names: of mask values 0, 1, ...; the first is the background. With two classes, masks of 0 and 255 are taken
         as 0 and 1.
       size: (height, width) that images and masks are resized to, masks to the nearest pixel's class.
-      channels: of the images, 1 or 3.
+      channels: of the images, see `images.read_image`.
+      bits: 8 or 16, of the images, see `images.read_image`.
 
     Raises:
       UserError: a missing or empty folder, two images of one name, or not one pair.
@@ -38,7 +40,8 @@ class MaskFolderSource:
 
     has_masks = True
 
-    def __init__(self, root: Path, class_names: Sequence[str], size: tuple[int, int], channels: int):
+    def __init__(self, root: Path, class_names: Sequence[str], size: tuple[int, int], channels: int,
+                 bits: int = 8):
         for part in ('images', 'masks'):
             if not (root / part).is_dir():
                 raise UserError(f'{root} has no folder {part}: it should hold images/<name>.<any> and masks/<name>.png')
@@ -52,26 +55,29 @@ class MaskFolderSource:
                 plural = 's' if len(alone) > 1 else ''
                 warn_once(f'{root}: left out {len(alone):,} {kind}{plural} without {partners}: {_some(alone)}')
         self.name, self._root, self._size, self._channels = str(root), root, tuple(size), channels
-        self.info = DatasetInfo(class_names=tuple(class_names))
+        self.info, self._bits = DatasetInfo(class_names=tuple(class_names)), bits
         self.files = sorted((pictures[name] for name in paired), key=lambda file: folder_source.order(file, root))
         self.masks = [masks[_stem(file, root / 'images')] for file in self.files]
 
     @property
     def identity(self) -> list:
-        """See `memory.load`."""
+        """See `Source`."""
         files = self.files + self.masks
         return ['mask_folder', str(self._root.absolute()), self._size, self._channels, self.info.to_json(),
-                [str(file) for file in files], memory.fingerprint(files)]
+                [str(file) for file in files], memory.fingerprint(files),
+                *images.more_identity('stretch', self._bits)]
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns 'image' uint8 [n, height, width, channels] and 'segmentation_mask' uint8 [n, height, width].
+    def read(self, indices: np.ndarray, uniforms: np.ndarray | None = None) -> Examples:
+        """Returns 'image', uint8 or uint16 [n, height, width, channels], and 'segmentation_mask', uint8
+        [n, height, width].
 
         Raises:
           UserError: a file that cannot be read, see `read_mask`, or a mask of another size than its image.
         """
+        del uniforms
         examples = [self._read_one(self.files[i], self.masks[i]) for i in indices]
         return {'image': np.stack([picture for picture, _ in examples]),
                 'segmentation_mask': np.stack([mask for _, mask in examples])}
@@ -81,7 +87,7 @@ class MaskFolderSource:
         return [self._describe_one(self.files[i]) for i in indices]
 
     def _read_one(self, file: Path, mask_file: Path) -> tuple[np.ndarray, np.ndarray]:
-        picture = images.read_image(file, channels=self._channels)
+        picture = images.read_image(file, channels=self._channels, bits=self._bits)
         mask = read_mask(mask_file, self.info.class_names)
         if mask.shape != picture.shape[:2]:
             raise UserError(f'{mask_file}: {mask.shape[1]}x{mask.shape[0]} pixels, but its image {file} has '
@@ -89,7 +95,7 @@ class MaskFolderSource:
         return images.resize(picture, self._size), images.resize_mask(mask, self._size)
 
     def _describe_one(self, file: Path) -> dict[str, Any]:
-        facts = {'file': file.relative_to(self._root).as_posix()}
+        facts = {'file': printable(file.relative_to(self._root).as_posix())}
         if dicom.is_dicom(file):
             slice_ = dicom.read_dicom(file)
             spacing = images.resized_spacing(slice_.spacing_mm, slice_.pixels.shape, self._size)
@@ -97,14 +103,16 @@ class MaskFolderSource:
         return facts
 
 
-def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) -> MaskFolderSource:
+def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, crop_area: Sequence[float] = ()
+               ) -> MaskFolderSource:
     """Opens <config.data.name>/<split>, or the folder itself as 'train' if it holds images/ directly.
 
     The classes' names are the lines of <config.data.name>/classes.txt, or background and foreground.
     """
-    root = folder_source.split_folder(data, split)
-    return MaskFolderSource(root, _read_classes(Path(data['name']).expanduser() / 'classes.txt'), image['size'],
-                            image['channels'])
+    del crop_area
+    root, top = folder_source.split_folder(data, split), folder_source.find_folder(data)
+    return MaskFolderSource(root, _read_classes(top / 'classes.txt'), image['size'], image['channels'],
+                            image.get('bits', 8))
 
 
 def read_mask(path: Path, class_names: Sequence[str]) -> np.ndarray:

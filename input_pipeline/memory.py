@@ -1,7 +1,8 @@
 """Keeps a small data set in memory, decoded once and for all.
 
 The decoded arrays are cached on disk as .npy files under a name that depends on the source's `identity`: where its
-files are, their sizes and times, and the image size asked for. So a second run starts without decoding.
+files are, their sizes and times, and the image size asked for. So a second run starts without decoding. Every array and
+what is noted of them has a checksum: whatever is damaged is decoded again.
 """
 
 import json
@@ -10,59 +11,101 @@ import os
 import shutil
 import tempfile
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ..common.console import ProgressLog
 from ..common.dataset_info import DatasetInfo
 from ..common.files import cache_folder, digest
+from ..common.threads import parallel_map
+from . import unreadable
 from .arrays import ArraySource
+from .source import Source
 
-_CHUNK = 1024  # examples decoded per task
-_VERSION = 3  # of the cache's files; entries of another one are decoded again
+_CHUNK = 64  # examples decoded per task, after which a request to stop is heard
+_VERSION = 4  # of the cache's files; entries of another one are decoded again
 
 # What is in use already: training, validation and test parts of one split share its arrays.
 _loaded: weakref.WeakValueDictionary[str, ArraySource] = weakref.WeakValueDictionary()
 
 
-def load(source) -> ArraySource:
+def load(source: Source) -> ArraySource:
     """Reads a whole source into memory, from the cache if it is there.
 
     Args:
-      source: a source with `identity`, what JSON can hold and what changes whenever its examples do, and `name`.
+      source: one with `identity`. Examples that cannot be read are black, and their metadata say why, see
+        `unreadable.REASON`.
+
+    Raises:
+      Interrupted: the process was asked to stop.
     """
     name = digest([_VERSION, source.identity])
-    loaded = _loaded.get(name)
-    if loaded is None:
+
+    def read_or_decode() -> ArraySource:
         folder = cache_folder() / 'decoded' / name
         loaded = _read(folder)
         if loaded is None:
             loaded = _decode(source)
             _write(folder, loaded)
-        _loaded[name] = loaded
+        loaded.name = source.name
+        return loaded
+    return shared(name, read_or_decode)
+
+
+def shared(name: str, read: Callable[[], ArraySource]) -> ArraySource:
+    """Returns what `read` returned for this name, if that is in use still, or returns now."""
+    loaded = _loaded.get(name)
+    if loaded is None:
+        loaded = _loaded[name] = read()
     return loaded
 
 
-def _decode(source) -> ArraySource:
-    logging.info('decoding %s: %s examples, once', source.name, f'{len(source):,}')
-    chunks = [np.arange(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        parts = list(pool.map(source.read, chunks))
-    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    metadata = source.describe(np.arange(len(source)))
-    return ArraySource(arrays, source.info, metadata if any(metadata) else None)
+def _decode(source: Source) -> ArraySource:
+    total = len(source)
+    logging.info('decoding %s: %s examples, once', source.name, f'{total:,}')
+    chunks = [np.arange(i, min(i + _CHUNK, total)) for i in range(0, total, _CHUNK)]
+    tick, arrays, reasons = ProgressLog('decoding', total), {}, {}
+    for chunk, (examples, damaged) in zip(chunks, parallel_map(
+            lambda chunk: unreadable.read_or_blank(source, chunk) if source.can_be_unreadable
+            else (source.read(chunk), {}), chunks)):
+        for name, values in examples.items():
+            if name not in arrays:
+                arrays[name] = np.empty((total, *values.shape[1:]), values.dtype)
+            arrays[name][chunk[0]:chunk[-1] + 1] = values
+        reasons |= damaged
+        tick(int(chunk[-1]))
+    metadata = source.describe(np.arange(total))
+    for index, reason in reasons.items():
+        metadata[index][unreadable.REASON] = reason
+    return ArraySource(arrays, source.info, metadata if any(metadata) else None, source.name)
 
 
 def _read(folder: Path) -> ArraySource | None:
+    if not folder.is_dir():
+        return None
     try:
         facts = json.loads((folder / 'facts.json').read_text())
-        arrays = {name: np.load(folder / f'{name}.npy', allow_pickle=False) for name in facts['features']}
-        if {name: list(values.shape) for name, values in arrays.items()} != facts['features']:
-            return None
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
-        return None  # not there or broken: decode again
-    return ArraySource(arrays, DatasetInfo.from_json(facts['info']), facts['examples'])
+        if facts.pop('checksum') != _checksum(facts):
+            raise ValueError('facts.json was changed')
+        arrays = {}
+        for name, shape in facts['features'].items():
+            # Mapped first: a damaged header may promise more than there is memory.
+            mapped = np.load(folder / f'{name}.npy', mmap_mode='r', allow_pickle=False)
+            if list(mapped.shape) != shape or str(mapped.dtype) != facts['dtypes'][name]:
+                raise ValueError(f'{name}.npy has another shape')
+            arrays[name] = np.array(mapped)
+            if zlib.crc32(arrays[name]) != facts['checksums'][name]:
+                raise ValueError(f'{name}.npy was changed')
+        return ArraySource(arrays, DatasetInfo.from_json(facts['info']), facts['examples'])
+    # What a damaged file trips numpy and json into (TokenError, MemoryError, RecursionError, ...) is a long list.
+    except Exception as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        logging.warning('the decoded data in %s are damaged (%s): decoding again', folder, reason[:100])
+        return None
 
 
 def _write(folder: Path, loaded: ArraySource) -> None:
@@ -74,8 +117,10 @@ def _write(folder: Path, loaded: ArraySource) -> None:
         for name, values in loaded.arrays.items():
             np.save(temporary / f'{name}.npy', values, allow_pickle=False)
         facts = {'features': {name: list(values.shape) for name, values in loaded.arrays.items()},
+                 'dtypes': {name: str(values.dtype) for name, values in loaded.arrays.items()},
+                 'checksums': {name: zlib.crc32(values) for name, values in loaded.arrays.items()},
                  'info': loaded.info.to_json(), 'examples': loaded.metadata}
-        (temporary / 'facts.json').write_text(json.dumps(facts))
+        (temporary / 'facts.json').write_text(json.dumps(facts | {'checksum': _checksum(facts)}))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
     except OSError as error:
@@ -84,6 +129,18 @@ def _write(folder: Path, loaded: ArraySource) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def fingerprint(files: list[Path]) -> list[list]:
-    """Returns name, size and modification time of files, for a source's `identity`."""
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+def _checksum(facts: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(facts, sort_keys=True).encode())
+
+
+def fingerprint(files: Sequence[Path]) -> list[list]:
+    """Returns name, size and modification time of files, for a source's `identity`; the name alone of missing ones."""
+    found = []
+    for file in files:
+        try:
+            stat = file.stat()
+        except OSError:  # a link to nothing, or to itself: one of the unreadable ones
+            found.append([file.name])
+        else:
+            found.append([file.name, stat.st_size, stat.st_mtime_ns])
+    return found

@@ -15,17 +15,17 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
     """Returns `prepare(batch, keys) -> batch`.
 
     Args:
-      image: config.image; the model sees (pixel / 255 - mean) / std, with `local_mean` even_out(pixel / 255) in its
-        place.
+      image: config.image; the model sees (pixel - mean) / std, with `local_mean` even_out(pixel) in its place, where
+        pixels are divided by 255 if they are uint8 and by 65535 if they are uint16; floats are taken as they are.
       augment: config.augment, for training only.
 
-    The batch's 'image', uint8 [batch, height, width, channels], becomes float32; keys are one PRNG key per example and
-    not used without augmentation. 'segmentation_mask', uint8 [batch, height, width], moves with the image; other
-    features pass unchanged.
+    The batch's 'image', [batch, height, width, channels] of one of these types, becomes float32; keys are one PRNG key
+    per example and not used without augmentation. 'segmentation_mask', uint8 [batch, height, width], moves with the
+    image; other features pass unchanged.
     """
     channels = image['channels']
-    if channels not in (1, 3):
-        raise UserError(f'config.image.channels = {channels}: it must be 1 (grey) or 3 (colour)')
+    if channels < 1:
+        raise UserError(f'config.image.channels = {channels}: it is 1 (grey), 3 (colour) or more')
     try:
         mean, std = np.asarray(image['mean'], np.float32), np.asarray(image['std'], np.float32)
     except (TypeError, ValueError) as error:
@@ -43,7 +43,7 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
     def prepare(batch: Mapping[str, jax.Array], keys: jax.Array | None) -> dict[str, jax.Array]:
         if 'image' not in batch:
             return dict(batch)
-        images = batch['image'].astype(jnp.float32) / 255
+        images = scale(batch['image'])
         batch = dict(batch)
         if change is not None and 'segmentation_mask' in batch:
             images, batch['segmentation_mask'] = change(keys, images, batch['segmentation_mask'])
@@ -54,6 +54,19 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
         return batch | {'image': (images - mean) / std}
 
     return prepare
+
+
+def scale(images: jax.Array) -> jax.Array:
+    """Returns images as float32, those of integers in [0, 1].
+
+    Raises:
+      UserError: neither uint8, uint16 nor floats.
+    """
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images.astype(jnp.float32)
+    if images.dtype not in (jnp.uint8, jnp.uint16):
+        raise UserError(f'images of type {images.dtype}: give uint8 (0 to 255), uint16 (0 to 65535) or floats')
+    return images.astype(jnp.float32) / jnp.iinfo(images.dtype).max
 
 
 def even_out(images: jax.Array, block: int) -> jax.Array:

@@ -1,20 +1,18 @@
 """Fewer classes out of many: five grades of a disease become 'healthy' and 'ill'."""
 
 import logging
-import os
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from ..common.errors import UserError, nearest
 from ..common.json_cache import cached_json
-from .arrays import ArraySource
-from .selection import Selected
+from ..common.threads import parallel_map
+from .source import Source
 
 _FIELD = 'config.data.merge_classes'
-_CHUNK = 1024  # examples read per task
+_CHUNK = 128  # examples read per task, after which a request to stop is heard
 
 
 class ClassMerge:
@@ -63,19 +61,23 @@ def _matches(pattern: str, class_names: Sequence[str]) -> np.ndarray:
     return matched
 
 
-def merge(source, labels: np.ndarray, pairs: Sequence, name: str):
-    """Returns a source with merged classes, of the same kind: in memory or streaming.
+def merge(labels: np.ndarray, class_names: Sequence[str], pairs: Sequence, name: str
+          ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Merges the classes of some examples.
 
     Args:
-      source: with 'class_names' in its facts.
-      labels: int32 [n] of its examples.
-      pairs: see `Merging`.
-      name: for messages.
+      labels: int32 [n], the old ones.
+      class_names: the old ones.
+      pairs: see `ClassMerge`.
+      name: of the data set, for messages.
+
+    Returns:
+      Which examples stay, int [kept], their new labels, int32 [kept], and the new class names.
 
     Raises:
-      UserError: see `Merging`; no example is left.
+      UserError: see `ClassMerge`; no example is left.
     """
-    merging = ClassMerge(pairs, source.info.class_names)
+    merging = ClassMerge(pairs, class_names)
     new = merging(labels)
     kept = np.flatnonzero(new >= 0)
     if not len(kept):
@@ -83,37 +85,32 @@ def merge(source, labels: np.ndarray, pairs: Sequence, name: str):
     if len(kept) < len(new):
         logging.info('%s of %s examples of %s are of no merged class and left out', f'{len(new) - len(kept):,}',
                      f'{len(new):,}', name)
-    if not isinstance(source, ArraySource):
-        return Selected(source, kept, new[kept], merging.class_names)
-    info = source.info.replace(class_names=tuple(merging.class_names))
-    if len(kept) == len(new):
-        merged = ArraySource(source.arrays | {'label': new}, info, source.metadata)
-        merged._whole = source  # as long as this is in use, other parts of its split can share its arrays
-        return merged
-    arrays = {feature: values[kept] for feature, values in source.arrays.items()}
-    return ArraySource(arrays | {'label': new[kept]}, info,
-                       source.metadata and [source.metadata[i] for i in kept])
+    return kept, new[kept], tuple(merging.class_names)
 
 
-def check_labels(source) -> None:
-    """Raises UserError if a source has no classes to merge."""
-    if getattr(source, 'has_masks', False) or not source.info.class_names:
-        raise UserError(f'{_FIELD}: these examples have no labels with class names')
-
-
-def read_labels(source) -> np.ndarray:
-    """Returns the labels of a source that streams, int32 [n]: its `labels`, or by reading it once, kept in the cache.
+def read_labels(source: Source, field: str) -> np.ndarray:
+    """Returns the labels of all examples, int32 [n]: `Source.labels`, or by reading it once, kept in the cache.
 
     Args:
-      source: with `identity` and `name`, see `memory.load`.
+      field: of the config, which needs them.
+
+    Raises:
+      UserError: the examples have no labels with class names.
+      Interrupted: the process was asked to stop.
     """
-    if hasattr(source, 'labels'):
+    if source.has_masks or not source.info.class_names:
+        raise UserError(f'{field}: these examples have no labels with class names')
+    if source.labels is not None:
         return source.labels
 
     def read_all() -> list[int]:
         logging.info('reading the labels of %s: %s examples, once', source.name, f'{len(source):,}')
         chunks = [np.arange(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return [int(label) for part in pool.map(source.read, chunks) for label in part['label']]
+        found: list[int] = []
+        for part in parallel_map(lambda chunk: source.read(chunk).get('label'), chunks):
+            if part is None:
+                raise UserError(f'{field}: these examples have no labels with class names')
+            found += part.tolist()
+        return found
 
     return np.asarray(cached_json('labels', source.identity, read_all), np.int32)

@@ -19,12 +19,14 @@ from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, file_error
 from ..common.vocabulary import END, PAD, UNKNOWN, Vocabulary
 from . import tfds_source
+from .source import Examples, Source
 
 _MOST_UNKNOWN = 0.2  # share of unknown tokens above which a text is warned of
 _SUFFIXES = ('.txt', '.txt.gz')
+_MAX_BYTES = 2**30  # of a compressed text; a few megabytes could unpack to more than there is memory
 
 
-class TokenStream:
+class TokenStream(Source):
     """A text as one long sequence of tokens, every line ended by <end>, cut into windows.
 
     Its batches are made of several contiguous streams, see `StreamBatches` and `StreamEvalBatches`; as a source of
@@ -43,8 +45,9 @@ class TokenStream:
     def __len__(self) -> int:
         return -(-(len(self.tokens) - 1) // self.num_steps)
 
-    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+    def read(self, indices: np.ndarray, uniforms: np.ndarray | None = None) -> Examples:
         """Returns windows of the text as a single stream, see `windows`."""
+        del uniforms
         begins = np.asarray(indices) * self.num_steps
         return self.windows(begins, np.full(len(begins), len(self.tokens) - 1), begins == 0)
 
@@ -170,7 +173,13 @@ def read_text(file: Path) -> str:
       UserError: it cannot be read, or is not UTF-8; the message names line and byte.
     """
     try:
-        content = gzip.decompress(file.read_bytes()) if file.suffix == '.gz' else file.read_bytes()
+        if file.suffix == '.gz':
+            with gzip.open(file) as opened:
+                content = opened.read(_MAX_BYTES + 1)
+            if len(content) > _MAX_BYTES:
+                raise file_error(file, f'unpacks to more than {_MAX_BYTES / 2**30:g} GiB: divide it')
+        else:
+            content = file.read_bytes()
         return content.decode().removeprefix('\ufeff')  # a byte order mark
     except UnicodeDecodeError as error:
         if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

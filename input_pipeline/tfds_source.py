@@ -8,48 +8,56 @@ import contextlib
 import io
 import json
 import logging
+import math
 import os
 import re
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ..common import interrupt
 from ..common.console import warn_once
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from ..common.files import digest
 from ..common.json_cache import cached_json
 from . import datasets, images, memory
+from .source import Examples, Source
 
+_NUMBERS = ('float16', 'float32', 'float64', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32')
 _RANDOM_ACCESS = ('array_record',)
 _MANUAL_FILES = 'manual_files.txt'  # beside the prepared data: a digest of the files they were made from
 
 
-class TfdsSource:
-    """One split of a prepared data set of images, or videos, with a label, a segmentation mask or captions each.
+class TfdsSource(Source):
+    """One split of a prepared data set of images, or videos, with a label, a mask, numbers or captions each.
 
     Which of them is decided by the second of the data set's supervised keys; without those it is 'label', or else
-    'captions'. Captions are texts, or {'text': texts} as in coco_captions, and are facts about the examples. So are
-    other features that are numbers or texts, such as a patient's name. A feature `spacing_mm`, the height and width of
-    a pixel, is that of the resized image, and is left out where it is 0, unknown. A text `scene` is JSON.
+    'captions'. Numbers are a scalar or a vector that is no class label. Captions are texts, or {'text': texts} as in
+    coco_captions, and are metadata of the examples. So are other features that are numbers or texts, such as a
+    patient's name. A feature `spacing_mm`, the height and width of a pixel, is that of the resized image, and is left
+    out where it is 0, unknown. A text `scene` is JSON.
 
     Args:
       folder: the prepared version, <data_dir>/<name>/<version>.
       split: a whole split.
       size: (height, width) that images are resized to.
-      channels: 1 or 3.
+      channels: of the images; of the data set's own number only 1 and 3 are made from each other.
       resize: how they get there, see `images.fit`.
+      crop_area: smallest and largest share of an image's area that `read` crops, given random numbers; () for whole
+        images.
 
     Raises:
       UserError: no such split, or classes that the data set does not name.
     """
 
-    def __init__(self, folder: Path, split: str, size: tuple[int, int], channels: int, resize: str = 'stretch'):
+    def __init__(self, folder: Path, split: str, size: tuple[int, int], channels: int, resize: str = 'stretch',
+                 crop_area: Sequence[float] = ()):
         try:
             info = json.loads((folder / 'dataset_info.json').read_text())
         except ValueError as error:
@@ -62,20 +70,32 @@ class TfdsSource:
         self._folder, self._split, self._length = folder, split, splits[split]
         self._size, self._channels, self._resize = tuple(size), channels, resize
         self._format = info.get('fileFormat', 'tfrecord')
+        self.random_access = self._format in _RANDOM_ACCESS
         features = _features(folder)
         self._image_key, self._target_key = _keys(info, features)
         self.has_masks = 'image' in features.get(self._target_key, {})
         self.has_captions = bool({'text', 'sequence'} & features.get(self._target_key, {}).keys())
         self.frames = _frames(features.get(self._image_key, {}))
-        self._fact_keys = [key for key, feature in features.items()
-                           if key not in (self._image_key, self._target_key) and {'text', 'tensor'} & feature.keys()]
-        classes = None if self.has_captions else tuple(_class_names(folder, self._target_key, features))
-        self.info = DatasetInfo.from_json(_metadata(folder)).replace(class_names=classes, frames=self.frames or 1)
-        self._data, self._opening = None, threading.Lock()
+        self._metadata_keys = [key for key, feature in features.items()
+                               if key not in (self._image_key, self._target_key)
+                               and {'text', 'tensor'} & feature.keys()]
+        classes = targets = None
+        if not self.has_captions:
+            targets = _targets(folder, self._target_key, features)
+            classes = None if targets else tuple(_class_names(folder, self._target_key, features))
+        self._has_numbers = targets is not None
+        self.info = DatasetInfo.from_json(_metadata(folder)).replace(class_names=classes, targets=targets,
+                                                                     frames=self.frames or 1)
+        self._crop_area = tuple(crop_area)
+        self.needs_rng = bool(self._crop_area)
+        if self.needs_rng and (self.frames != 1 or self.has_masks):
+            raise UserError(f'config.data.random_resized_crop: {self.name} has videos or masks, which are not cropped; '
+                            'config.augment.zoom and shift crop on the device')
+        self._data, self._encoded, self._opening = None, None, threading.Lock()
 
     @property
     def identity(self) -> list:
-        """See `memory.load`."""
+        """See `Source`."""
         identity = ['tfds', str(self._folder), self._split, self._size, self._channels,
                     memory.fingerprint(sorted(self._folder.iterdir()))]
         return identity if self._resize == 'stretch' else [*identity, self._resize]
@@ -83,31 +103,35 @@ class TfdsSource:
     def __len__(self) -> int:
         return self._length
 
-    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns 'image' uint8 [n, height, width, channels], and 'label' int32 [n], 'segmentation_mask' or neither.
+    def read(self, indices: np.ndarray, uniforms: np.ndarray | None = None) -> Examples:
+        """Returns 'image' and 'label' int32 [n], 'y' float32 [n, targets], 'segmentation_mask' or nothing beside.
 
-        The image of a video is uint8 [n, frames, height, width, channels].
+        The image is of the data set's own type, uint8 as a rule, [n, height, width, channels]; that of a video is
+        [n, frames, height, width, channels].
 
         Raises:
           UserError: videos of different lengths.
         """
-        examples = self._fetch(indices)
+        cropped = uniforms is not None and self.needs_rng
+        examples = self._fetch_crops(indices, uniforms) if cropped else self._fetch(indices)
         lengths = sorted({len(example['image']) for example in examples}) if self.frames != 1 else [1]
         if len(lengths) > 1:
             raise UserError(f'{self.name} has videos of {lengths[0]} to {lengths[-1]} frames; they must all be of one '
                             'length')
-        pictures = np.stack([example['image'] for example in examples])
+        found = {'image': np.stack([example['image'] for example in examples])}
         if self.has_captions:
-            return {'image': pictures}
+            return found
         targets = [example['target'] for example in examples]
         if self.has_masks:
-            return {'image': pictures, 'segmentation_mask': np.stack(targets)}
-        return {'image': pictures, 'label': np.asarray(targets, np.int32)}
+            return found | {'segmentation_mask': np.stack(targets)}
+        if self._has_numbers:
+            return found | {'y': np.asarray(targets, np.float32).reshape(len(targets), -1)}
+        return found | {'label': np.asarray(targets, np.int32)}
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """Returns by name the features that are neither image nor target, and 'captions', a list of str."""
-        if self._fact_keys or self.has_captions:
-            return [example['facts'] for example in self._fetch(indices)]
+        if self._metadata_keys or self.has_captions:
+            return [example['metadata'] for example in self._fetch(indices)]
         return [{} for _ in indices]
 
     def _fetch(self, indices: np.ndarray) -> list[dict[str, Any]]:
@@ -115,36 +139,61 @@ class TfdsSource:
             if self._data is None:
                 import tensorflow_datasets as tfds
                 builder = tfds.builder_from_directory(str(self._folder))
-                if self._format in _RANDOM_ACCESS:
+                if self.random_access:
                     self._data = builder.as_data_source(self._split)
                 else:
                     self._data = _Listed(builder, self._split, self._fit)
         examples = self._data.__getitems__([int(i) for i in indices])
-        return [self._fit(example) for example in examples] if self._format in _RANDOM_ACCESS else examples
+        return [self._fit(example) for example in examples] if self.random_access else examples
+
+    def _fetch_crops(self, indices: np.ndarray, uniforms: np.ndarray) -> list[dict[str, Any]]:
+        """Returns examples with a random part of the image each, decoded here from the bytes of its file."""
+        with self._opening:
+            if self._encoded is None:
+                import tensorflow_datasets as tfds
+                builder = tfds.builder_from_directory(str(self._folder))
+                self._encoded = builder.as_data_source(self._split,
+                                                       decoders={self._image_key: tfds.decode.SkipDecoding()})
+        from . import jpeg
+        examples = []
+        for example, numbers in zip(self._encoded.__getitems__([int(i) for i in indices]), uniforms):
+            encoded = example[self._image_key]
+            out = np.empty((*self._size, self._channels), np.uint8)
+            jpeg.crop(encoded, lambda: self._to_channels(np.asarray(Image.open(io.BytesIO(encoded)))), numbers,
+                      self._crop_area, out)
+            examples.append({'image': out, 'target': example.get(self._target_key)})
+        return examples
 
     def _fit(self, example: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns image and target in the model's size, and the facts."""
-        picture, target = example[self._image_key], example[self._target_key]
-        facts = {key: _plain(example[key]) for key in self._fact_keys}
-        if 'scene' in facts:
-            facts['scene'] = json.loads(facts['scene'])
+        """Returns image and target in the model's size, and the metadata."""
+        image, target = example[self._image_key], example[self._target_key]
+        metadata = {key: _plain(example[key]) for key in self._metadata_keys}
+        if 'scene' in metadata:
+            metadata['scene'] = json.loads(metadata['scene'])
         if self.has_captions:
-            facts['captions'] = _texts(target)
-        if 'spacing_mm' in facts:
-            spacing = images.resized_spacing(facts.pop('spacing_mm'), picture.shape[:2], self._size)
-            facts |= {'spacing_mm': spacing} if spacing else {}
+            metadata['captions'] = _texts(target)
+        if 'spacing_mm' in metadata:
+            spacing = images.resized_spacing(metadata.pop('spacing_mm'), image.shape[:2], self._size)
+            metadata |= {'spacing_mm': spacing} if spacing else {}
         if self.has_masks:
             target = images.resize_mask(target[..., 0], self._size)
-        fitted = self._fit_image(picture) if self.frames == 1 else np.stack([self._fit_image(p) for p in picture])
-        return {'image': fitted, 'target': target, 'facts': facts}
+        fitted = self._fit_image(image) if self.frames == 1 else np.stack([self._fit_image(frame) for frame in image])
+        return {'image': fitted, 'target': target, 'metadata': metadata}
 
-    def _fit_image(self, picture: np.ndarray) -> np.ndarray:
-        """uint8 [height, width, channels], as many channels as there are -> the model's."""
-        if picture.shape[-1] != self._channels:
-            mode = 'L' if self._channels == 1 else 'RGB'
-            converted = Image.fromarray(picture.squeeze(-1) if picture.shape[-1] == 1 else picture).convert(mode)
-            picture = np.asarray(converted).reshape(*picture.shape[:2], self._channels)
-        return images.fit(picture, self._size, self._resize)
+    def _fit_image(self, image: np.ndarray) -> np.ndarray:
+        """[height, width, channels], as many channels as there are -> the model's."""
+        return images.fit(self._to_channels(image), self._size, self._resize)
+
+    def _to_channels(self, image: np.ndarray) -> np.ndarray:
+        image = image[..., None] if image.ndim == 2 else image
+        if image.shape[-1] == self._channels:
+            return image
+        if image.dtype != np.uint8 or self._channels not in (1, 3):
+            raise UserError(f'{self.name} has {image.shape[-1]} channel(s), {image.dtype}: config.image.channels = '
+                            f'{self._channels}')
+        mode = 'L' if self._channels == 1 else 'RGB'
+        converted = Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).convert(mode)
+        return np.asarray(converted).reshape(*image.shape[:2], self._channels)
 
 
 class _Listed:
@@ -156,7 +205,10 @@ class _Listed:
         import tensorflow_datasets as tfds
         config = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
         examples = tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False, read_config=config))
-        self.examples = [fit(example) for example in examples]
+        self.examples = []
+        for example in examples:
+            interrupt.check()
+            self.examples.append(fit(example))
 
     def __getitems__(self, indices: list[int]) -> list[dict[str, Any]]:
         return [self.examples[i] for i in indices]
@@ -175,13 +227,15 @@ def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, 'tolist') else value
 
 
-def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str) -> TfdsSource:
+def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, crop_area: Sequence[float] = ()
+               ) -> TfdsSource:
     """Opens a split of the tfds data set `data['name']`, preparing it first if that is possible and allowed.
 
     Raises:
       UserError: it is not prepared, with where it was looked for and how to get it.
     """
-    return TfdsSource(_prepared_folder(data), split, image['size'], image['channels'], image.get('resize', 'stretch'))
+    return TfdsSource(_prepared_folder(data), split, image['size'], image['channels'], image.get('resize', 'stretch'),
+                      crop_area)
 
 
 def read_texts(data: Mapping[str, Any], split: str) -> list[str]:
@@ -288,7 +342,11 @@ def prepare(data_dir: Path, name: str, *, download: bool, manual_dir: str | None
             known = tfds.builder_cls(base).builder_configs
             if configuration and configuration not in known:
                 raise UserError(f'{base} has no configuration {configuration!r}; {nearest(configuration, list(known))}')
-            builder = tfds.builder(name, data_dir=str(data_dir), file_format='array_record')
+            try:
+                builder = tfds.builder(name, data_dir=str(data_dir), file_format='array_record')
+            except ValueError as error:  # 'digits:..'
+                raise UserError(f"config.data.name = {name!r} is no name of a tfds data set, such as 'mnist' or "
+                                f"'mnist:3.0.1': {' '.join(str(error).split())[:200]}") from error
             manual = Path(manual_dir).expanduser().absolute() if manual_dir else data_dir / 'downloads' / 'manual'
             if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not manual.is_dir():
                 instructions = ' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
@@ -357,6 +415,17 @@ def _frames(feature: Mapping[str, Any]) -> int | None:
     else:
         return 1
     return count if count > 0 else None
+
+
+def _targets(folder: Path, key: str, features: Mapping[str, Any]) -> int | None:
+    """Returns how many numbers the target is; None for a class label or a mask."""
+    tensor = features.get(key, {}).get('tensor')
+    if tensor is None or tensor.get('dtype') not in _NUMBERS or (folder / f'{key}.labels.txt').is_file():
+        return None
+    sides = [int(side) for side in tensor.get('shape', {}).get('dimensions', ())]
+    if any(side < 1 for side in sides):
+        raise UserError(f'{folder.parent.name}: {key!r} has no fixed number of targets')
+    return math.prod(sides)
 
 
 def _class_names(folder: Path, key: str, features: Mapping[str, Any]) -> list[str]:

@@ -4,160 +4,150 @@ Positions in a split, and so its parts, are those of all files, readable or not.
 which learn of damage in different ways, could disagree on where 'train[:90%]' ends.
 """
 
+import hashlib
 import logging
-import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..common.console import ProgressLog, warn_once
 from ..common.errors import UserError
 from ..common.json_cache import cached_json
+from ..common.threads import parallel_map
 from .arrays import ArraySource
-from .selection import read
+from .source import Examples, Source
 
-_CHUNK = 256  # images checked per task
+REASON = 'unreadable'  # in the metadata of a loaded example: why it is black
+_CHUNK = 32  # images checked per task, after which a request to stop is heard
 _NAMED = 3  # in messages
-_KEY = 'unreadable'
 
 
-class BlankUnreadable:
-    """A source to be loaded into memory: unreadable images are black, and `describe` says of each why.
+def read_or_blank(source: Source, indices: np.ndarray) -> tuple[Examples, dict[int, str]]:
+    """Reads examples; those that cannot be read are black. Returns them, and why by index.
 
     Args:
-      source: with `blank(indices)`, what `read` would return of black images.
+      source: see `Source.can_be_unreadable`.
+      indices: int [n].
     """
-
-    def __init__(self, source):
-        self.info, self.name, self.identity = source.info, source.name, source.identity
-        self._source, self._reasons = source, {}
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def read(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """See `sources.Source`."""
+    try:
+        return source.read(indices), {}
+    except UserError:
+        pass  # one or several of them
+    parts, reasons = [], {}
+    for index in indices:
+        one = np.array([index])
         try:
-            return self._source.read(indices)
-        except UserError:
-            parts = [self._read_one(indices[i:i + 1]) for i in range(len(indices))]
-            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    def _read_one(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        try:
-            return self._source.read(index)
+            parts.append(source.read(one))
         except UserError as error:
-            self._reasons[int(index[0])] = str(error)
-            return self._source.blank(index)
-
-    def describe(self, indices: np.ndarray) -> list[dict]:
-        """See `sources.Source`; complete when all has been read."""
-        return [facts | ({_KEY: self._reasons[int(i)]} if int(i) in self._reasons else {})
-                for i, facts in zip(indices, self._source.describe(indices))]
+            reasons[int(index)] = str(error)
+            parts.append(source.blank(one))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}, reasons
 
 
-def leave_out(loaded: ArraySource, source, begin: int, limit: float) -> ArraySource:
-    """Returns a part of a loaded `Blanking` source without the images that cannot be read.
+def leave_out(loaded: ArraySource, source: Source, indices: np.ndarray, limit: float) -> np.ndarray:
+    """Returns which of some examples of a loaded source can be read, as int [n] of its indices.
 
-    Those are tried again first: permissions may have changed since they were decoded.
+    Those that could not be are tried again first: permissions may have changed since they were decoded.
 
     Args:
-      loaded: examples begin, begin + 1, ... of the source.
+      loaded: all of the source, with the reasons in its metadata, see `memory.load`.
       source: what was loaded.
+      indices: int [n], the examples that are wanted.
       limit: config.data.max_unreadable.
 
     Raises:
       UserError: more than that cannot be read.
     """
     reasons = {}
-    for i, facts in enumerate(loaded.metadata or ()):
-        if _KEY not in facts:
+    if loaded.metadata is None:
+        return indices
+    for i in indices.tolist():
+        metadata = loaded.metadata[i]
+        if REASON not in metadata:
             continue
         try:
-            example = source.read(np.array([begin + i]))
+            example = source.read(np.array([i]))
         except UserError as error:
             reasons[i] = str(error)
             continue
         for name, values in loaded.arrays.items():
             values[i] = example[name][0]
-        del facts[_KEY]
-    if not reasons:
-        return loaded
-    report(list(reasons.values()), len(loaded), source.name, limit)
-    kept = np.setdiff1d(np.arange(len(loaded)), list(reasons))
-    return ArraySource({name: values[kept] for name, values in loaded.arrays.items()}, loaded.info,
-                       [loaded.metadata[i] for i in kept])
+        del metadata[REASON]
+    if reasons:
+        report(list(reasons.values()), len(indices), source.name, limit)
+    return indices[~np.isin(indices, list(reasons))] if reasons else indices
 
 
-def readable(source, begin: int, end: int, limit: float, *, pixels: bool, workers: int = 0) -> np.ndarray:
-    """Checks examples begin..end-1 of a source that streams, in threads, and keeps the result in the cache folder.
+def readable(source: Source, indices: np.ndarray, limit: float, *, pixels: bool, workers: int = 0) -> np.ndarray:
+    """Checks examples of a source that streams, in threads, and keeps the result in the cache folder.
 
     Args:
-      source: with `check(index, pixels=...)`, which raises UserError, and `files_identity`, which changes whenever one
-        of its files does.
+      source: see `Source.can_be_unreadable`.
+      indices: int [n], the examples that are wanted.
       limit: config.data.max_unreadable.
       pixels: decode every image, rather than its header alone.
       workers: threads; 0 for one per core.
 
     Returns:
-      int [n], which of 0..end-begin-1 can be read.
+      int [n], those of the indices that can be read.
 
     Raises:
       UserError: more than `limit` cannot be read.
+      Interrupted: the process was asked to stop.
     """
-    def reasons_of(chunk) -> dict[int, str]:
+    def reasons_of(chunk: Sequence[int]) -> dict[int, str]:
         found = {}
         for i in chunk:
             try:
-                source.check(begin + i, pixels=pixels)
+                source.check(i, pixels=pixels)
             except UserError as error:
-                found[int(i)] = str(error)
+                found[i] = str(error)
         return found
 
-    def check(positions) -> dict[int, str]:
-        chunks = [positions[i:i + _CHUNK] for i in range(0, len(positions), _CHUNK)]
+    def check(chosen: Sequence[int]) -> dict[int, str]:
+        chunks = [chosen[i:i + _CHUNK] for i in range(0, len(chosen), _CHUNK)]
         tick, reasons = ProgressLog('checking', len(chunks)), {}
-        with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-            for done, found in enumerate(pool.map(reasons_of, chunks), start=1):
-                reasons |= found
-                tick(done)
+        for done, found in enumerate(parallel_map(reasons_of, chunks, workers), start=1):
+            reasons |= found
+            tick(done)
         return reasons
 
     def check_all() -> list[int]:
-        logging.info('checking %s: %s images, once', source.name, f'{end - begin:,}')
-        return list(check(range(end - begin)))
+        logging.info('checking %s: %s images, once', source.name, f'{len(indices):,}')
+        return list(check(indices.tolist()))
 
-    suspects = cached_json('unreadable', [pixels, begin, end, source.files_identity], check_all)
-    reasons = check(suspects)  # again: permissions may have changed
+    identity = [pixels, hashlib.sha256(np.ascontiguousarray(indices, np.int64)).hexdigest(), source.files_identity]
+    reasons = check(cached_json('unreadable', identity, check_all))  # again: permissions may have changed
     if reasons:
-        report(list(reasons.values()), end - begin, source.name, limit)
-    return np.setdiff1d(np.arange(end - begin), list(reasons))
+        report(list(reasons.values()), len(indices), source.name, limit)
+    return indices[~np.isin(indices, list(reasons))]
 
 
-class Replacing:
+class ReplacingSource(Source):
     """A source for training: an image whose pixels turn out to be damaged is replaced by the next that is sound.
 
     Which image that is depends on the files alone, not on when or in which thread the damage is found.
 
     Args:
-      source: see `sources.Source`.
-      name: for messages.
+      source: what is read. Nothing that belongs to one of its examples may be added after this.
       limit: config.data.max_unreadable.
       known: how many images have been left out already.
     """
 
-    def __init__(self, source, name: str, limit: float, known: int):
-        self.info, self.needs_rng = source.info, getattr(source, 'needs_rng', False)
-        self._source, self._name, self._limit, self._known = source, name, limit, known
+    def __init__(self, source: Source, limit: float, known: int):
+        self.info, self.name, self.frames, self.needs_rng = source.info, source.name, source.frames, source.needs_rng
+        self.has_masks, self.has_captions, self.labels = source.has_masks, source.has_captions, source.labels
+        self._source, self._limit, self._known = source, limit, known
         self._damaged: dict[int, str] = {}
         self._lock = threading.Lock()  # several threads read
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def read(self, indices: np.ndarray, draws: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        """See `sources.Source`.
+    def read(self, indices: np.ndarray, uniforms: np.ndarray | None = None) -> Examples:
+        """See `Source`.
 
         Raises:
           UserError: more than the limit cannot be read.
@@ -165,12 +155,12 @@ class Replacing:
         while True:
             chosen = self._sound(indices)
             try:
-                return read(self._source, chosen, draws)
+                return self._source.read(chosen, uniforms)
             except UserError:
-                self._find_damaged(chosen, draws)
+                self._find_damaged(chosen, uniforms)
 
-    def describe(self, indices: np.ndarray) -> list[dict]:
-        """See `sources.Source`."""
+    def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        """See `Source`."""
         return self._source.describe(self._sound(indices))
 
     def _sound(self, indices: np.ndarray) -> np.ndarray:
@@ -183,10 +173,10 @@ class Replacing:
             chosen[row] = i
         return chosen
 
-    def _find_damaged(self, indices: np.ndarray, draws: np.ndarray | None) -> None:
+    def _find_damaged(self, indices: np.ndarray, uniforms: np.ndarray | None) -> None:
         for row in range(len(indices)):
             try:
-                read(self._source, indices[row:row + 1], None if draws is None else draws[row:row + 1])
+                self._source.read(indices[row:row + 1], None if uniforms is None else uniforms[row:row + 1])
             except UserError as error:
                 self._add(int(indices[row]), str(error))
 
@@ -196,11 +186,11 @@ class Replacing:
                 return
             count, total = len(self._damaged) + 1, self._known + len(self)
             if self._known + count > self._limit * total or count == len(self):
-                raise _too_many([reason, *self._damaged.values()], self._known + count, total, self._name, self._limit)
+                raise _too_many([reason, *self._damaged.values()], self._known + count, total, self.name, self._limit)
             self._damaged[index] = reason
         if count & (count - 1) == 0:  # at 1, 2, 4, 8, ...: a damaged disk would otherwise fill the terminal
             logging.warning('%s of %s images in %s turn out to be damaged, the next is taken in place of each; last: '
-                            '%s', f'{count:,}', f'{total:,}', self._name, reason)
+                            '%s', f'{count:,}', f'{total:,}', self.name, reason)
 
 
 def report(reasons: list[str], total: int, name: str, limit: float) -> None:

@@ -15,7 +15,7 @@ from .. import tasks
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from ..common.vocabulary import SPECIAL, Vocabulary
-from ..input_pipeline import mixing, preprocessing, sources
+from ..input_pipeline import checks, mixing, preprocessing, sources
 from ..input_pipeline.batches import train_batches
 from ..tasks import Task
 from ..tasks.metrics import ConfusionMatrix
@@ -130,8 +130,10 @@ def build_training(config: ConfigDict) -> Training:
     prepare = forward.select_view if endpoint else preprocessing.build(config.image, config.augment)
     source = sources.open_split(config.data, config.image, config.data.train, training=True, text=config.text,
                                 vocabulary=_given_vocabulary(config.text))
+    checks.check_source(source, config.image, 'the training set')
     _check_memory(config.batch_size, source)
-    batches = train_batches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size))
+    batches = train_batches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size),
+                            sampling=config.data.sampling)
     # What data sets of our own do not say of themselves, the first example does.
     info = source.info.replace(features=tuple(source.read(np.zeros(1, np.int64))))
     task = tasks.build(config.task, info)
@@ -199,8 +201,8 @@ def _check(config: ConfigDict) -> None:
         raise UserError(f'config.ema_decay = {config.ema_decay}: it must be in [0, 1)')
     if config.checkpoint.best_mode not in ('max', 'min'):
         raise UserError(f"config.checkpoint.best_mode = {config.checkpoint.best_mode!r}: it is 'max' or 'min'")
-    if config.image.channels not in (1, 3):
-        raise UserError(f'config.image.channels = {config.image.channels}: it must be 1 (grey) or 3 (colour)')
+    if config.image.channels < 1:
+        raise UserError(f'config.image.channels = {config.image.channels}: it is 1 (grey), 3 (colour) or more')
     size = tuple(config.image.size)
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise UserError(f'config.image.size = {size}: it is (height, width) in pixels')

@@ -20,28 +20,39 @@ def base() -> ConfigDict:
     config.tensorboard = True  # False: no 'tensorboard' among the writers
 
     config.data = ConfigDict()
-    # 'tfds', 'folder' (class/image), 'mask_folder' (images and masks), 'caption_folder' (images and captions), 'text'
-    # (files), 'tfds_text' or 'arrays'
+    # 'tfds', 'folder' (class/image), 'mask_folder' (images and masks), 'caption_folder' (images and captions), 'csv'
+    # (tables), 'npz' (arrays of numpy), 'text' (files), 'tfds_text' or 'arrays' (below)
     config.data.source = 'tfds'
     config.data.name = ''  # tfds name, or path of the folder
     config.data.data_dir = config_dict.placeholder(str)  # tfds data_dir; None: $TFDS_DATA_DIR or ~/tensorflow_datasets
     config.data.manual_dir = config_dict.placeholder(str)  # files tfds may not fetch; None: <data_dir>/downloads/manual
     config.data.download = False  # let tfds download and prepare what is missing
-    config.data.train = 'train'  # split to train on, tfds style: 'train', 'train[:10%]', 'train[:-5000]'
-    config.data.memory_limit_mb = 2048  # data sets up to this size are kept in memory as uint8, larger ones stream
+    config.data.train = 'train'  # split to train on, tfds style: 'train', 'train[:10%]', 'train[:-5000]', 'train+test'
+    # Cross-validation: what config.data.train names is divided into so many folds; training leaves out number `fold`,
+    # which is the evaluation split 'fold'. Other splits are what they were. 0: off
+    config.data.folds = 0
+    config.data.fold = 0
+    config.data.group_by = ''  # keeps examples in one fold: key of their metadata ('patient'), or regex over file paths
+    config.data.sampling = 'uniform'  # or 'balanced': training examples of each class equally often, drawn again
+    config.data.memory_limit_mb = 2048  # image data sets up to this size are kept in memory, larger ones stream
     config.data.workers = 0  # threads that read ahead when streaming; 0: one per core
-    # Smallest and largest share of the area that is cropped from a training image in a 'folder', such as (0.08, 1.0);
-    # images are then read from their files in every epoch. (): whole images.
+    # Smallest and largest share of the area that is cropped from a training image in a 'folder' or by 'tfds', such as
+    # (0.08, 1.0); images are then read from their files in every epoch. (): whole images.
     config.data.random_resized_crop = ()
     config.data.max_unreadable = 0.01  # share of a folder that is left out where it cannot be read; more is an error
     config.data.merge_classes = ()  # (new class, (old names or regexes, ...)) pairs; examples of none are left out
     config.data.arrays = ConfigDict()  # for source 'arrays': feature name -> tuple of examples
+    config.data.columns = ()  # for source 'csv': columns of numbers that are the input 'x'; (): all but the target
+    config.data.target = ''  # for source 'csv': column to be predicted, or several of numbers, 'height,width'
+    config.data.image_column = ''  # for source 'csv': column with image files, relative to the table; '': no images
 
     config.image = ConfigDict()  # how an image becomes the model's input; travels in the checkpoint
     config.image.size = (28, 28)  # height, width: other sizes are resized to it
     config.image.resize = 'stretch'  # 'cover' keeps proportions and cuts the centre, 'crop' of an image 8 / 7 larger
-    config.image.channels = 1
-    config.image.mean = (0.0,)  # per channel, of pixels in [0, 1]: input = (pixel - mean) / std
+    config.image.channels = 1  # 1 (grey), 3 (colour), or as many as all images have
+    config.image.bits = 8  # 8 or 16 per channel that image files are read with; arrays keep their type
+    # Per channel: input = (pixel - mean) / std, with pixels in [0, 1], or floats as they are
+    config.image.mean = (0.0,)
     config.image.std = (1.0,)
     config.image.local_mean = 0  # pixels: divide by the mean brightness around, against shading in MRI; 0: off
 

@@ -13,7 +13,7 @@ from ..common.console import ProgressLog
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, some
 from ..common.vocabulary import Vocabulary
-from ..input_pipeline import preprocessing, sources
+from ..input_pipeline import checks, preprocessing, sources
 from ..input_pipeline.batches import eval_batches, stream
 from ..input_pipeline.views import Views
 from ..tasks import Task
@@ -77,6 +77,7 @@ class Evaluations:
             source = sources.open_split(config.data, image, chosen.split, invert=chosen.invert, text=config.text,
                                         vocabulary=vocabulary)
             _check_same_classes(name, source.info, info, config.data)
+            checks.check_source(source, config.image, f'evaluation set {name!r}')
             self.sources[name] = source
         # Images larger than those of small data sets come in smaller batches, and none is larger than its set.
         fitting = max(1, _EVALUATION_PIXELS // (views.count * math.prod(image.size))) * parallel.count
@@ -101,8 +102,7 @@ class Evaluations:
 
     def _rows(self, source: Any) -> int:
         """Returns rows of a batch: all streams of a text, else `batch_size`."""
-        streams = getattr(source, 'streams', 0)
-        return self.parallel.round_up(streams) if streams else self.batch_size
+        return self.parallel.round_up(source.streams) if source.streams else self.batch_size
 
 
 def _check_same_classes(name: str, found: DatasetInfo, trained: DatasetInfo, data: ConfigDict) -> None:

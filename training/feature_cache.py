@@ -111,6 +111,7 @@ class _Extractor:
         # The program itself rather than the config: fields of the head, such as its dropout, change nothing here.
         example = {'image': training.source.read(np.zeros(1, np.int64))['image']}
         program = jax.jit(lambda variables, batch: body(variables, prepare(batch, None))).lower(variables, example)
+        self._shape = program.out_info.shape[1:]
         self._identity = [_VERSION, hashlib.blake2b(program.as_text().encode()).hexdigest(), weights.hexdigest()]
 
     def __call__(self, source: ArraySource, name: str, *, mirrored: bool = False) -> np.ndarray:

@@ -5,9 +5,8 @@ import signal
 import jax
 from jax.experimental import multihost_utils
 
-
-class Interrupted(Exception):
-    """Raised where work was left because the process was asked to stop."""
+from ..common import interrupt
+from ..common.interrupt import Interrupted as Interrupted
 
 
 class StopRequest:
@@ -32,6 +31,7 @@ class StopRequest:
         return self
 
     def __exit__(self, *exc) -> None:
+        interrupt.clear()
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
@@ -43,6 +43,8 @@ class StopRequest:
         self.exit_code = 128 + number
         if self._several:
             signal.raise_signal(signal.SIGTERM)  # so that JAX tells the others
+        else:
+            interrupt.request()  # heard where data are prepared; several processes must stop together
 
     def __call__(self) -> bool:
         """Returns the flag. With several processes all must call this equally often, and all get the same answer."""

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from practicum.common.dataset_info import DatasetInfo
+from practicum.common.errors import UserError
 from practicum.input_pipeline import sources
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.input_pipeline.batches import EvalBatches, TrainBatches, stream
-from practicum.input_pipeline.sources import Part
+from practicum.input_pipeline.source import Source
 from tests.tiny import tiny_config
 
 
@@ -19,7 +20,7 @@ def make_source(total):
     return ArraySource({'index': np.arange(total), 'twice': 2 * np.arange(total)}, DatasetInfo())
 
 
-class SlowSource:
+class SlowSource(Source):
     """Reads from several threads, and late, like a disk."""
 
     def __init__(self, total, delay=0.0):
@@ -29,7 +30,7 @@ class SlowSource:
     def __len__(self):
         return len(self._source)
 
-    def read(self, indices):
+    def read(self, indices, uniforms=None):
         self.threads.add(threading.current_thread().name)
         time.sleep(self._delay * (1 + indices[0] % 3))
         return self._source.read(indices)
@@ -95,35 +96,73 @@ def test_a_batch_may_be_changed_without_harm_to_the_data():
     np.testing.assert_array_equal(batches(0)['index'], before)
 
 
-class Drawing:
+class Drawing(Source):
     """A source that returns the numbers it is given."""
     needs_rng = True
 
     def __len__(self):
         return 23
 
-    def read(self, indices, draws=None):
-        return {'index': indices, 'draws': draws}
+    def read(self, indices, uniforms=None):
+        return {'index': indices, 'uniforms': uniforms}
 
 
 @pytest.mark.parametrize('hosts', [1, 2, 4])
 def test_random_numbers_belong_to_the_rows_of_the_global_batch(hosts):
     share = 8 // hosts
-    whole = [TrainBatches(Drawing(), 8, seed=1)(step)['draws'] for step in range(5)]
+    whole = [TrainBatches(Drawing(), 8, seed=1)(step)['uniforms'] for step in range(5)]
     parts = [TrainBatches(Drawing(), 8, seed=1, rows=slice(i * share, (i + 1) * share)) for i in range(hosts)]
-    np.testing.assert_array_equal([np.concatenate([part(step)['draws'] for part in parts]) for step in range(5)], whole)
+    together = [np.concatenate([part(step)['uniforms'] for part in parts]) for step in range(5)]
+    np.testing.assert_array_equal(together, whole)
     assert len(np.unique(whole)) == 5 * 8 * 4 and np.min(whole) >= 0 and np.max(whole) < 1
-    assert not np.isin(TrainBatches(Drawing(), 8, seed=2)(0)['draws'], whole).any()
+    assert not np.isin(TrainBatches(Drawing(), 8, seed=2)(0)['uniforms'], whole).any()
 
 
-def test_evaluation_draws_nothing():
-    assert EvalBatches(Drawing(), 8)(0)['draws'] is None
+def test_evaluation_leaves_nothing_to_chance():
+    assert EvalBatches(Drawing(), 8)(0)['uniforms'] is None
 
 
 def test_random_numbers_stay_what_they_are():
     """A resumed run would otherwise see other images than the one that was interrupted."""
-    np.testing.assert_allclose(TrainBatches(Drawing(), 2, seed=0).draws(3), [
+    np.testing.assert_allclose(TrainBatches(Drawing(), 2, seed=0).uniforms(3), [
         [0.048691, 0.573004, 0.943306, 0.415253], [0.035261, 0.12768, 0.246442, 0.691185]], atol=1e-6)
+
+
+# --- balanced classes ---
+
+def unbalanced(counts=(90, 9, 1)) -> ArraySource:
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+    return ArraySource({'label': labels, 'index': np.arange(len(labels))}, DatasetInfo(class_names=tuple('abc')))
+
+
+def test_balanced_sampling_shows_each_class_equally_often():
+    batches = TrainBatches(unbalanced(), 30, seed=0, sampling='balanced')
+    shown = np.concatenate([batches(step)['label'] for step in range(200)])
+    assert np.abs(np.bincount(shown) / len(shown) - 1 / 3).max() < 0.02  # three standard deviations
+    assert len({int(i) for step in range(200) for i in batches(step)['index']}) == 100, 'every example is met'
+    assert batches.examples == 100, 'an epoch is as long as it was'
+    # A function of seed and step alone, whatever was read before, on any number of hosts.
+    again = TrainBatches(unbalanced(), 30, seed=0, sampling='balanced')
+    np.testing.assert_array_equal(again.indices(123), batches.indices(123))
+    halves = [TrainBatches(unbalanced(), 30, 0, slice(15 * h, 15 * h + 15), 'balanced')(7)['index'] for h in (0, 1)]
+    np.testing.assert_array_equal(np.concatenate(halves), batches(7)['index'])
+    assert (TrainBatches(unbalanced(), 30, 1, sampling='balanced').indices(0) != batches.indices(0)).any()
+
+
+def test_balanced_sampling_needs_classes():
+    with pytest.raises(UserError, match="config.data.sampling = 'balanced': these examples have no label each"):
+        TrainBatches(make_source(10), 4, seed=0, sampling='balanced')
+
+
+def test_streams_are_balanced_too():
+    config = tiny_config()
+    config.data.sampling, config.data.memory_limit_mb = 'balanced', 0
+    source = sources.open_split(config.data, config.image, 'train[:30%]', training=True)
+    assert not isinstance(source, ArraySource)
+    np.testing.assert_array_equal(source.labels, source.read(np.arange(len(source)))['label'])
+    config.data.sampling = 'balance'
+    with pytest.raises(UserError, match='did you mean balanced'):
+        sources.open_split(config.data, config.image, 'train')
 
 
 # --- evaluation ---
@@ -173,6 +212,33 @@ def test_streaming_reads_ahead_but_not_without_bound():
     assert len(asked) <= 6
 
 
+@pytest.mark.parametrize('kind', [lambda source: TrainBatches(source, 50, seed=2),
+                                  lambda source: EvalBatches(source, 50)])
+def test_a_batch_is_read_by_several_threads_together(kind):
+    source = SlowSource(120, delay=0.002)
+    whole = [kind(make_source(120))(number) for number in range(3)]
+    found = list(stream(kind(source), range(3), source=source, workers=4))
+    for a, b in zip(whole, found, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+    assert len(source.threads) > 1
+    assert [len(part()['index']) for part in kind(source).parts(0, 4)] == [12, 13, 12, 13]
+
+
+def test_few_batches_are_in_flight_however_many_cores_there_are():
+    source, read = SlowSource(100_000), []
+
+    class Counted(TrainBatches):
+        def parts(self, number, count):
+            read.append(number)
+            return super().parts(number, count)
+    batches = stream(Counted(source, 1024, seed=0), range(90), source=source, workers=64)
+    next(batches)
+    batches.close()
+    assert len(read) <= 5
+
+
 def test_an_error_while_reading_reaches_the_reader():
     def make(number):
         if number == 3:
@@ -205,6 +271,6 @@ def test_memory_and_streaming_give_identical_batches(split, invert):
 
 def test_a_part_reads_its_own_examples():
     source = SlowSource(20)
-    part = Part(source, 5, 9)
+    part = source.select(np.arange(5, 9))
     assert len(part) == 4
     np.testing.assert_array_equal(part.read(np.array([0, 3]))['index'], [5, 8])

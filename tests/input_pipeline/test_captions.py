@@ -9,7 +9,8 @@ from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.common.vocabulary import END, PAD, START, UNKNOWN, Vocabulary
 from practicum.input_pipeline.arrays import ArraySource
-from practicum.input_pipeline.captions import Captioned, tokenize
+from practicum.input_pipeline.captions import tokenize
+from practicum.input_pipeline.source import IndexedSource, Source
 from practicum.training.defaults import base
 
 TEXTS = [['A dog runs.', 'The dog!'], ['...', 'A cat and a dog run', 'cat'], ['dog']]
@@ -18,7 +19,7 @@ DOG, A, CAT, AND, RUN, RUNS, THE = range(4, 11)
 IMAGES = np.arange(3 * 2 * 2 * 1, dtype=np.uint8).reshape(3, 2, 2, 1)
 
 
-class Streaming:
+class Streaming(Source):
     """Images that are not in memory."""
     info = DatasetInfo(other={'name': 'streaming'})
 
@@ -28,8 +29,8 @@ class Streaming:
     def __len__(self):
         return len(self.texts)
 
-    def read(self, indices, *draws):
-        return {'image': IMAGES[indices] + (np.uint8(100) if draws else np.uint8(0))}
+    def read(self, indices, uniforms=None):
+        return {'image': IMAGES[indices] + np.uint8(0 if uniforms is None else 100)}
 
     def describe(self, indices):
         return [{'file': f'{i}.png', 'captions': self.texts[i]} for i in indices]
@@ -103,17 +104,15 @@ def test_a_given_vocabulary_is_used_as_it_is():
 
 def test_a_streaming_source_is_wrapped():
     source = tokenize(Streaming(), base().text, None)
-    assert isinstance(source, Captioned) and len(source) == 3
+    assert isinstance(source, IndexedSource) and len(source) == 3
     assert captions(source) == captions(tokenized())
-    assert source.info == tokenized().info | {'name': 'streaming'}
+    assert source.info == tokenized().info.replace(other={'name': 'streaming'})
     assert source.describe(np.array([2])) == [{'file': '2.png', 'captions': ['dog']}]
     assert not source.needs_rng
     np.testing.assert_array_equal(source.read(np.array([1]), np.zeros((1, 4)))['image'], IMAGES[[1]] + 100)
-    Streaming.needs_rng = True
-    try:
-        assert source.needs_rng
-    finally:
-        del Streaming.needs_rng
+    cropping = Streaming()
+    cropping.needs_rng = True
+    assert tokenize(cropping, base().text, None).needs_rng
 
 
 def test_evaluation_images_without_any_word_are_a_mistake():

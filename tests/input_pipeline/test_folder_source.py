@@ -67,10 +67,10 @@ def test_training_reads_random_parts_and_evaluation_whole_images(root):
     assert training.needs_rng and not isinstance(training, ArraySource)
     assert isinstance(evaluation, ArraySource)  # it fits into memory
     batches = TrainBatches(training, 10, seed=3)
-    batch, files = batches(7), FolderSource(root, (16, 16), 3).files
-    for row, (i, draws) in enumerate(zip(batches.indices(7), batches.draws(7))):
+    batch, files = batches(7), FolderSource(root, IMAGE).files
+    for row, (i, uniforms) in enumerate(zip(batches.indices(7), batches.uniforms(7))):
         expected = np.empty((16, 16, 3), np.uint8)
-        jpeg.read_crop(files[i], draws, CROP['random_resized_crop'], expected)
+        jpeg.read_crop(files[i], uniforms, CROP['random_resized_crop'], expected)
         np.testing.assert_array_equal(batch['image'][row], expected)
         assert batch['label'][row] == (files[i].parent.name == 'dog')
     for split in (evaluation, open_split(root, memory_limit_mb=0, **CROP)):
@@ -111,9 +111,9 @@ def test_an_impossible_area_is_an_error(root, area):
         open_split(root, training=True, random_resized_crop=area)
 
 
-def test_only_folders_are_cut():
+def test_only_single_images_are_cut():
     data = base().data
-    data.update(name='digits', **CROP)
+    data.update(source='mask_folder', name='masks', **CROP)
     with pytest.raises(UserError, match="it is for config.data.source = 'folder'"):
         sources.open_split(data, {'size': (8, 8), 'channels': 1}, 'train')
 
@@ -125,7 +125,7 @@ def test_the_middle_is_cut_out_in_memory_and_streaming_and_cached_apart(root, ca
     loaded, streaming = open_split(root, image=image), open_split(root, image=image, memory_limit_mb=0)
     stretched = open_split(root)
     expected = np.stack([images.fit(images.read_image(file, channels=3), (16, 16), 'crop')
-                         for file in FolderSource(root, (16, 16), 3).files])
+                         for file in FolderSource(root, IMAGE).files])
     for source in (loaded, streaming):
         np.testing.assert_array_equal(source.read(np.arange(40))['image'], expected)
     assert (stretched.arrays['image'] != expected).any() and len(list((cache / 'decoded').iterdir())) == 2
@@ -148,7 +148,7 @@ def test_masks_are_not_cut(tmp_path):
 
 
 def test_the_identity_of_stretched_images_is_what_it_was(root):
-    source = FolderSource(root, (16, 16), 3)
+    source = FolderSource(root, IMAGE)
     assert source.identity == ['folder', str(root), (16, 16), 3, {'class_names': ['cat', 'dog']},
                                [str(file) for file in source.files], memory.fingerprint(source.files)]
 
@@ -159,7 +159,7 @@ def test_the_identity_of_stretched_images_is_what_it_was(root):
 @pytest.mark.parametrize('limit', [2048, 0])
 def test_unreadable_images_are_left_out_with_one_warning(root, limit, spoil, caplog):
     whole = brightness(open_split(root))
-    files = FolderSource(root, (16, 16), 3).files
+    files = FolderSource(root, IMAGE).files
     for i in (5, 30):
         spoil(files[i])
     opened = [open_split(root, memory_limit_mb=limit, max_unreadable=0.1) for _ in range(2)]
@@ -174,7 +174,7 @@ def test_unreadable_images_are_left_out_with_one_warning(root, limit, spoil, cap
 
 @pytest.mark.parametrize('training, limit', [(False, 2048), (False, 0), (True, 0)])
 def test_too_many_are_an_error(root, training, limit):
-    for file in FolderSource(root, (16, 16), 3).files[:3]:
+    for file in FolderSource(root, IMAGE).files[:3]:
         empty(file)
     for _ in range(2):  # also from the cache
         with pytest.raises(UserError, match=r'3 of 40 images in .*config.data.max_unreadable = 0.05 .*0 bytes'):
@@ -184,7 +184,7 @@ def test_too_many_are_an_error(root, training, limit):
 
 def test_parts_end_where_they_did_whoever_reads_them(root):
     """Training learns of damaged pixels late; no example of its part may reach the evaluation set or the reverse."""
-    files = FolderSource(root, (16, 16), 3).files
+    files = FolderSource(root, IMAGE).files
     for i in (2, 3, 31):
         cut(files[i])
     empty(files[10])
@@ -198,7 +198,7 @@ def test_parts_end_where_they_did_whoever_reads_them(root):
 
 
 def test_damage_found_while_training_is_replaced_by_the_next_image(root, caplog):
-    files = FolderSource(root, (16, 16), 3).files
+    files = FolderSource(root, IMAGE).files
     whole = brightness(open_split(root))
     for i in (7, 8, 39):
         cut(files[i])
@@ -216,7 +216,7 @@ def test_damage_found_while_training_is_replaced_by_the_next_image(root, caplog)
 
 
 def test_too_much_damage_found_while_training_is_an_error(root):
-    for file in FolderSource(root, (16, 16), 3).files[10:13]:
+    for file in FolderSource(root, IMAGE).files[10:13]:
         cut(file)
     source = open_split(root, training=True, max_unreadable=0.05, **CROP)
     batches = TrainBatches(source, 40, 0)
@@ -226,7 +226,7 @@ def test_too_much_damage_found_while_training_is_an_error(root):
 
 def test_damage_done_after_the_check_stops_an_evaluation(root):
     source = open_split(root, memory_limit_mb=0, max_unreadable=0.5)
-    cut(FolderSource(root, (16, 16), 3).files[0])
+    cut(FolderSource(root, IMAGE).files[0])
     with pytest.raises(UserError, match='damaged'):
         source.read(np.arange(2))
 
@@ -234,10 +234,10 @@ def test_damage_done_after_the_check_stops_an_evaluation(root):
 @pytest.mark.parametrize('limit', [2048, 0])
 def test_what_could_not_be_read_is_tried_again(root, limit, monkeypatch):
     """Permissions are no property of a file's content: they do not show in its time and size."""
-    file, fails = FolderSource(root, (16, 16), 3).files[4], [True]
+    file, fails = FolderSource(root, IMAGE).files[4], [True]
     whole = images.read_image
 
-    def read(path, *, channels):
+    def read(path, *, channels, bits=8):
         if path == file and fails:
             raise UserError(f'{path}: may not be read (permission denied)')
         return whole(path, channels=channels)
@@ -293,7 +293,7 @@ def test_one_class_is_an_error_that_says_what_is_expected(root):
 
 
 def test_sources_of_other_kinds_are_left_alone(monkeypatch):
-    monkeypatch.setattr(unreadable, 'BlankUnreadable', None)
+    monkeypatch.setattr(unreadable, 'leave_out', None)
     data = base().data
     data.update(name='digits')
     assert len(sources.open_split(data, {'size': (8, 8), 'channels': 1}, 'train')) > 1000

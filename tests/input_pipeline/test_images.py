@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from practicum.common import console
 from practicum.common.errors import UserError
 from practicum.input_pipeline import images
 
@@ -197,10 +198,101 @@ def test_an_absurdly_large_image_is_refused_before_it_is_decoded(tmp_path, side)
     assert 'too' in error_of(path)
 
 
-@pytest.mark.parametrize('channels', [0, 2, 4])
-def test_only_one_or_three_channels(tmp_path, channels):
-    with pytest.raises(UserError, match=f'channels is {channels}'):
+@pytest.mark.parametrize('channels', [2, 4, 6])
+def test_other_numbers_of_channels_are_what_the_file_has(tmp_path, channels):
+    with pytest.raises(UserError, match=rf'has 3 channel\(s\), not config.image.channels = {channels}'):
         images.read_image(saved(tmp_path / 'a.png', RGB), channels=channels)
+    with pytest.raises(UserError, match='config.image.channels = 0'):
+        images.read_image(tmp_path / 'a.png', channels=0)
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tif'])
+def test_a_fourth_channel_is_kept_where_it_is_asked_for(tmp_path, suffix):
+    rgba = np.random.default_rng(0).integers(0, 256, (5, 6, 4), dtype=np.uint8)
+    path = saved(tmp_path / f'a.{suffix}', rgba)
+    np.testing.assert_array_equal(images.read_image(path, channels=4), rgba)
+    np.testing.assert_array_equal(images.read_image(path, channels=4, bits=16), rgba.astype(np.uint16) * 257)
+    np.testing.assert_array_equal(images.read_image(saved(tmp_path / 'b.png', rgba[..., :2]), channels=2),
+                                  rgba[..., :2])
+
+
+# Sixteen bits.
+
+DEEP = np.random.default_rng(1).integers(0, 65536, (5, 6, 3), dtype=np.uint16)
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tiff'])
+def test_sixteen_bits_are_kept(tmp_path, suffix):
+    import cv2
+    grey = saved(tmp_path / f'grey.{suffix}', DEEP[..., 0])
+    np.testing.assert_array_equal(images.read_image(grey, channels=1, bits=16), DEEP[..., :1])
+    np.testing.assert_array_equal(images.read_image(grey, channels=3, bits=16), DEEP[..., :1].repeat(3, 2))
+    cv2.imwrite(str(tmp_path / f'colour.{suffix}'), DEEP[..., ::-1])
+    colour = images.read_image(tmp_path / f'colour.{suffix}', channels=3, bits=16)
+    assert colour.dtype == np.uint16
+    np.testing.assert_array_equal(colour, DEEP)
+    luma = images.read_image(tmp_path / f'colour.{suffix}', channels=1, bits=16)
+    assert np.abs(luma[..., 0] - DEEP @ [0.299, 0.587, 0.114]).max() <= 0.6
+    plain = images.read_image(tmp_path / f'colour.{suffix}', channels=3)
+    assert plain.dtype == np.uint8 and np.abs(plain - DEEP / 257).max() < 1.01
+
+
+def test_eight_bits_fill_the_range_of_sixteen(tmp_path):
+    for name in ('a.png', 'a.bmp'):
+        deep = images.read_image(saved(tmp_path / name, RGB), channels=3, bits=16)
+        np.testing.assert_array_equal(deep, RGB.astype(np.uint16) * 257)
+    with pytest.raises(UserError, match='config.image.bits = 12'):
+        images.read_image(tmp_path / 'a.png', channels=3, bits=12)
+
+
+def test_transparency_of_sixteen_bits_shows_white(tmp_path):
+    import cv2
+    rgba = np.concatenate([DEEP, np.full((5, 6, 1), 65535, np.uint16)], axis=2)
+    rgba[0, :, 3], rgba[1, :, 3] = 0, 32768
+    cv2.imwrite(str(tmp_path / 'a.png'), rgba[..., (2, 1, 0, 3)])
+    image = images.read_image(tmp_path / 'a.png', channels=3, bits=16)
+    assert (image[0] == 65535).all()
+    np.testing.assert_allclose(image[1], (DEEP[1] / 2 + 65535 / 2), atol=2)
+    np.testing.assert_array_equal(image[2:], DEEP[2:])
+
+
+@pytest.mark.parametrize('dtype, channels', [(np.uint16, 1), (np.uint16, 3), (np.float32, 5), (np.uint8, 4)])
+def test_any_type_and_number_of_channels_is_resized_alike(dtype, channels):
+    image = np.random.default_rng(2).integers(0, 256, (9, 12, channels)).astype(dtype)
+    resized = images.resize(image, (5, 7))
+    assert resized.dtype == dtype and resized.shape == (5, 7, channels)
+    expected = np.concatenate([images.resize(image[..., k:k + 1].astype(np.uint8), (5, 7)) for k in range(channels)], 2)
+    assert np.abs(resized.astype(float) - expected).max() <= 1
+
+
+# Videos.
+
+def test_a_video_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    frames = [Image.fromarray(np.full((20, 30), value, np.uint8)) for value in (0, 100, 200)]
+    frames[0].save(tmp_path / 'a.gif', save_all=True, append_images=frames[1:])
+    assert images.read_video(tmp_path / 'a.gif', frames=2, channels=1).shape == (2, 20, 30, 1)
+    monkeypatch.setattr(images, '_MAX_VIDEO_PIXELS', 1700)
+    with pytest.raises(UserError, match='3 frames of 30x20 pixels are too many'):
+        images.read_video(tmp_path / 'a.gif', frames=2, channels=1)
+
+
+# Names.
+
+def test_a_path_that_is_too_long_is_one_line(tmp_path):
+    long = tmp_path / ('a' * 300 + '.png')
+    for call in (lambda: images.read_image(long, channels=1), lambda: images.find_images(long)):
+        with pytest.raises(UserError) as error:
+            call()
+        assert '\n' not in str(error.value)
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    path = saved(tmp_path / 'caf\udce9.png', RGB)
+    np.testing.assert_array_equal(images.read_image(images.find_images(tmp_path)[0], channels=3), RGB)
+    path.write_bytes(b'')
+    with pytest.raises(UserError) as error:
+        images.read_image(path, channels=3)
+    assert 'caf\\udce9.png: is empty' in str(error.value) and str(error.value).encode()
 
 
 # Resizing.
@@ -235,7 +327,8 @@ def test_find_images_is_sorted_recursive_and_skips_what_is_hidden_or_no_image(tm
     assert images.find_images(str(tmp_path)) == images.find_images(tmp_path)
 
 
-def test_find_images_does_not_leave_the_folder_through_links(tmp_path):
+def test_find_images_follows_links_to_files_and_names_those_to_folders(tmp_path, caplog):
+    console.warn_once.cache_clear()
     outside, folder = tmp_path / 'outside', tmp_path / 'folder'
     outside.mkdir()
     folder.mkdir()
@@ -245,7 +338,12 @@ def test_find_images_does_not_leave_the_folder_through_links(tmp_path):
     (folder / 'linked').symlink_to(outside)
     (folder / 'loop').symlink_to(folder)
     (folder / 'within.png').symlink_to(folder / 'a.png')
-    assert [path.name for path in images.find_images(folder)] == ['a.png', 'within.png']
+    (folder / 'itself.png').symlink_to('itself.png')
+    assert [path.name for path in images.find_images(folder)] == ['a.png', 'itself.png', 'linked.png', 'within.png']
+    assert '2 link(s) to folders are not followed: linked, loop' in caplog.text
+    with pytest.raises(UserError, match=r'itself.png: no such file \(a link to nothing\)'):
+        images.read_image(folder / 'itself.png', channels=3)
+    np.testing.assert_array_equal(images.read_image(folder / 'linked.png', channels=3), RGB)
 
 
 def test_find_images_returns_a_file_as_itself(tmp_path):

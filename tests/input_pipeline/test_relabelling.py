@@ -95,7 +95,7 @@ def test_prepared_data_sets(monkeypatch, tmp_path):
 
     def never(*_):
         raise AssertionError('read again')
-    monkeypatch.setattr(relabelling, 'ThreadPoolExecutor', never)
+    monkeypatch.setattr(relabelling, 'parallel_map', never)
     again = sources.open_split(config(name='digits', merge_classes=pairs, memory_limit_mb=0), IMAGE, 'train[10%:40%]')
     assert len(again) == len(b['label'])
 

@@ -57,6 +57,7 @@ def decoded(monkeypatch) -> list[str]:
     ('train', range(10)), ('train[:3]', range(3)), ('train[3:]', range(3, 10)), ('train[2:5]', range(2, 5)),
     ('train[-4:]', range(6, 10)), ('train[:-4]', range(6)), ('train[:50%]', range(5)), ('train[50%:]', range(5, 10)),
     ('train[20%:30%]', range(2, 3)), ('train[-20%:]', range(8, 10)), ('train[:]', range(10)),
+    ('train[:2]+train[8:]', (0, 1, 8, 9)), ('train[8:] + train[:2]', (8, 9, 0, 1)),
     ('train[5:1000]', range(5, 10)), ('train[:33%]', range(3)), ('train[33%:]', range(3, 10)),
 ])
 def test_parts_of_a_split(split, expected):
@@ -79,7 +80,8 @@ def test_two_parts_at_the_same_cut_are_the_whole(percent):
 @pytest.mark.parametrize('split, message', [
     ('train[5:5]', 'empty'), ('train[:0]', 'empty'), ('train[8:2]', 'empty'), ('train[100:]', 'empty: train has 10'),
     ('train[5]', 'not understood'), ('train[a:b]', 'not understood'), ('', 'not understood'),
-    ('train+test', 'not understood'),
+    ('train+', 'not understood'), ('train[:200%]', 'there is no 200% of the examples'),
+    ('train[:60%]+train[50%:]', 'has examples twice'), ('train[:' + 30 * '9' + ']', 'not understood'),
 ])
 def test_a_part_that_is_none_is_an_error(split, message):
     config = data('arrays', arrays={'x': tuple(float(i) for i in range(10))})
@@ -102,7 +104,8 @@ def test_digits_are_the_1797_images_of_scikit_learn(digits):
     pictures = np.concatenate([read_all(source)['image'] for source in digits.values()])
     labels = np.concatenate([read_all(source)['label'] for source in digits.values()])
     assert pictures.shape == (1797, 8, 8, 1) and pictures.dtype == np.uint8 and labels.dtype == np.int32
-    key = lambda picture, label: (picture.tobytes(), int(label))
+    def key(picture, label):
+        return picture.tobytes(), int(label)
     assert sorted(map(key, pictures, labels)) == sorted(map(key, expected, original.target))  # each exactly once
     assert pictures.min() == 0 and pictures.max() == 255
 
@@ -142,7 +145,7 @@ def test_inverted_is_255_minus_the_image(digits):
 # --- tfds ---
 
 def test_tfrecord_reads_as_array_record_does(tmp_path, cache, digits, monkeypatch):
-    """A data set that somebody prepared in tfds's default format is as good, in memory and streamed."""
+    """A data set that somebody prepared in tfds's default format is as good, in memory; it cannot be streamed."""
     import tensorflow_datasets as tfds
 
     from practicum.input_pipeline import datasets
@@ -154,11 +157,13 @@ def test_tfrecord_reads_as_array_record_does(tmp_path, cache, digits, monkeypatc
     monkeypatch.setattr(tfds_source, '_Listed', lambda *args: lists.append(args) or listed(*args))
     monkeypatch.setattr(memory, '_CHUNK', 10)
     lists = []
-    for fields in ({}, {'memory_limit_mb': 0}):
-        found = sources.open_split(data(data_dir=str(tmp_path / 'tfds'), **fields), IMAGE, 'validation')
-        assert found.info == digits['validation'].info
-        assert_same(found, digits['validation'])
-    assert len(lists) == 2, 'however many threads read, the records are listed once'
+    found = sources.open_split(data(data_dir=str(tmp_path / 'tfds')), IMAGE, 'validation')
+    assert found.info == digits['validation'].info
+    assert_same(found, digits['validation'])
+    assert len(lists) == 1, 'however many threads read, the records are listed once'
+    with pytest.raises(UserError, match='TFRecord files cannot be streamed.*tfds build --file_format=array_record'):
+        sources.open_split(data(data_dir=str(tmp_path / 'tfds'), memory_limit_mb=0), IMAGE, 'validation')
+    assert len(lists) == 1
 
 
 def test_our_own_data_set_is_prepared_on_first_use(tmp_path, cache):
@@ -251,8 +256,8 @@ def test_folder_with_splits(tmp_path, cache):
 
 def test_folder_order_is_shuffled_and_fixed(tmp_path):
     """The same wherever the folder lies and in whatever order the file system lists it; a part has all classes."""
-    first = FolderSource(write_images(tmp_path / 'a', 'cat', 'dog', 'owl'), (8, 8), 1)
-    second = FolderSource(write_images(tmp_path / 'b', 'owl', 'dog', 'cat'), (8, 8), 1)
+    first = FolderSource(write_images(tmp_path / 'a', 'cat', 'dog', 'owl'), IMAGE)
+    second = FolderSource(write_images(tmp_path / 'b', 'owl', 'dog', 'cat'), IMAGE)
     names = [[file.relative_to(tmp_path / root).as_posix() for file in source.files]
              for root, source in (('a', first), ('b', second))]
     assert names[0] == names[1] != sorted(names[0])
@@ -261,9 +266,9 @@ def test_folder_order_is_shuffled_and_fixed(tmp_path):
 
 def test_a_new_image_does_not_reorder_the_others(tmp_path):
     root = write_images(tmp_path / 'a', 'cat', 'dog')
-    before = FolderSource(root, (8, 8), 1).files
+    before = FolderSource(root, IMAGE).files
     Image.new('L', (4, 4)).save(root / 'cat' / 'new.png')
-    after = FolderSource(root, (8, 8), 1).files
+    after = FolderSource(root, IMAGE).files
     assert [file for file in after if file.name != 'new.png'] == before and len(after) == len(before) + 1
 
 
@@ -272,7 +277,7 @@ def test_folder_skips_what_is_no_image(tmp_path):
     (root / 'cat' / 'notes.txt').write_text('hello')
     (root / 'README.md').write_text('hello')
     (root / '.cache').mkdir()
-    source = FolderSource(root, (8, 8), 1)
+    source = FolderSource(root, IMAGE)
     assert len(source) == 4 and source.info.to_json() == {'class_names': ['cat', 'dog']}
 
 
@@ -329,7 +334,7 @@ def test_changed_files_are_noticed(change, tmp_path, cache, decoded):
     sources.open_split(data('folder', root), IMAGE, 'train')
     change(root)
     cached = sources.open_split(data('folder', root), IMAGE, 'train')
-    fresh = FolderSource(root, (8, 8), 1)
+    fresh = FolderSource(root, IMAGE)
     assert len(decoded) == 2
     assert cached.info == fresh.info
     assert_same(cached, fresh)
@@ -384,7 +389,7 @@ def pickled(entry):
 def test_a_broken_entry_is_built_again(spoil, tmp_path, cache, decoded):
     root = write_images(tmp_path / 'animals', 'cat', 'dog')
     source = sources.open_split(data('folder', root), IMAGE, 'train')
-    whole = ArraySource(source.arrays, source.info)
+    whole = ArraySource({name: values.copy() for name, values in source.arrays.items()}, source.info)
     del source  # what is in use would be shared rather than read again
     spoil(next(cache.iterdir()))
     assert_same(sources.open_split(data('folder', root), IMAGE, 'train'), whole)

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from practicum.common.errors import UserError
 from practicum.input_pipeline import contours, datasets, dicom, sources, tfds_source
 from practicum.input_pipeline.datasets import sunnybrook
+from practicum.training.defaults import base
 from tests.input_pipeline.test_dicom import write_dicom
 
 HEIGHT, WIDTH = 20, 24
@@ -279,9 +280,8 @@ def test_a_wrong_name_or_folder_is_one_line(name, manual_dir, parts, tmp_path):
 def test_prepared_slices_are_read_with_their_masks_and_facts(by_case, tmp_path, monkeypatch):
     """Through the source that training uses: resized to the model's size, spacing with them."""
     monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
-    data = {'source': 'tfds', 'name': 'sunnybrook/by_patient', 'data_dir': str(tmp_path / 'tfds'), 'download': False,
-            'manual_dir': str(by_case), 'memory_limit_mb': 100, 'max_unreadable': 0.01,
-            'random_resized_crop': (), 'merge_classes': ()}
+    data = base().data
+    data.update(name='sunnybrook/by_patient', data_dir=str(tmp_path / 'tfds'), manual_dir=str(by_case))
     for _ in range(2):  # prepared and decoded; then from the cache
         source = sources.open_split(data, {'size': (32, 32), 'channels': 1}, 'train')
         assert source.info.to_json() == {'class_names': ['background', 'left_ventricle'], 'contour_origin': [1.0, 1.0]}
@@ -298,9 +298,8 @@ def test_prepared_slices_are_read_with_their_masks_and_facts(by_case, tmp_path, 
 
 def test_prepared_data_are_kept_and_a_warning_says_so_when_files_have_changed(by_case, tmp_path, caplog, monkeypatch):
     monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
-    data = {'source': 'tfds', 'name': 'sunnybrook/by_image', 'data_dir': str(tmp_path / 'tfds'), 'download': False,
-            'manual_dir': str(by_case), 'memory_limit_mb': 100, 'max_unreadable': 0.01,
-            'random_resized_crop': (), 'merge_classes': ()}
+    data = base().data
+    data.update(name='sunnybrook/by_image', data_dir=str(tmp_path / 'tfds'), manual_dir=str(by_case))
 
     def warnings_of_opening():
         caplog.clear()

@@ -1,0 +1,96 @@
+"""Data sets of tfds with numbers to be predicted, and random parts of their images."""
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from practicum.common.errors import UserError
+from practicum.input_pipeline import sources
+from practicum.input_pipeline.arrays import ArraySource
+from practicum.input_pipeline.batches import TrainBatches
+from practicum.training.defaults import base
+
+IMAGE = {'size': (8, 8), 'channels': 3}
+GRADIENT = np.add.outer(np.arange(30), np.arange(40))[..., None].repeat(3, 2)
+
+
+class TinyAges(tfds.core.GeneratorBasedBuilder):
+    """Images with one number, two numbers, or a class."""
+    VERSION = tfds.core.Version('1.0.0')
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ('one', 'two', 'classes')]
+
+    def _info(self):
+        targets = {'one': tfds.features.Scalar(np.float32), 'two': tfds.features.Tensor(shape=(2,), dtype=np.int32),
+                   'classes': tfds.features.ClassLabel(num_classes=3)}
+        features = {'image': tfds.features.Image(shape=(30, 40, 3), encoding_format='jpeg'),
+                    'age': targets[self.builder_config.name], 'patient': tfds.features.Text()}
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features),
+                                              supervised_keys=('image', 'age'))
+
+    def _split_generators(self, dl_manager):
+        return {'train': self._generate_examples()}
+
+    def _generate_examples(self):
+        for i in range(12):
+            age = {'one': i / 2, 'two': [i, -i], 'classes': i % 3}[self.builder_config.name]
+            yield i, {'image': (GRADIENT + 10 * i).astype(np.uint8), 'age': age, 'patient': f'p{i // 2}'}
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('tfds')
+    tfds.disable_progress_bar()
+    for config in TinyAges.BUILDER_CONFIGS:
+        tfds.builder(f'tiny_ages/{config.name}', data_dir=str(folder), file_format='array_record'
+                     ).download_and_prepare()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path))
+
+
+def open_split(prepared, name, split='train', *, training=False, **fields):
+    data = base().data
+    data.update(name=f'tiny_ages/{name}', data_dir=str(prepared), **fields)
+    return sources.open_split(data, IMAGE, split, training=training)
+
+
+@pytest.mark.parametrize('limit', [2048, 0])
+def test_numbers_are_targets(prepared, limit):
+    one, two = (open_split(prepared, name, memory_limit_mb=limit) for name in ('one', 'two'))
+    assert isinstance(one, ArraySource) == bool(limit)
+    assert one.info.to_json() == {'targets': 1} and two.info.to_json() == {'targets': 2}
+    y = one.read(np.arange(12))['y']
+    assert y.dtype == np.float32 and sorted(y[:, 0].tolist()) == [i / 2 for i in range(12)]
+    two = two.read(np.arange(12))['y']
+    assert sorted(two[:, 0].tolist()) == list(range(12)) and (two[:, 0] == -two[:, 1]).all()
+
+
+def test_folds_keep_the_images_of_a_patient_together(prepared):
+    found = [{metadata['patient'] for metadata in source.describe(np.arange(len(source)))} for source in (
+        open_split(prepared, 'one', split, folds=3, fold=1, group_by='patient', memory_limit_mb=limit)
+        for split in ('train', 'fold') for limit in (2048, 0))]
+    assert found[0] == found[1] and found[2] == found[3]
+    assert not found[0] & found[2] and len(found[0]) == 4 and len(found[2]) == 2
+
+
+def test_random_parts_of_images(prepared):
+    source = open_split(prepared, 'classes', training=True, random_resized_crop=(0.2, 0.9))
+    whole = open_split(prepared, 'classes')
+    assert source.needs_rng and not isinstance(source, ArraySource) and isinstance(whole, ArraySource)
+    batches = TrainBatches(source, 12, seed=0)
+    first, again, second = batches(0), TrainBatches(source, 12, seed=0)(0), batches(1)
+    np.testing.assert_array_equal(first['image'], again['image'])
+    np.testing.assert_array_equal(first['label'], whole.arrays['label'][batches.indices(0)])
+    assert (first['image'] != whole.arrays['image'][batches.indices(0)]).any((1, 2, 3)).all()
+    order = np.argsort(batches.indices(0)), np.argsort(batches.indices(1))
+    assert (first['image'][order[0]] != second['image'][order[1]]).any((1, 2, 3)).all()
+
+
+def test_masks_and_videos_are_not_cropped():
+    data = base().data
+    data.update(name='cardiac_phantom', random_resized_crop=(0.2, 0.9))
+    with pytest.raises(UserError, match='has videos or masks, which are not cropped'):
+        sources.open_split(data, {'size': (8, 8), 'channels': 1}, 'train', training=True)
