@@ -2,13 +2,13 @@
 
 import logging
 import os
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..common.errors import UserError, nearest
+from ..common.class_groups import group_of_classes
+from ..common.errors import UserError
 from ..common.json_cache import cached_json
 from .arrays import ArraySource
 from .selection import Selected
@@ -21,8 +21,8 @@ class ClassMerge:
     """Which of the old classes become which new one.
 
     Args:
-      pairs: config.data.merge_classes, (new class, (old classes or regexes that match their whole name, ...)) pairs.
-        A class belongs to the first that matches; one that matches none is left out.
+      pairs: config.data.merge_classes, (new class, (old classes or regexes that match their whole name, ...)) pairs,
+        see common/class_groups.py. A class belongs to the first that matches; one that matches none is left out.
       class_names: the old ones.
 
     Attributes:
@@ -33,34 +33,19 @@ class ClassMerge:
     """
 
     def __init__(self, pairs: Sequence, class_names: Sequence[str]):
-        self.class_names: list[str] = []
-        self._new = np.full(len(class_names), -1, np.int32)
         for pair in pairs:
             if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str)):
-                raise UserError(f"{_FIELD}: {pair!r} is no pair such as ('ill', ('mild', 'severe'))")
-            name, patterns = pair
-            if name in self.class_names:
+                raise UserError(f"{_FIELD}: {pair!r} is not a pair such as ('ill', ('mild', 'severe'))")
+        self.class_names = [name for name, _ in pairs]
+        for i, name in enumerate(self.class_names):
+            if name in self.class_names[:i]:
                 raise UserError(f'{_FIELD} has {name!r} twice: give all its old classes at once')
-            for pattern in [patterns] if isinstance(patterns, str) else patterns:
-                matched = _matches(str(pattern), class_names)
-                self._new[matched & (self._new < 0)] = len(self.class_names)
-            self.class_names.append(name)
+        groups = [[patterns] if isinstance(patterns, str) else patterns for _, patterns in pairs]
+        self._new = group_of_classes(groups, class_names, _FIELD)
 
     def __call__(self, labels: np.ndarray) -> np.ndarray:
         """Returns new labels, int32 [n], of old ones; -1 for examples that are left out."""
         return self._new[labels]
-
-
-def _matches(pattern: str, class_names: Sequence[str]) -> np.ndarray:
-    if pattern in class_names:  # as it stands, whatever it would mean as a regex: 'c++'
-        return np.array([name == pattern for name in class_names])
-    try:
-        matched = np.array([re.fullmatch(pattern, name) is not None for name in class_names])
-    except re.error as error:
-        raise UserError(f'{_FIELD}: {pattern!r} is no regular expression ({error})') from error
-    if not matched.any():
-        raise UserError(f'{_FIELD}: {pattern!r} matches no class; {nearest(pattern, class_names)}')
-    return matched
 
 
 def merge(source, labels: np.ndarray, pairs: Sequence, name: str):
@@ -93,6 +78,14 @@ def merge(source, labels: np.ndarray, pairs: Sequence, name: str):
     arrays = {feature: values[kept] for feature, values in source.arrays.items()}
     return ArraySource(arrays | {'label': new[kept]}, info,
                        source.metadata and [source.metadata[i] for i in kept])
+
+
+def count_labels(source) -> tuple[int, ...] | None:
+    """Returns how many examples of each class a source has; None where that takes reading all of them."""
+    labels = source.arrays.get('label') if isinstance(source, ArraySource) else getattr(source, 'labels', None)
+    if labels is None or not source.info.class_names:
+        return None
+    return tuple(np.bincount(labels, minlength=len(source.info.class_names)).tolist())
 
 
 def check_labels(source) -> None:

@@ -15,7 +15,7 @@ from .. import models, tasks
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest, some
 from ..common.vocabulary import SPECIAL, Vocabulary
-from ..input_pipeline import augmentation, preprocessing, sources
+from ..input_pipeline import augmentation, preprocessing, relabelling, sources
 from ..input_pipeline.batches import eval_batches, train_batches
 from ..input_pipeline.views import Views
 from ..tasks import Task
@@ -123,6 +123,8 @@ def build_training(config: ConfigDict) -> Training:
     batches = train_batches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size))
     # What data sets of our own do not say of themselves, the first example does.
     info = source.info.replace(features=tuple(source.read(np.zeros(1, np.int64))))
+    if config.task.get('class_weights') == 'balanced':
+        info = info.replace(class_counts=relabelling.count_labels(source))
     task = tasks.build(config.task, info)
     _check_best_metric(config, task)
     model = build_model(config, task, axis_name=AXIS)

@@ -73,7 +73,7 @@ def base() -> ConfigDict:
     config.text.streams = 20  # contiguous parts of an evaluation text that are read side by side
 
     config.model = ConfigDict({'name': ''})  # name in models/__init__.py and the fields of that module
-    config.task = ConfigDict({'name': 'classification', 'label_smoothing': 0.0})
+    config.task = ConfigDict({'name': 'classification', 'label_smoothing': 0.0})  # and fields of the task's module
 
     config.optimizer = ConfigDict()
     config.optimizer.name = 'adam'  # sgd, adam, adamw, rmsprop, adagrad, or any of optax: lion, lamb, lars, muon, ...
