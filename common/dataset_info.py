@@ -13,6 +13,7 @@ class DatasetInfo:
       features: names of the features of an example, such as ('image', 'label'); () where they are not known, as in
         checkpoints of earlier versions.
       class_names: of labels or mask values, in their order; None for data without classes, () for a model without head.
+      class_counts: training examples of each class; None where a task does not need them.
       targets: how many numbers an example's target 'y' holds; None for data without.
       frames: images of a video; 1 for single images.
       vocabulary: of texts, see `Vocabulary.to_meta`.
@@ -23,6 +24,7 @@ class DatasetInfo:
     """
     features: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
+    class_counts: tuple[int, ...] | None = None
     targets: int | None = None
     frames: int = 1
     vocabulary: Mapping[str, Any] | None = None

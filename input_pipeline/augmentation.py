@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.scipy import ndimage
 
 from ..common.errors import UserError, nearest
+from . import rand_augment
 
 
 class _Field(NamedTuple):
@@ -27,8 +28,8 @@ class _Field(NamedTuple):
     Attributes:
         off: the default, at which the operation is not in the program; its type is the field's.
         largest: beyond it an image holds nothing of the original, or the transformation has no inverse.
-        number: folded into the example's key. Never renumber: a new operation takes the next number, or old runs
-            change their draws.
+        number: folded into the example's key; None for what is no operation on one example. Never renumber: a new
+            operation takes the next number, or old runs change their draws.
     """
     off: float | int | str
     largest: float | None
@@ -46,6 +47,8 @@ _FIELDS = {
     'elastic': _Field(0.0, 0.1, 12),        # std of smooth displacements / side; images fold from 0.04 on
     'fill': _Field('edge', None, None),     # what the five above show outside: 'edge' repeats it, '0' to '1' is a grey
     'random_crop': _Field(0, math.inf, 6),  # pixels of zeros added on each side before a crop of the original size
+    'rand_augment': _Field(0, 14, 15),      # operations per image chosen by RandAugment, see rand_augment.py
+    'rand_augment_magnitude': _Field(9, 10, None),  # their strength, of 10
     'invert': _Field(0.0, 1, 7),            # probability of x -> 1 - x
     'gamma': _Field(0.0, 4, 13),            # x -> x ** exponent, log-uniform in [1 / (1 + gamma), 1 + gamma]
     'contrast': _Field(0.0, 1, 8),          # distance to the channel's mean times a factor in 1 +- contrast
@@ -53,6 +56,10 @@ _FIELDS = {
     'channel_shift': _Field(0.0, 1, 10),    # a number in +-channel_shift added to each channel
     'noise': _Field(0.0, 1, 14),            # Gaussian with std uniform in [0, noise], drawn per pixel and channel
     'cutout': _Field(0, math.inf, 11),      # side in pixels of a square of zeros anywhere (DeVries & Taylor 2017)
+    # What mixing.py does to whole batches after all that.
+    'mixup': _Field(0.0, math.inf, None),    # alpha of the share of an image's own; 0.2 is usual
+    'cutmix': _Field(0.0, math.inf, None),   # alpha of the share of an image's own; 1.0 is usual
+    'mix_probability': _Field(1.0, 1, None),  # share of the batches that are mixed, where one of the two is on
 }
 DEFAULTS = {name: field.off for name, field in _FIELDS.items()}
 _OPERATIONS = {name: field for name, field in _FIELDS.items() if field.number is not None}
@@ -77,7 +84,7 @@ def build(config: Mapping) -> Callable:
     Raises:
         UserError: an unknown field or a value out of range; and, when called, a size the images are too small for.
     """
-    settings = _checked(config)
+    settings = checked(config)
     if not any(settings[name] for name in _OPERATIONS):
         return _identity
 
@@ -136,6 +143,10 @@ def _augment_example(settings, key, image, mask):
         example = jax.tree.map(lambda array: dm_pix.random_crop(
             keys['random_crop'], jnp.pad(array, ((pad, pad), (pad, pad), (0, 0))), array.shape), example)
 
+    if 'rand_augment' in on:
+        example = rand_augment.apply(keys['rand_augment'], *example, settings['rand_augment'],
+                                     settings['rand_augment_magnitude'], _resampling(settings['fill']))
+
     image, mask = example
     if 'invert' in on:
         image = jnp.where(jax.random.bernoulli(keys['invert'], settings['invert']), 1 - image, image)
@@ -159,7 +170,7 @@ def _augment_example(settings, key, image, mask):
 
 
 def _resample(settings, keys, image, mask):
-    """Shift, rotation, zoom, shear, elastic as one resampling: bilinear for the image, nearest for the mask."""
+    """Shift, rotation, zoom, shear, elastic as one resampling."""
     height, width, _ = image.shape
     draws = {}
     if 'shift' in keys:
@@ -174,10 +185,14 @@ def _resample(settings, keys, image, mask):
     coordinates = affine_coordinates(height, width, **draws)
     if 'elastic' in keys:
         coordinates = coordinates + _elastic_displacements(keys['elastic'], settings['elastic'], height, width)
+    return _resampling(settings['fill'])(image, mask, coordinates)
 
-    edge = settings['fill'] == 'edge'
 
-    def resample(array, order, outside):
+def _resampling(fill):
+    """Returns (image, mask, coordinates) -> image, mask: bilinear for the image, nearest for the mask."""
+    edge = fill == 'edge'
+
+    def take(array, coordinates, order, outside):
         # Not dm_pix.affine_transform: it interpolates between channels too and is 20 to 50 times slower on two cores
         # (64x28x28x1: 4.3 ms against 0.2 ms; 128x32x32x3: 28 ms against 0.5 ms). One gather of packed neighbours
         # instead of map_coordinates' four is no faster there (256x256x1 image and mask: 1.0 ms against 0.4 ms).
@@ -185,8 +200,11 @@ def _resample(settings, keys, image, mask):
             channel, coordinates, order=order, mode='nearest' if edge else 'constant', cval=outside),
             in_axes=-1, out_axes=-1)(array)
 
-    image = resample(image, 1, 0.0 if edge else settings['fill'])
-    return image, None if mask is None else resample(mask, 0, 0)
+    def resample(image, mask, coordinates):
+        image = take(image, coordinates, 1, 0.0 if edge else fill)
+        return image, None if mask is None else take(mask, coordinates, 0, 0)
+
+    return resample
 
 
 def _elastic_displacements(key, std, height, width):
@@ -226,8 +244,8 @@ def _identity(keys, images, masks=None):
     return images if masks is None else (images, masks)
 
 
-def _checked(config):
-    """The config over the defaults; UserError for what no image can be augmented with."""
+def checked(config: Mapping) -> dict:
+    """Returns the fields of a config over the defaults; raises UserError for what no image can be augmented with."""
     settings = dict(DEFAULTS)
     for name, value in config.items():
         if name not in DEFAULTS:
@@ -239,10 +257,12 @@ def _checked(config):
                 raise UserError(f"augmentation: fill is {value!r}; it must be 'edge' or a number from 0 to 1")
         elif isinstance(DEFAULTS[name], int):
             if not _is_number_in(value, largest) or value != int(value):
-                raise UserError(f'augmentation: {name} is {value!r}; it must be a whole number of pixels, 0 or more')
+                limits = ' of pixels, 0 or more' if largest == math.inf else f' from 0 to {largest}'
+                raise UserError(f'augmentation: {name} is {value!r}; it must be a whole number{limits}')
             value = int(value)
         elif not _is_number_in(value, largest):
-            raise UserError(f'augmentation: {name} is {value!r}; it must be a number from 0 to {largest}')
+            limits = ', 0 or more' if largest == math.inf else f' from 0 to {largest}'
+            raise UserError(f'augmentation: {name} is {value!r}; it must be a number{limits}')
         settings[name] = value
     return settings
 

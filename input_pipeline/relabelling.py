@@ -1,12 +1,12 @@
 """Fewer classes out of many: five grades of a disease become 'healthy' and 'ill'."""
 
 import logging
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..common.errors import UserError, nearest
+from ..common.class_groups import group_of_classes
+from ..common.errors import UserError
 from ..common.json_cache import cached_json
 from ..common.threads import parallel_map
 from .source import Source
@@ -19,8 +19,8 @@ class ClassMerge:
     """Which of the old classes become which new one.
 
     Args:
-      pairs: config.data.merge_classes, (new class, (old classes or regexes that match their whole name, ...)) pairs.
-        A class belongs to the first that matches; one that matches none is left out.
+      pairs: config.data.merge_classes, (new class, (old classes or regexes that match their whole name, ...)) pairs,
+        see common/class_groups.py. A class belongs to the first that matches; one that matches none is left out.
       class_names: the old ones.
 
     Attributes:
@@ -31,34 +31,19 @@ class ClassMerge:
     """
 
     def __init__(self, pairs: Sequence, class_names: Sequence[str]):
-        self.class_names: list[str] = []
-        self._new = np.full(len(class_names), -1, np.int32)
         for pair in pairs:
             if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str)):
-                raise UserError(f"{_FIELD}: {pair!r} is no pair such as ('ill', ('mild', 'severe'))")
-            name, patterns = pair
-            if name in self.class_names:
+                raise UserError(f"{_FIELD}: {pair!r} is not a pair such as ('ill', ('mild', 'severe'))")
+        self.class_names = [name for name, _ in pairs]
+        for i, name in enumerate(self.class_names):
+            if name in self.class_names[:i]:
                 raise UserError(f'{_FIELD} has {name!r} twice: give all its old classes at once')
-            for pattern in [patterns] if isinstance(patterns, str) else patterns:
-                matched = _matches(str(pattern), class_names)
-                self._new[matched & (self._new < 0)] = len(self.class_names)
-            self.class_names.append(name)
+        groups = [[patterns] if isinstance(patterns, str) else patterns for _, patterns in pairs]
+        self._new = group_of_classes(groups, class_names, _FIELD)
 
     def __call__(self, labels: np.ndarray) -> np.ndarray:
         """Returns new labels, int32 [n], of old ones; -1 for examples that are left out."""
         return self._new[labels]
-
-
-def _matches(pattern: str, class_names: Sequence[str]) -> np.ndarray:
-    if pattern in class_names:  # as it stands, whatever it would mean as a regex: 'c++'
-        return np.array([name == pattern for name in class_names])
-    try:
-        matched = np.array([re.fullmatch(pattern, name) is not None for name in class_names])
-    except re.error as error:
-        raise UserError(f'{_FIELD}: {pattern!r} is no regular expression ({error})') from error
-    if not matched.any():
-        raise UserError(f'{_FIELD}: {pattern!r} matches no class; {nearest(pattern, class_names)}')
-    return matched
 
 
 def merge(labels: np.ndarray, class_names: Sequence[str], pairs: Sequence, name: str
@@ -86,6 +71,13 @@ def merge(labels: np.ndarray, class_names: Sequence[str], pairs: Sequence, name:
         logging.info('%s of %s examples of %s are of no merged class and left out', f'{len(new) - len(kept):,}',
                      f'{len(new):,}', name)
     return kept, new[kept], tuple(merging.class_names)
+
+
+def count_labels(source: Source) -> tuple[int, ...] | None:
+    """Returns how many examples of each class a source has; None where that takes reading all of them."""
+    if source.labels is None or not source.info.class_names:
+        return None
+    return tuple(np.bincount(source.labels, minlength=len(source.info.class_names)).tolist())
 
 
 def read_labels(source: Source, field: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Image classification with one label per image."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import optax
 from clu import metrics as clu_metrics
 
 from ..common.dataset_info import DatasetInfo
-from ..common.errors import UserError
+from ..common.errors import UserError, some
 from .classification_examples import ClassificationExamples, draw_worst_examples
 from .classification_metrics import CalibrationError, RocAuc, log_odds, per_class_table
 from .decisions import Decisions
@@ -23,19 +24,23 @@ _MOST_RANKED = 100  # classes up to which the probabilities of all examples are 
 
 
 class Classification(Task):
-    """Softmax cross-entropy over classes, optionally with label smoothing (Szegedy et al. 2016, section 7).
+    """Softmax cross-entropy over classes.
 
     Args:
-      config: 'label_smoothing' in [0, 1). 'auxiliary_weight': of the losses of auxiliary classifiers, for models that
-        have them (0.3 in Szegedy et al. 2015, section 5). 'examples': whether evaluations list every example and show the
-        worst mistakes. 'decisions': (decision, class names or regexes) pairs, see tasks/decisions.py.
-      info: 'class_names', a sequence of strings.
+      config: 'label_smoothing' in [0, 1) (Szegedy et al. 2016, section 7). 'class_weights': of the loss of examples of
+        each class, a number above 0 for each, or 'balanced' for the inverse of their frequencies; their mean is made 1;
+        () for none. 'focal_gamma': exponent of the focal loss (Lin et al. 2017), 0 for none. 'auxiliary_weight': of the
+        losses of auxiliary classifiers, for models that have them (0.3 in Szegedy et al. 2015, section 5).
+        'per_example': whether evaluations list every example and show the worst mistakes. 'decisions': (decision, class
+        names or regexes) pairs, see tasks/decisions.py.
+      info: 'class_names', a sequence of strings; 'class_counts' for balanced weights.
 
     Raises:
       UserError: the data have no classes, or a field is out of range.
     """
-    fields = ('label_smoothing', 'auxiliary_weight', 'per_example', 'decisions')
+    fields = ('label_smoothing', 'class_weights', 'focal_gamma', 'auxiliary_weight', 'per_example', 'decisions')
     primary_metric = 'accuracy'
+    takes_mixed_labels = True
 
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
         self.input_features = ('x',) if 'x' in info.features and 'image' not in info.features else ('image',)
@@ -46,6 +51,10 @@ class Classification(Task):
         self.label_smoothing = config.get('label_smoothing', 0.0)
         if not 0 <= self.label_smoothing < 1:
             raise UserError(f'config.task.label_smoothing = {self.label_smoothing}: it must be in [0, 1)')
+        self.class_weights = _class_weights(config.get('class_weights', ()), info)
+        self.focal_gamma = config.get('focal_gamma', 0.0)
+        if not 0 <= self.focal_gamma < math.inf:
+            raise UserError(f'config.task.focal_gamma = {self.focal_gamma}: it must be a number from 0 on')
         self.auxiliary_weight = config.get('auxiliary_weight', 0.3)
         self.decisions = Decisions(config.get('decisions', ()), self.class_names)
         self.per_example = ClassificationExamples(self.class_names) if config.get('per_example', False) else None
@@ -76,7 +85,8 @@ class Classification(Task):
 
         Args:
           outputs: logits, float32 [batch, classes], or {'logits', 'auxiliary': tuple of further logits}.
-          batch: 'label', int32 [batch].
+          batch: 'label', int32 [batch]; where images are mixed also 'mixed_label', int32 [batch], and 'mix', float32
+            [batch], the share of 'label' in the loss. A label that is no class makes the loss NaN.
 
         Returns:
           'loss', 'correct', 'top5_correct', 'label', 'prediction', each [batch], 'probabilities' and 'log_odds'
@@ -89,12 +99,9 @@ class Classification(Task):
         if outputs.shape != (len(label), len(self.class_names)):
             raise UserError(f'config.task.name: classification takes logits [batch, {len(self.class_names)}], this '
                             f'model gives {list(outputs.shape)}: another config.model or config.task')
-        targets = jax.nn.one_hot(label, len(self.class_names))
-        if self.label_smoothing:
-            targets = optax.smooth_labels(targets, self.label_smoothing)
-        loss = optax.softmax_cross_entropy(outputs, targets)
+        loss = self._loss(outputs, batch)
         for logits in auxiliary:
-            loss += self.auxiliary_weight * optax.softmax_cross_entropy(logits, targets)
+            loss += self.auxiliary_weight * self._loss(logits, batch)
         prediction = jnp.argmax(outputs, axis=-1)
         above = jnp.sum(outputs > jnp.take_along_axis(outputs, label[:, None], axis=-1), axis=-1)
         scores = {'loss': loss, 'label': label, 'prediction': prediction,
@@ -106,6 +113,25 @@ class Classification(Task):
         if self.decisions:
             scores['decision_correct'] = self.decisions.correct(scores['probabilities'], label)
         return scores
+
+    def _loss(self, logits: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Returns the loss of each example, [batch]."""
+        loss = self._cross_entropy(logits, batch['label'])
+        if 'mix' not in batch:
+            return loss
+        return batch['mix'] * loss + (1 - batch['mix']) * self._cross_entropy(logits, batch['mixed_label'])
+
+    def _cross_entropy(self, logits: jax.Array, label: jax.Array) -> jax.Array:
+        classes = len(self.class_names)
+        truth = jax.nn.one_hot(label, classes)
+        targets = optax.smooth_labels(truth, self.label_smoothing) if self.label_smoothing else truth
+        loss = optax.softmax_cross_entropy(logits, targets)
+        if self.focal_gamma:
+            wrong = -jnp.expm1(-optax.softmax_cross_entropy(logits, truth))  # 1 - probability of the label
+            loss *= jnp.maximum(wrong, 1e-7) ** self.focal_gamma  # at 0 the slope of the power may be infinite
+        if self.class_weights is not None:
+            loss *= jnp.asarray(self.class_weights)[label]
+        return jnp.where((label >= 0) & (label < classes), loss, jnp.nan)
 
     def combine_views(self, logits: jax.Array) -> jax.Array:
         """Returns logits whose softmax is the mean of that over several views of the same images.
@@ -159,6 +185,32 @@ class Classification(Task):
     def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         """Returns precision, recall and F1 of every class."""
         return {'per_class': per_class_table(metrics['confusion'], self.class_names)} if 'confusion' in metrics else {}
+
+
+def _class_weights(given: Any, info: DatasetInfo) -> np.ndarray | None:
+    """Returns float32 [classes] with mean 1; None for no weights."""
+    names = info.class_names
+    if given in ('balanced', ('balanced',)):
+        if info.class_counts is None:
+            raise UserError("config.task.class_weights = 'balanced': how many examples of each class there are is not "
+                            f'known of these data: give one number for each of {some(names)}')
+        if 0 in info.class_counts:
+            raise UserError("config.task.class_weights = 'balanced': there is no training example of "
+                            f'{names[info.class_counts.index(0)]!r}')
+        weights = 1 / np.asarray(info.class_counts, np.float64)
+    else:
+        weights = tuple(given) if not isinstance(given, str) else (given,)
+        if not weights:
+            return None
+        if len(weights) != len(names) or not all(map(_is_weight, weights)):
+            raise UserError(f"config.task.class_weights = {weights}: give one number above 0 for each of "
+                            f"{some(names)}, or 'balanced', or ()")
+        weights = np.asarray(weights, np.float64)
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def draw_confusion_matrix(counts: np.ndarray, class_names: tuple[str, ...]):

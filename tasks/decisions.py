@@ -1,21 +1,23 @@
 """What to do about an image, decided by the names of classes: which animals pass a door."""
 
-import re
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..common.errors import UserError, nearest
+from ..common.class_groups import group_of_classes
+from ..common.errors import UserError
+
+_FIELD = 'config.task.decisions'
 
 
 class Decisions:
     """Groups of classes, each with one consequence.
 
     Args:
-      pairs: (decision, class names) pairs; a name is a regular expression that fully matches names of classes,
-        whatever their case. The first pair that matches a class has it.
+      pairs: (decision, class names or regular expressions) pairs, see common/class_groups.py. The first pair that
+        matches a class has it.
       class_names: of the data set.
 
     Attributes:
@@ -26,28 +28,17 @@ class Decisions:
     """
 
     def __init__(self, pairs: Sequence[tuple[str, Sequence[str]]], class_names: Sequence[str]):
-        self.names: list[str] = []
-        groups = np.full(len(class_names), -1)
         for pair in pairs:
             if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str)
                     and isinstance(pair[1], tuple)):
-                raise UserError(f"config.task.decisions: {pair!r} is not a pair such as ('opens', ('dog', 'wolf'))")
-            decision, patterns = pair
-            if decision not in self.names:
-                self.names.append(decision)
-            for pattern in patterns:
-                try:
-                    matched = [c for c, name in enumerate(class_names) if re.fullmatch(pattern, name, re.IGNORECASE)]
-                except (re.error, TypeError) as error:
-                    raise UserError(f'config.task.decisions: {pattern!r} is no regular expression: {error}') from error
-                if not matched:
-                    raise UserError(f'config.task.decisions: {pattern!r} matches no class; '
-                                    f'{nearest(str(pattern), list(class_names))}')
-                groups[[c for c in matched if groups[c] < 0]] = self.names.index(decision)
-        if pairs and (groups < 0).any():
-            left = class_names[int(np.argmax(groups < 0))]
-            raise UserError(f"config.task.decisions says nothing of class {left!r}: end it with ('...', ('.*',))")
-        self._groups = groups
+                raise UserError(f"{_FIELD}: {pair!r} is not a pair such as ('opens', ('dog', 'wolf'))")
+        decisions = [decision for decision, _ in pairs]
+        self.names: list[str] = list(dict.fromkeys(decisions))
+        pair_of_class = group_of_classes([patterns for _, patterns in pairs], class_names, _FIELD)
+        if pairs and (pair_of_class < 0).any():
+            left = class_names[int(np.argmax(pair_of_class < 0))]
+            raise UserError(f"{_FIELD} says nothing of class {left!r}: end it with ('...', ('.*',))")
+        self._groups = np.array([self.names.index(decisions[pair]) for pair in pair_of_class if pair >= 0], int)
 
     def __bool__(self) -> bool:
         return bool(self.names)

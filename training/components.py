@@ -15,7 +15,7 @@ from .. import tasks
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from ..common.vocabulary import SPECIAL, Vocabulary
-from ..input_pipeline import checks, mixing, preprocessing, sources
+from ..input_pipeline import checks, mixing, preprocessing, relabelling, sources
 from ..input_pipeline.batches import train_batches
 from ..tasks import Task
 from ..tasks.metrics import ConfusionMatrix
@@ -136,6 +136,8 @@ def build_training(config: ConfigDict) -> Training:
                             sampling=config.data.sampling)
     # What data sets of our own do not say of themselves, the first example does.
     info = source.info.replace(features=tuple(source.read(np.zeros(1, np.int64))))
+    if config.task.get('class_weights') == 'balanced':
+        info = info.replace(class_counts=relabelling.count_labels(source))
     task = tasks.build(config.task, info)
     _check_metrics(config, task)
     model = forward.build_model(config, task, axis_name=AXIS)
@@ -148,7 +150,8 @@ def build_training(config: ConfigDict) -> Training:
         raise UserError('config.total is 0: there is nothing to train')
     schedule = build_schedule(config.schedule, total, to_steps)
     optimizer = Optimizer(config.optimizer)
-    mix = mixing.build(config.augment, task)
+    mix = mixing.build(config.augment)
+    mixing.check_task(mix, task, config.task.name)
 
     traces = [0]
 

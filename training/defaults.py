@@ -71,6 +71,11 @@ def base() -> ConfigDict:
     config.augment.noise = 0.0  # largest standard deviation of Gaussian noise on pixels in [0, 1]
     config.augment.channel_shift = 0.0  # +- added per channel
     config.augment.random_crop = 0  # pixels of zero padding on each side before a crop of the original size
+    config.augment.rand_augment = 0  # operations per image of RandAugment, 2 is usual; 0: off
+    config.augment.rand_augment_magnitude = 9  # their strength, of 10
+    config.augment.mixup = 0.0  # images of a batch mixed in pairs, with their labels: alpha, 0.2 is usual; 0: off
+    config.augment.cutmix = 0.0  # a box of one image in another, with their labels: alpha, 1.0 is usual; 0: off
+    config.augment.mix_probability = 1.0  # share of the batches that mixup or cutmix change; both on: half each
     config.augment.cutout = 0  # side in pixels of a square that is blanked
     config.augment.fill = 'edge'  # value outside the image for geometric changes: 'edge' or a grey value, '0' to '1'
 
@@ -85,7 +90,7 @@ def base() -> ConfigDict:
     config.text.streams = 20  # contiguous parts of an evaluation text that are read side by side
 
     config.model = ConfigDict({'name': ''})  # name in models/__init__.py and the fields of that module
-    config.task = ConfigDict({'name': 'classification', 'label_smoothing': 0.0})
+    config.task = ConfigDict({'name': 'classification', 'label_smoothing': 0.0})  # and fields of the task's module
 
     config.optimizer = ConfigDict()
     config.optimizer.name = 'adam'  # sgd, adam, adamw, rmsprop, adagrad, or any of optax: lion, lamb, lars, muon, ...

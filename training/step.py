@@ -127,7 +127,8 @@ def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable
         rows = _rows(batch)
         batch = prepare(batch, _keys(augment_key, rows)) | _local_carry(state.carry, rows)
         if mix is not None:
-            everyone = lax.all_gather({name: batch[name] for name in mix.features}, AXIS, tiled=True)
+            everyone = {name: batch[name] for name in ('image', 'label') if name in batch}
+            everyone = lax.all_gather(everyone, AXIS, tiled=True)
             batch = mix(jax.random.fold_in(step_key, _MIX), batch, everyone, rows)
         if task.needs_rng:
             batch |= {'rng': _keys(jax.random.fold_in(step_key, _TASK), rows)}

@@ -16,7 +16,7 @@ from practicum.input_pipeline import augmentation
 GEOMETRIC = {'flip_horizontal': 0.5, 'flip_vertical': 0.5, 'shift': 0.2, 'rotation': 30.0, 'zoom': 0.2, 'shear': 15.0,
              'elastic': 0.03, 'random_crop': 3}
 PHOTOMETRIC = {'invert': 0.5, 'gamma': 0.5, 'contrast': 0.5, 'brightness': 0.3, 'channel_shift': 0.2, 'noise': 0.1}
-EVERYTHING = {**GEOMETRIC, **PHOTOMETRIC, 'cutout': 5}
+EVERYTHING = {**GEOMETRIC, **PHOTOMETRIC, 'cutout': 5, 'rand_augment': 2}
 EACH = [{name: value} for name, value in EVERYTHING.items()]
 
 
@@ -49,7 +49,7 @@ def moved(image, **draws):
 
 # What is off costs and changes nothing.
 
-@pytest.mark.parametrize('config', [{}, augmentation.DEFAULTS, ml_collections.ConfigDict(augmentation.DEFAULTS)])
+@pytest.mark.parametrize('config', [{}, {'mixup': 0.2, 'cutmix': 1.0}, augmentation.DEFAULTS, ml_collections.ConfigDict(augmentation.DEFAULTS)])
 def test_off_returns_the_very_same_arrays(config):
     keys, images, masks = batch_of(2)
     augment = augmentation.build(config)
@@ -66,7 +66,7 @@ def test_each_operation_changes_images_and_keeps_shape_type_and_range(config):
     assert new_masks.shape == masks.shape and new_masks.dtype == masks.dtype
     assert new_images.min() >= 0 and new_images.max() <= 1
     assert jnp.any(new_images != images)
-    assert bool(jnp.any(new_masks != masks)) == (next(iter(config)) in GEOMETRIC)
+    assert bool(jnp.any(new_masks != masks)) == (next(iter(config)) in (*GEOMETRIC, 'rand_augment'))
     # Alike examples with different keys come out different.
     alike, _ = run(config, keys, jnp.broadcast_to(images[:1], images.shape), masks)
     assert len(np.unique(np.asarray(alike), axis=0)) > 1
@@ -409,6 +409,11 @@ def test_a_batch_split_over_devices_gives_the_same_images(split):
     ({'cutout': -1}, 'whole number of pixels'),
     ({'fill': 'mirror'}, "fill is 'mirror'"),
     ({'fill': 2}, 'fill is 2'),
+    ({'rand_augment': 15}, 'rand_augment is 15.*whole number from 0 to 14'),
+    ({'rand_augment': 2, 'rand_augment_magnitude': 11}, 'rand_augment_magnitude is 11.* 0 to 10'),
+    ({'mixup': -0.2}, 'mixup is -0.2.*0 or more'),
+    ({'cutmix': float('inf')}, 'cutmix is inf'),
+    ({'mix_probability': 1.5}, 'mix_probability is 1.5.* 0 to 1'),
 ])
 def test_a_bad_value_is_one_line_that_names_it(config, words):
     with pytest.raises(UserError, match=words) as error:

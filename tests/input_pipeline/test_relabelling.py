@@ -33,6 +33,19 @@ def test_which_class_becomes_which(pairs, expected):
     assert merging.class_names == [name for name, _ in pairs]
 
 
+def test_case_is_ignored():
+    assert ClassMerge((('ill', ('Mild', 'SEV.*')),), GRADES)(np.arange(5)).tolist() == [-1, 0, -1, 0, -1]
+
+
+@pytest.mark.parametrize('memory', [0, 2048])
+def test_classes_are_counted(eyes, memory):
+    source = sources.open_split(config(source='folder', name=str(eyes), memory_limit_mb=memory), IMAGE, 'train')
+    counts = relabelling.count_labels(source)
+    assert counts is None or counts == tuple(np.bincount(
+        source.read(np.arange(len(source)))['label'], minlength=5).tolist())
+    assert counts is not None or not memory
+
+
 def test_a_name_with_special_characters_matches_itself():
     assert ClassMerge((('a', ('c++',)), ('b', ('c',))), ('c', 'c++'))(np.arange(2)).tolist() == [1, 0]
 
@@ -40,8 +53,8 @@ def test_a_name_with_special_characters_matches_itself():
 @pytest.mark.parametrize('pairs, message', [
     ((('ill', ('moderat',)),), "'moderat' matches no class; did you mean moderate"),
     ((('ill', ('sev',)),), "'sev' matches no class"),
-    ((('ill', ('(',)),), 'no regular expression'),
-    (('ill', ('mild',)), 'no pair'),
+    ((('ill', ('(',)),), 'is not a regular expression'),
+    (('ill', ('mild',)), 'not a pair'),
     ((('ill', ('mild',)), ('ill', ('severe',))), "'ill' twice"),
 ])
 def test_a_mistake_is_named(pairs, message):

@@ -11,7 +11,9 @@ from practicum.common.errors import UserError
 from practicum.tasks.classification import Classification
 from practicum.tasks.classification_metrics import QuadraticKappa, RocAuc, per_class_table, roc_auc
 from practicum.tasks.decisions import Decisions
+from practicum.training import components
 from practicum.training.evaluation import merge
+from tests.tiny import tiny_config
 
 ANIMALS = ('cat', 'dog', 'Persian cat', 'wolf')
 
@@ -131,7 +133,7 @@ def test_decision_is_a_metric_and_part_of_a_prediction():
     ((('opens', ('dog',)),), "says nothing of class 'cat'"),
     ((('opens', 'dog'),), 'is not a pair'),
     (('opens',), 'is not a pair'),
-    ((('opens', ('(',)),), 'is no regular expression'),
+    ((('opens', ('(',)),), 'is not a regular expression'),
 ])
 def test_decisions_that_do_not_decide(decisions, message):
     with pytest.raises(UserError, match='config.task.decisions') as error:
@@ -160,3 +162,75 @@ def test_quadratic_kappa_is_that_of_scikit_learn(seed):
                                                      prediction=jnp.asarray(predictions[rows])))
     assert total.compute() == pytest.approx(cohen_kappa_score(labels, predictions, weights='quadratic'))
     assert np.isnan(metric.empty().compute())
+# --- the loss ---
+
+LOGITS = np.array([[2.0, 0.5, -1.0], [0.0, 0.0, 3.0], [1.0, -1.0, 0.3]], np.float32)
+LABELS = np.array([0, 1, 2])
+CROSS_ENTROPY = -np.asarray(jax.nn.log_softmax(LOGITS))[np.arange(3), LABELS]
+
+
+def losses(task, logits=LOGITS, labels=LABELS, **more):
+    return np.asarray(task.score(jnp.asarray(logits), {'label': jnp.asarray(labels)} | more)['loss'])
+
+
+def test_class_weights_have_the_mean_one_and_weigh_every_example_on_its_own():
+    weighted = losses(classification('a', 'b', 'c', class_weights=(1, 2, 3)))
+    np.testing.assert_allclose(weighted, np.array([0.5, 1.0, 1.5]) * CROSS_ENTROPY, rtol=1e-5)
+    alone = [losses(classification('a', 'b', 'c', class_weights=(1, 2, 3)), LOGITS[i:i + 1], LABELS[i:i + 1])[0]
+             for i in range(3)]
+    np.testing.assert_allclose(weighted, alone, rtol=1e-6)  # whatever batch and device it is in
+
+
+def test_balanced_weights_are_inverse_frequencies():
+    info = DatasetInfo(class_names=('a', 'b', 'c'), class_counts=(10, 20, 40))
+    for setting in ('balanced', ('balanced',)):
+        task = Classification({'class_weights': setting}, info)
+        np.testing.assert_allclose(task.class_weights, np.array([4, 2, 1]) / (7 / 3), rtol=1e-6)
+    again = Classification({'class_weights': 'balanced'}, DatasetInfo.from_json(info.to_json()))
+    np.testing.assert_array_equal(again.class_weights, task.class_weights)
+
+
+def test_balanced_weights_of_the_training_data():
+    training = components.build_training(tiny_config('task.class_weights=balanced', 'parallel.devices=1'))
+    assert len(training.info.class_counts) == 10 and sum(training.info.class_counts) == len(training.source)
+    assert training.task.class_weights.mean() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize('weights, counts, message', [
+    ((1.0, 2.0), None, 'one number above 0 for each of a, b, c'), ((1.0, 2.0, 0.0), None, 'above 0'),
+    ((1.0, 2.0, float('nan')), None, 'above 0'), ('even', None, 'even.*balanced'),
+    ('balanced', None, 'how many examples of each class'), ('balanced', (1, 0, 2), "no training example of 'b'"),
+])
+def test_weights_that_do_not_fit_the_classes(weights, counts, message):
+    with pytest.raises(UserError, match=f'config.task.class_weights.*{message}'):
+        Classification({'class_weights': weights}, DatasetInfo(class_names=('a', 'b', 'c'), class_counts=counts))
+
+
+def test_focal_loss_turns_to_what_is_wrong():
+    """(1 - p) ** gamma times the cross-entropy, Lin et al. 2017; a sure example has a finite gradient all the same."""
+    focal = classification('a', 'b', 'c', focal_gamma=2.0)
+    np.testing.assert_allclose(losses(focal), (1 - np.exp(-CROSS_ENTROPY)) ** 2 * CROSS_ENTROPY, rtol=1e-5)
+    sure = jnp.array([[100.0, 0.0, 0.0]])
+    gradient = jax.grad(lambda logits: classification('a', 'b', 'c', focal_gamma=0.5).score(
+        logits, {'label': jnp.array([0])})['loss'].sum())(sure)
+    assert np.isfinite(gradient).all()
+    with pytest.raises(UserError, match='focal_gamma = -1'):
+        classification('a', 'b', focal_gamma=-1.0)
+
+
+@pytest.mark.parametrize('fields', [{}, {'label_smoothing': 0.1}, {'class_weights': (1, 2, 3)}, {'focal_gamma': 1.0}])
+def test_a_mixed_image_has_the_losses_of_both_its_labels(fields):
+    task, other = classification('a', 'b', 'c', **fields), np.array([2, 1, 0])
+    mix = np.array([0.7, 0.2, 1.0], np.float32)
+    mixed = losses(task, mixed_label=jnp.asarray(other), mix=jnp.asarray(mix))
+    np.testing.assert_allclose(mixed, mix * losses(task) + (1 - mix) * losses(task, labels=other), rtol=1e-5)
+    scores = task.score(jnp.asarray(LOGITS), {'label': LABELS, 'mixed_label': jnp.asarray(other), 'mix': mix})
+    assert scores['correct'].tolist() == [1.0, 0.0, 0.0]  # by the label of its own
+    assert task.takes_mixed_labels
+
+
+@pytest.mark.parametrize('fields', [{}, {'label_smoothing': 0.1}, {'class_weights': (1, 2, 3)}])
+def test_a_label_that_is_no_class_has_no_loss_that_looks_good(fields):
+    """It was 0: one_hot(3) of three classes is a row of zeros."""
+    found = losses(classification('a', 'b', 'c', **fields), labels=np.array([0, 3, -1]))
+    assert np.isfinite(found[0]) and np.isnan(found[1:]).all()

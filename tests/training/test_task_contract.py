@@ -1,4 +1,4 @@
-"""What a task may leave out, and what the engine promises to one: inputs by name, random numbers, figures of a model."""
+"""What a task may leave out, and what the engine promises to one: inputs by name, keys, figures of a model."""
 
 import json
 
