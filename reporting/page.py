@@ -5,6 +5,7 @@ what it ran on. It has no script and loads nothing: it can be mailed, archived, 
 shown; report.html (Jinja2, which escapes every text) and page.css say how.
 """
 
+import functools
 import hashlib
 import json
 import logging
@@ -68,23 +69,29 @@ def write_report(workdir: str | Path, output: str | Path | None = None) -> Path:
 
 def render(run: Run) -> str:
     """Returns the report of a run as HTML. It is ASCII: no encoding can be wrong."""
-    import jinja2
     task = run.task()
     primary_metric = _primary_metric(run, task)
     sections = {'Results': _results(run, primary_metric), 'Learning curves': _curves(run, primary_metric),
                 **_evaluations(run, task), 'Texts over time': _texts(run), 'Configuration': _configuration(run),
                 'Environment': {'kind': 'environment'} if run.starts else None}
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_ROOM), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.ChainableUndefined)  # files have any shape
-    environment.filters |= {'plain': plain, 'metric': _metric, 'shorten': _shorten, 'count': _count, 'cell': _cell}
-    environment.tests['finite'] = is_number
-    environment.globals |= {'seconds': format_seconds}
-    html = environment.get_template('report.html').render(
+    html = _template().render(
         style=(_ROOM / 'page.css').read_text(encoding='ascii'), run=run, start=run.starts[-1] if run.starts else {},
         result=run.result if run.result.get('step') == run.step else {}, state=_state(run),
         folder=run.workdir.resolve().name, classes=len(getattr(task, 'class_names', None) or ()),
         sections={title: content for title, content in sections.items() if content})
     return _ILLEGAL.sub('\ufffd', html).encode('ascii', 'xmlcharrefreplace').decode()
+
+
+@functools.cache
+def _template() -> Any:
+    import jinja2
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_ROOM), autoescape=True, trim_blocks=True,
+                                     lstrip_blocks=True, keep_trailing_newline=True,
+                                     undefined=jinja2.ChainableUndefined)  # values of any shape, or none
+    environment.filters |= {'plain': plain, 'metric': _metric, 'shorten': _shorten, 'count': _count, 'cell': _cell}
+    environment.tests['finite'] = is_number
+    environment.globals |= {'seconds': format_seconds}
+    return environment.get_template('report.html')
 
 
 def _primary_metric(run: Run, task: Any) -> str:

@@ -17,8 +17,8 @@ from practicum.common.errors import UserError
 from practicum.common.files import write_json
 from practicum.common.vocabulary import Vocabulary
 from practicum.reporting import images
-from practicum.reporting.page import write_report
-from practicum.reporting.run_files import read_run
+from practicum.reporting.page import render, write_report
+from practicum.reporting.run_files import Run, read_run
 from practicum.training.checkpoints import Checkpoints
 from tests.reporting.pages import Page, make_run
 
@@ -307,7 +307,8 @@ def test_the_top_says_what_when_and_on_what(tmp_path):
 @pytest.mark.parametrize('task, data, metrics, scores', [
     ('classification', {'class_names': ['a', 'b']}, ['accuracy', 'loss'], {'class_probability': 0.5}),
     ('segmentation', {'class_names': ['background', 'heart']}, ['dice', 'loss'], {'dice': {'heart': 0.5}}),
-    ('captioning', {'vocabulary': Vocabulary.build(['a b'], 'words').to_meta(), 'caption_length': 3}, ['bleu4', 'loss'],
+    ('captioning', {'vocabulary': Vocabulary.build(['a b'], 'words').to_meta(), 'caption_length': 3,
+                    'tokens_per_example': 3.0}, ['bleu4', 'loss'],
      {'rouge_l': 0.5, 'caption': 'a b'}),
     ('language_model', {'vocabulary': Vocabulary.build(['a b'], 'words').to_meta()}, ['perplexity', 'loss'], None),
     ('regression', {'targets': 1}, ['loss'], None),
@@ -350,3 +351,33 @@ def test_reading_changes_nothing(trained_run, tmp_path):
     read_run(trained_run)
     write_report(trained_run, tmp_path / 'a.html')
     assert everything() == before
+
+
+def test_values_of_any_shape_make_a_page(tmp_path, monkeypatch):
+    """Every value of every file, replaced by others: what cannot be shown is left out."""
+    monkeypatch.setattr(Run, 'task', lambda run: None)  # there is no checkpoint, and looking for it takes time
+    files = {
+        'config.json': {'experiment': 'x', 'seed': 1, 'total': '2 epochs', 'batch_size': 4, 'data': {'name': 'd'},
+                        'evaluation': {'final': ['test'], 'periodic': [], 'sets': {}},
+                        'checkpoint': {'best_metric': ''}},
+        'environment.json': [{'started': '', 'command': '', 'git': {'commit': '', 'dirty': True}, 'devices': ['cpu'],
+                              'packages': {'a': 'b'}, 'parameters': 1, 'total_steps': 3,
+                              'dataset': {'train_examples': 1}}],
+        'result.json': {**make_result(), 'best': {'step': 1, 'metric': 'a/b'}},
+        'evaluation.json': {'step': 1, 'overrides': ['a'], 'metrics': {'a/b': 1.0}},
+        'test_examples.json': {'step': 1, 'examples': [{'a': 1}]},
+    }
+
+    def variants(value):
+        yield from (None, True, -1.5, float('inf'), 'x', ['x', {}], {'x': [1]})
+        for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+            for changed in variants(value[key]):
+                copy = value.copy()
+                copy[key] = changed
+                yield copy
+    run = make_run(tmp_path / 'run', metrics__jsonl=[{'step': 1}])
+    for name, whole in files.items():
+        for changed in variants(whole):
+            write_json(run / name, changed)
+            assert render(read_run(run)).endswith('</html>\n'), (name, changed)
+        write_json(run / name, whole)
