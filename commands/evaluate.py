@@ -41,6 +41,7 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     from ..common.files import write_json
     from ..inference.run import Run
     from ..training import process, results
+    from ..training import rows as rows_lib
     run = Run(workdir, step, overrides=overrides)
     evaluations = run.evaluate(names)
     if process.rank() > 0:  # one process prints and writes
@@ -56,8 +57,9 @@ def evaluate(workdir: Path, *, step: str = 'best', names: Sequence[str] = (), ov
     try:
         for name, found in evaluations.items():
             results.write_evaluation(workdir, f'evaluation_{name}', run.step, run.task, found)
-        write_json(workdir / 'evaluation.json', {'experiment': run.config.experiment, 'step': run.step,
-                                                 'overrides': list(overrides), 'metrics': metrics})
+        content = {'experiment': run.config.experiment, 'step': run.step, 'overrides': list(overrides),
+                   'metrics': metrics}
+        write_json(workdir / 'evaluation.json', rows_lib.to_json(content))
     except OSError as error:  # somebody else's run may be scored too
         logging.warning('evaluation.json is not written to %s: %s', workdir, error.strerror)
     return 0
