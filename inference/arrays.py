@@ -18,7 +18,7 @@ def to_images(values: Any, channels: int, frames: int = 1) -> list[np.ndarray]:
       values: one image or several, uint8 or floats in [0, 1] that mean pixels / 255: an array [height, width],
         [height, width, channels] or [n, height, width, channels] with 1, 3 or 4 channels, a Pillow image, or a list of
         such images, of any sizes. For videos arrays [frames, height, width, channels], with n before it for several.
-      channels: 1 or 3.
+      channels: 1 or 3; other numbers, such as those of spectral bands, are taken as they are.
       frames: of a video; 1 for images.
 
     Returns:
@@ -39,13 +39,15 @@ def _images(value: Any, channels: int, frames: int, several: bool) -> list[np.nd
     if pixels.ndim == 2 and frames == 1:
         pixels = pixels[..., None]
     one = 3 if frames == 1 else 4
-    if (pixels.ndim not in (one, one + several) or pixels.shape[-1] not in (1, 3, 4) or 0 in pixels.shape[-one:]
+    known = (1, 3, 4) if channels in (1, 3) else (channels,)  # what can be converted
+    if (pixels.ndim not in (one, one + several) or pixels.shape[-1] not in known or 0 in pixels.shape[-one:]
             or frames > 1 and pixels.shape[-4] != frames):
         shapes = ['[height, width]'] * (frames == 1)
         image = 'height, width, channels]' if frames == 1 else f'{frames}, height, width, channels]'
         shapes += [f'[{image}'] + [f'[n, {image}'] * several
         raise UserError(f'an array of shape {list(np.shape(value))} is not taken for {"images" if several else "one"}: '
-                        f'expected {" or ".join(shapes)}, with 1, 3 or 4 channels last')
+                        f'expected {" or ".join(shapes)}, with '
+                        f'{"1, 3 or 4" if len(known) > 1 else channels} channels last')
     pixels = pixels[None] if pixels.ndim == one else pixels
     if frames == 1:
         return [images.convert(image, channels) for image in pixels]

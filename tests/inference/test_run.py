@@ -220,3 +220,11 @@ def test_videos_are_one_array_more(run):
 def test_a_run_of_another_place_is_one_line(tmp_path):
     with pytest.raises(UserError, match='no checkpoints in'):
         Run(tmp_path)
+
+
+def test_images_of_many_channels_are_taken_as_they_are():
+    from practicum.inference import arrays
+    found, = arrays.to_images(np.zeros((6, 7, 5), np.uint8), 5)
+    assert found.shape == (6, 7, 5)
+    with pytest.raises(UserError, match='with 5 channels last'):
+        arrays.to_images(np.zeros((6, 7, 3), np.uint8), 5)
