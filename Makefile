@@ -2,13 +2,16 @@ PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: run test venv
+.PHONY: run test lint venv
 
 run: venv
 	$(VENV)/bin/python launch.py --config experiments/digits_lenet.py --workdir runs/digits_lenet $(ARGS)
 
 test: venv
 	$(VENV)/bin/python -m pytest -q -n 2 $(ARGS)
+
+lint: venv
+	$(VENV)/bin/ruff check .
 
 venv: $(VENV)/.installed
 

@@ -37,3 +37,11 @@ def test_the_console_command_is_there():
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
     module, _, function = project['scripts']['practicum'].partition(':')
     assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_requirements_and_dependencies_name_the_same_packages():
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+    names = {line.partition('>=')[0] for line in (*project['dependencies'],
+                                                  *project['optional-dependencies']['test'])}
+    lines = (ROOT / 'requirements.txt').read_text().splitlines()
+    assert names == {line.partition('==')[0] for line in lines if not line.startswith('#')}
