@@ -49,7 +49,8 @@ def moved(image, **draws):
 
 # What is off costs and changes nothing.
 
-@pytest.mark.parametrize('config', [{}, {'mixup': 0.2, 'cutmix': 1.0}, augmentation.DEFAULTS, ml_collections.ConfigDict(augmentation.DEFAULTS)])
+@pytest.mark.parametrize('config', [{}, {'mixup': 0.2, 'cutmix': 1.0}, augmentation.DEFAULTS,
+                                    ml_collections.ConfigDict(augmentation.DEFAULTS)])
 def test_off_returns_the_very_same_arrays(config):
     keys, images, masks = batch_of(2)
     augment = augmentation.build(config)
