@@ -86,6 +86,8 @@ class Training:
         """
         inputs, batch = self._example()
         state = init_state(self.model, inputs, self.optimizer, seed=self.config.seed, ema=bool(self.config.ema_decay))
+        # A device that has not so much memory says so only later, when files are written.
+        _check_fits('config.model and its optimizer', sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         variables = {'params': state.params, 'batch_stats': state.batch_stats}
         apply = forward.whole(self.model, self.task)
         jax.eval_shape(lambda: self.task.score(apply(variables, batch, train=False), batch))
