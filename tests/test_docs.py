@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
 MADE = {'experiments/mine.py', 'experiments/outlines.py'}  # by those who read the pages
 FREE = ('data.arrays', 'model', 'task', 'optimizer.arguments', 'schedule.arguments', 'evaluation.sets')
-EXAMPLES = (ROOT / 'docs' / 'how-to' / 'add-your-own.md').read_text()
+EXAMPLES = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'how-to' / 'add-your-own.md').read_text(), re.DOTALL)
 
 
 def page_id(page) -> str:
@@ -95,7 +95,7 @@ def test_commands_are_understood(page):
 
 def example(file: str) -> dict:
     """Runs a block of code as the module it says it is; returns its names."""
-    code, = [block for block in re.findall(r'```python\n(.*?)```', EXAMPLES, re.DOTALL) if block.startswith(f'# {file}')]
+    code, = [block for block in EXAMPLES if block.startswith(f'# {file}')]
     name = 'practicum.' + file.removesuffix('.py').replace('/', '.')
     names = {'__name__': name, '__package__': name.rpartition('.')[0]}
     exec(compile(code, file, 'exec'), names)
@@ -124,7 +124,7 @@ def test_the_example_of_a_source(tmp_path, monkeypatch):
 
 def test_the_example_of_arrays(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, = [block for block in re.findall(r'```python\n(.*?)```', EXAMPLES, re.DOTALL) if 'np.savez' in block]
+    code, = [block for block in EXAMPLES if 'np.savez' in block]
     exec(code, {})
     image = base().image.to_dict() | {'size': (32, 32), 'channels': 5}
     test = sources.open_split(data_config(source='npz', name='cells.npz'), image, 'test')
