@@ -56,9 +56,10 @@ def build(augment: Mapping) -> Callable | None:
         images = batch['image']
         partner = jax.random.permutation(keys[_PARTNER], len(everyone['label']))[rows]
         others = everyone['image'][partner]
-        mixed, shares = zip(*(kind(keys[_BOX], images, others, jax.random.beta(keys[_SHARE], alpha, alpha))
-                              for kind, alpha in zip(kinds, alphas)))
         which = jax.random.randint(keys[_WHICH], (), 0, len(kinds))
+        alpha = jnp.asarray(alphas, jnp.float32)[which]
+        share = jax.random.beta(keys[_SHARE], alpha, alpha)
+        mixed, shares = zip(*(kind(keys[_BOX], images, others, share) for kind in kinds))
         mixed, share = jax.lax.select_n(which, *mixed), jax.lax.select_n(which, *shares)
         on = jax.random.bernoulli(keys[_WHETHER], settings['mix_probability'])
         return batch | {'image': jnp.where(on, mixed, images), 'mixed_label': everyone['label'][partner],

@@ -14,7 +14,7 @@ from practicum.commands.list_experiments import read_header
 from practicum.common.dataset_info import DatasetInfo
 from practicum.input_pipeline import augmentation, captions, sources, text_source
 from practicum.input_pipeline.arrays import ArraySource
-from practicum.training import components, evaluation, feature_cache
+from practicum.training import components, evaluation, feature_cache, forward
 from practicum.training import config as config_lib
 from practicum.training.defaults import base
 from practicum.training.state import evaluated_variables
@@ -61,8 +61,8 @@ def fake_data(monkeypatch):
     return use
 
 
-@pytest.mark.parametrize('spec', SPECS, ids=short)
-def test_builds_takes_a_step_and_evaluates(spec, fake_data):
+def small(spec, fake_data):
+    """The config of an experiment, made quick: small images, two examples to a step, one device."""
     config = config_lib.load(spec)
     fake_data(config.task.name, (3,) if config.model.name == 'video_captioner' else ())
     config.image.size = tuple(min(side, 64) for side in config.image.size)
@@ -70,13 +70,32 @@ def test_builds_takes_a_step_and_evaluates(spec, fake_data):
     config.batch_size = 2 * config.optimizer.accumulate
     config.evaluation.batch_size = min(16, config.evaluation.batch_size)
     config.parallel.devices = 1
+    return config
+
+
+def evaluations_of(config, training) -> tuple[tuple[str, ...], evaluation.Evaluations]:
+    names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
+    assert names, 'an experiment measures something'
+    return names, evaluation.Evaluations(config, training.parallel, training.task, training.info, names)
+
+
+def first_of_every_model() -> list[str]:
+    """Of the specs whose model has the same name, and is trained from the same input, the first."""
+    found = {}
+    for spec in SPECS:
+        config = config_lib.load(spec)
+        found.setdefault((config.model.name, bool(config.cached_features.endpoint), config.task.name), spec)
+    return list(found.values())
+
+
+@pytest.mark.parametrize('spec', first_of_every_model(), ids=short)
+def test_takes_a_step_and_evaluates(spec, fake_data):
+    config = small(spec, fake_data)
     training = components.build_training(config)
     parallel = training.parallel
     state = training.initial_state()
     before = jax.tree.map(np.asarray, state.params)
-    names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
-    assert names, 'an experiment measures something'
-    evaluations = evaluation.Evaluations(config, parallel, training.task, training.info, names)
+    names, evaluations = evaluations_of(config, training)
     if config.cached_features.endpoint:
         feature_cache.check(training, state)
         feature_cache.install(training, evaluations, state)
@@ -85,7 +104,7 @@ def test_builds_takes_a_step_and_evaluates(spec, fake_data):
     metrics = training.layout.unpack(parallel.fetch(metrics))
     assert all(math.isfinite(value) for value in metrics['task'].compute().values())
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
-    if training.schedule(0) > 0:  # not the first step of a warm-up
+    if training.learning_rate(0) > 0:  # not the first step of a warm-up
         moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, state.params)
         assert any(jax.tree.leaves(moved))
 
@@ -93,6 +112,31 @@ def test_builds_takes_a_step_and_evaluates(spec, fake_data):
     for name in names:
         scalars = evaluation.evaluate(evaluations, name, variables).scalars(f'{name}/')
         assert all(math.isfinite(value) for value in scalars.values())
+
+
+@pytest.mark.parametrize('spec', SPECS, ids=short)
+def test_every_variant_is_a_program(spec, fake_data):
+    """All of it is traced, so that whatever does not fit raises; nothing is compiled or computed."""
+    config = small(spec, fake_data)
+    training = components.build_training(config)
+    parallel = training.parallel
+    state = jax.eval_shape(training.initial_state)
+    names, evaluations = evaluations_of(config, training)
+    _, scored = evaluations.batches(names[0])
+    train_batch, eval_batch = training.batches(0), scored(0)
+    if endpoint := config.cached_features.endpoint:
+        feature_cache.check(training, state)
+        body = forward.apply_body(training.model, endpoint)
+        images = np.zeros((1, *config.image.size, config.image.channels), np.float32)
+        features = jax.eval_shape(body, state.variables, {'image': images}).shape[1:]
+        train_batch |= {'features': np.zeros((len(train_batch['image']), 1, *features), np.float32)}
+        eval_batch |= {'features': np.zeros((len(eval_batch['image']), *features), np.float32)}
+    trained, metrics = jax.eval_shape(training.train_step, state, parallel.shard(train_batch))
+    assert jax.tree.map(np.shape, trained.params) == jax.tree.map(np.shape, state.params)
+    assert metrics.shape == (len(training.layout.names),)
+    variables = evaluated_variables(state.variables) | {'seed': evaluations.seed}
+    carry = jax.eval_shape(lambda: evaluations.carry(names[0], evaluated_variables(state.variables)))
+    jax.eval_shape(evaluations.step, variables | {'carry': carry}, parallel.shard(eval_batch))
 
 
 @pytest.mark.parametrize('path', FILES, ids=short)

@@ -55,8 +55,8 @@ def test_train_writes_everything_about_a_run(run_launch, tmp_path):
     assert outcome['wall_seconds'] > 0 and outcome['examples_per_second'] > 0
 
     events = b''.join(path.read_bytes() for path in workdir.glob('events.out.tfevents.*'))
-    for tag in (b'train/loss', b'validation/accuracy', b'test/accuracy', b'test/confusion_matrix', b'timing/steps_per_second',
-                b'optimizer.learning_rate'):
+    for tag in (b'train/loss', b'validation/accuracy', b'test/accuracy', b'test/confusion_matrix',
+                b'timing/steps_per_second', b'optimizer.learning_rate'):
         assert tag in events
     for picture in workdir.glob('*.png'):
         assert min(Image.open(picture).size) > 200

@@ -55,7 +55,8 @@ def test_the_how_to_works_as_written(workplace, call_launch, monkeypatch):
     assert result.code == 0, result.err
     run = workplace / 'runs' / 'outlines'
     assert {path.name for path in run.iterdir()} >= {
-        'result.json', 'learning_curves.png', 'test_examples.json', 'validation_examples.json', 'test_worst_examples.png'}
+        'result.json', 'learning_curves.png', 'test_examples.json', 'validation_examples.json',
+        'test_worst_examples.png'}
     outcome = json.loads((run / 'result.json').read_text())
     assert outcome['step'] == 20 and outcome['best']['metric'] == 'validation/dice'
     assert outcome['metrics']['test/dice'] > 0.5  # it has learnt something

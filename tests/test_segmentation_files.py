@@ -35,7 +35,8 @@ def test_a_run_leaves_scores_of_every_case_and_the_worst_as_images(run):
     assert found['step'] == 20 and [case['file'] for case in found['examples']] != []
     assert sorted(case['file'] for case in found['examples']) == [f'images/{i:03}.png' for i in range(12)]
     assert found['metrics']['dice'] == result['metrics']['test/dice'] > 0.3
-    assert found['metrics']['dice'] == pytest.approx(np.mean([case['dice']['foreground'] for case in found['examples']]))
+    scores = [row['dice']['foreground'] for row in found['examples']]
+    assert found['metrics']['dice'] == pytest.approx(np.mean(scores))
     assert 0.5 < result['metrics']['test/background_accuracy'] < 0.99
     assert np.asarray(Image.open(run / 'test_worst_examples.png')).std() > 10
 

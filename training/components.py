@@ -92,6 +92,9 @@ class Training:
         inputs, batch = self._example()
         state = init_state(self.model, inputs, self.optimizer, hyperparameters(self.config),
                            ema=bool(self.config.ema_decay))
+        # A device that has not so much memory says so only later, when files are written.
+        _check_fits('config.model and its optimizer', sum(leaf.size * leaf.dtype.itemsize
+                                                          for leaf in jax.tree.leaves(state)))
         variables = {'params': state.params, 'batch_stats': state.batch_stats}
         apply = apply_model(self.model, self.task)
         jax.eval_shape(lambda: self.task.score(apply(variables, batch, train=False), batch))

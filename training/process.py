@@ -174,7 +174,8 @@ def leave_after(error: Exception) -> int | None:
     jax = sys.modules.get('jax')
     runtime = jax is not None and isinstance(error, jax.errors.JaxRuntimeError)
     text = ' '.join(str(error).split())[:200]
-    if isinstance(error, MemoryError) or runtime and 'RESOURCE_EXHAUSTED' in text:
+    full = runtime and any(mark in text for mark in ('RESOURCE_EXHAUSTED', 'Out of memory'))  # on a GPU, on a CPU
+    if isinstance(error, MemoryError) or full:
         print(f'error: out of memory: {text or "no more is to be had"}; make config.batch_size, the model or the '
               'images smaller', file=sys.stderr, flush=True)
         return leave(2)

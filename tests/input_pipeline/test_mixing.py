@@ -22,7 +22,7 @@ BATCH = {'image': jnp.asarray(np.broadcast_to(OWN[:, None, None, None], (SIZE, 8
 
 @functools.cache
 def compiled(fields):
-    return jax.jit(mixing.build(dict(fields)))
+    return jax.jit(mixing.build(dict(fields)), compiler_options={'xla_backend_optimization_level': 0})
 
 
 def mixed(key, shards=1, batch=BATCH, **fields):
@@ -44,11 +44,10 @@ def test_off_is_none(augment):
 def test_results_do_not_depend_on_the_number_of_devices(fields):
     for key in range(4):
         whole = mixed(key, **fields)
-        for shards in (2, 4):
-            apart = mixed(key, shards, **fields)
-            assert whole.keys() == apart.keys() == {*BATCH, 'mixed_label', 'mix'}
-            for name in whole:
-                np.testing.assert_array_equal(apart[name], whole[name])
+        apart = mixed(key, 4, **fields)
+        assert whole.keys() == apart.keys() == {*BATCH, 'mixed_label', 'mix'}
+        for name in whole:
+            np.testing.assert_array_equal(apart[name], whole[name])
 
 
 def test_mixup_is_the_weighted_sum_of_two_images_of_the_batch():

@@ -109,9 +109,10 @@ class Pair:
         train_step = make_train_step(apply, task, optimizer, lambda step: 1.0, lambda batch, keys: batch)
         self.step = self.parallel.compile(train_step, donate=False)
         carry = initial_carry(apply, task, {'params': params}, example, len(next(iter(example.values()))))
+        hyperparameters = {'seed': np.uint32(0), 'learning_rate': np.float32(LEARNING_RATE),
+                           'weight_decay': np.float32(0)}
         self.state = self.parallel.replicate(
-            TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params), {}, carry,
-                       {'seed': np.uint32(0), 'learning_rate': np.float32(LEARNING_RATE), 'weight_decay': np.float32(0)}))
+            TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params), {}, carry, hyperparameters))
         self.initial, self.network, self.task, self.apply = params, network, task, apply
         self.learner = torch.optim.SGD(lstm_torch.learning(network), lr=LEARNING_RATE, fused=True)
 

@@ -326,7 +326,8 @@ def test_a_file_that_cannot_be_written_is_one_error_and_earlier_steps_are_intact
     with Checkpoints(workdir, writable=True) as checkpoints:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
         try:
-            with pytest.raises(UserError, match=r'step 4 could not be written .* earlier steps are intact: \[.*3\]') as info:
+            message = r'step 4 could not be written .* earlier steps are intact: \[.*3\]'
+            with pytest.raises(UserError, match=message) as info:
                 checkpoints.save(4, *make_trees(4), {})
                 checkpoints.wait()
         finally:

@@ -43,8 +43,8 @@ def test_a_second_run_adds_nothing_to_the_cache_of_compiled_steps(tmp_path, monk
     finally:
         compilation_cache.reset_cache()
         jax.config.update('jax_compilation_cache_dir', before)
-    first, second = (json.loads((tmp_path / name / 'result.json').read_text())['metrics'] for name in ('first', 'second'))
-    assert first != second
+    metrics = [json.loads((tmp_path / name / 'result.json').read_text())['metrics'] for name in ('first', 'second')]
+    assert metrics[0] != metrics[1]
 
 
 @pytest.mark.parametrize('override', OTHER)
@@ -70,4 +70,5 @@ def test_they_come_from_the_config_when_a_run_is_resumed(tmp_path):
     train(tiny_config('total=4 steps', 'log_every=2 steps'), tmp_path)
     train(tiny_config('total=8 steps', 'log_every=2 steps', 'optimizer.learning_rate=0.5'), tmp_path)
     rows = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
-    assert [row['train/learning_rate'] for row in rows if row['step'] > 4 and 'train/learning_rate' in row] == [0.5, 0.5]
+    later = [row for row in rows if row['step'] > 4 and 'train/learning_rate' in row]
+    assert [row['train/learning_rate'] for row in later] == [0.5, 0.5]

@@ -179,7 +179,8 @@ def score(one_device):
     variables = evaluated_variables(states[-1].variables)
 
     def run(count: int, batch_size: int, mode: str = 'pmap') -> dict:
-        config = tiny_config(f'parallel.devices={count}', f'parallel.mode={mode}', f'evaluation.batch_size={batch_size}')
+        config = tiny_config(f'parallel.devices={count}', f'parallel.mode={mode}',
+                             f'evaluation.batch_size={batch_size}')
         parallel = Parallel(mode, count)
         task = tasks.build(config.task, trained.info)
         evaluations = evaluation.Evaluations(config, parallel, task, trained.info, ('test',))
