@@ -50,6 +50,12 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize('page', PAGES, ids=page_id)
+def test_prose_has_lines_of_at_most_120_characters(page):
+    lines = prose(page).splitlines()
+    assert [line for line in lines if len(line) > 120 and not line.startswith(('|', '>'))] == []
+
+
+@pytest.mark.parametrize('page', PAGES, ids=page_id)
 def test_files_of_the_repository_exist(page):
     rooms = '|'.join(sorted(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ('runs', 'data')
                             and not path.name.startswith('.')))
