@@ -1,4 +1,4 @@
-"""Two dense layers on the letters of American Sign Language, which they learn by heart.
+"""Two dense layers on the letters of American Sign Language; they overfit.
 
 Command:   python launch.py --config experiments/asl_mlp.py --config.data.name=FOLDER
 Hardware:  2 CPU cores (AMD EPYC), no GPU

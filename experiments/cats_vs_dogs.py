@@ -1,4 +1,4 @@
-"""Cats and dogs with a body that ImageNet has trained: the four cases of transfer learning.
+"""Cats and dogs with a body trained on ImageNet: the four cases of transfer learning.
 
 Command:   python launch.py --config experiments/cats_vs_dogs.py --config.data.name=FOLDER
 Hardware:  2 CPU cores (AMD EPYC), no GPU
@@ -65,7 +65,7 @@ def all_fine_tuned(body='vgg16'):
 
 
 def scratch(body='vgg16'):
-    """No weights from elsewhere: what 3,200 images teach alone."""
+    """No pretrained weights: what can be learned from 3,200 images alone."""
     config = _every_image_anew(get_config(body))
     config.init_from.workdir = ''
     config.init_from.skip = ()
@@ -88,7 +88,7 @@ def alexnet_all_fine_tuned():
 
 
 def alexnet_scratch():
-    """AlexNet without weights from elsewhere."""
+    """AlexNet without pretrained weights."""
     return scratch('alexnet')
 
 

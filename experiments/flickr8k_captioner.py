@@ -1,7 +1,7 @@
-"""Image captioning: an LSTM writes what ImageNet's VGG-16 sees in photographs of Flickr8k.
+"""Image captioning: an LSTM describes photographs of Flickr8k by the features of ImageNet's VGG-16.
 
-Reads DATA/flickr8k/images and DATA/flickr8k/captions.txt, five captions an image. VGG-16 (README, "Weights from
-elsewhere", with --arch vgg16 --output weights/vgg16) looks at every image once; its features are kept.
+Reads DATA/flickr8k/images and DATA/flickr8k/captions.txt, five captions an image. VGG-16 must be in weights/vgg16, see
+docs/how-to/import-weights.md; it runs once for every image, and its features are cached.
 
 Command:   python launch.py --config experiments/flickr8k_captioner.py --config.data.name=DATA/flickr8k
 Hardware:  2 CPU cores (AMD EPYC), no GPU
@@ -54,7 +54,7 @@ def every_step():
 
 
 def attention():
-    """Where to look is decided before every word (Xu et al. 2015, Show, Attend and Tell)."""
+    """Attention to parts of the image before every word (Xu et al. 2015, Show, Attend and Tell)."""
     config = get_config()
     config.model.inject = 'attention'
     config.total = '6 epochs'
@@ -62,7 +62,7 @@ def attention():
 
 
 def no_image():
-    """The baseline that sees no image: what captions of this data set are like."""
+    """The baseline without images: what captions of this data set are like."""
     config = get_config()
     config.model.see_images = False
     config.total = '4 epochs'  # it is best after the first

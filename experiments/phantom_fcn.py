@@ -1,4 +1,4 @@
-"""The course's fully convolutional network on drawn hearts, with no data at all.
+"""The course's fully convolutional network on simulated hearts, with no data at all.
 
 Command:   python launch.py --config experiments/phantom_fcn.py
 Hardware:  2 CPU cores (AMD EPYC), no GPU
@@ -10,7 +10,7 @@ from practicum.training.defaults import base
 
 
 def get_config():
-    """400 drawings of 80 hearts; 5 epochs with Adam."""
+    """400 slices of 80 simulated hearts; 5 epochs with Adam."""
     config = base()
     config.total = '5 epochs'
     config.batch_size = 8

@@ -1,4 +1,4 @@
-"""U-Net on drawn hearts: the left ventricle with no data at all.
+"""U-Net on simulated hearts: the left ventricle with no data at all.
 
 Command:   python launch.py --config experiments/phantom_unet.py
 Hardware:  2 CPU cores (AMD EPYC), no GPU
@@ -10,7 +10,7 @@ from practicum.training.defaults import base
 
 
 def get_config():
-    """400 drawings of 80 hearts, without augmentation: the next drawing is as good."""
+    """400 slices of 80 simulated hearts, without augmentation: another simulated heart is as good."""
     config = base()
     config.total = '10 epochs'
     config.batch_size = 8

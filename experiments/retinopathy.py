@@ -1,9 +1,9 @@
 """Diabetic retinopathy in photographs of the eye: healthy or not.
 
 Command:   python launch.py --config experiments/retinopathy.py --config.data.manual_dir=FOLDER
-Hardware:  one GPU is meant; none was at hand
+Hardware:  meant for one GPU; none was at hand
 Measured:
-  nothing: the photographs need an account at Kaggle; tests run it on made-up ones
+  nothing: the photographs need an account at Kaggle; the tests run it on made-up ones
 
 FOLDER holds Kaggle's archives of "Diabetic Retinopathy Detection" as tfds asks for them. The body is GoogLeNet's,
 imported from torchvision into weights/googlenet; see docs/how-to/import-weights.md.
@@ -46,7 +46,7 @@ def get_config():
 
 
 def scratch():
-    """No weights from elsewhere."""
+    """No pretrained weights."""
     config = get_config()
     config.init_from.workdir = ''
     config.init_from.skip = ()

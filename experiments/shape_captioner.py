@@ -1,7 +1,7 @@
 """Image captioning without a download: sentences about coloured shapes, each of them true or false.
 
-Draws its own scenes (input_pipeline/datasets/shape_scenes.py); network and sentences are learned from nothing.
-test/true is the share of captions of which every word holds.
+Simulates its own scenes (input_pipeline/datasets/shape_scenes.py); the network is trained from scratch. test/true is
+the share of captions of which every statement is true.
 
 Command:   python launch.py --config experiments/shape_captioner.py
 Hardware:  2 CPU cores (AMD EPYC), no GPU
@@ -14,7 +14,7 @@ from practicum.training.defaults import base
 
 
 def get_config():
-    """Five captions of each of 8,000 images; before every word the LSTM looks where it wants on a small CNN's map."""
+    """Five captions of each of 8,000 images; before every word the LSTM attends to parts of a small CNN's map."""
     config = base()
     config.data.name = 'shape_scenes/still'
     config.image.size = (64, 64)
@@ -39,7 +39,7 @@ def get_config():
 
 
 def tags():
-    """Labels instead of sentences, 'blue circle red square': the same network for what an image is to be found by."""
+    """Labels instead of sentences, 'blue circle red square': the same network, for images that are searched by tags."""
     config = get_config()
     config.data.name = 'shape_scenes/tags'
     config.task.kind = 'tags'

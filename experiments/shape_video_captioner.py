@@ -1,7 +1,7 @@
 """Video captioning without a download: sentences about coloured shapes that move.
 
-Draws its own videos of eight frames (input_pipeline/datasets/shape_scenes.py). `launch.py predict` reads animated GIF,
-PNG and WebP. test/true is the share of captions of which every word holds.
+Simulates its own videos of eight frames (input_pipeline/datasets/shape_scenes.py). `launch.py predict` reads animated
+GIF, PNG and WebP. test/true is the share of captions of which every statement is true.
 
 Command:   python launch.py --config experiments/shape_video_captioner.py
 Hardware:  2 CPU cores (AMD EPYC), no GPU

@@ -37,12 +37,14 @@ def load(source: Source) -> ArraySource:
     """Reads a whole source into memory, from the cache if it is there.
 
     Args:
-      source: one with `identity`. Examples that cannot be read are black, and their metadata say why, see
-        `unreadable.REASON`.
+      source: read anew each time if it has no `identity`. Examples that cannot be read are black, and their metadata
+        say why, see `unreadable.REASON`.
 
     Raises:
       Interrupted: the process was asked to stop.
     """
+    if source.identity is None:
+        return _decode(source)
     name = digest([_VERSION, source.identity])
 
     def read_or_decode() -> ArraySource:

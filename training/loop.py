@@ -30,7 +30,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     """Trains, or resumes, a run and writes its results.
 
     Args:
-      config: a locked config, see experiments/base.py.
+      config: a locked config, see training/defaults.py.
       workdir: the run's folder; made if it is not there.
 
     Returns:

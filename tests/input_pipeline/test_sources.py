@@ -10,10 +10,12 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.input_pipeline import memory, sources, tfds_source
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.input_pipeline.folder_source import FolderSource
+from practicum.input_pipeline.source import Source
 from practicum.training.defaults import base
 
 IMAGE = {'size': (8, 8), 'channels': 1}
@@ -432,3 +434,22 @@ def test_the_cache_says_what_it_holds(tmp_path, cache):
     facts = json.loads((next(cache.iterdir()) / 'facts.json').read_text())
     assert facts['info'] == {'class_names': ['cat', 'dog']}
     assert facts['features'] == {'image': [24, 8, 8, 1], 'label': [24]}
+
+
+def test_sources_without_identity_are_not_taken_for_each_other(cache, monkeypatch):
+    class Same(Source):
+        """An image of one value, which depends on the split."""
+
+        def __init__(self, split):
+            self.name, self.info, self.value = split, DatasetInfo(class_names=('a', 'b')), len(split)
+
+        def __len__(self):
+            return 4
+
+        def read(self, indices, uniforms=None):
+            return {'image': np.full((len(indices), 8, 8, 1), self.value, np.uint8), 'label': np.zeros(len(indices))}
+
+    monkeypatch.setitem(sources.SOURCES, 'same', lambda data, image, split, area: Same(split))
+    opened = [sources.open_split(data('same'), IMAGE, split) for split in ('train', 'test')]
+    assert [read_all(source)['image'].max() for source in opened] == [5, 4]
+    assert not cache.exists()
