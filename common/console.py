@@ -85,15 +85,6 @@ def format_seconds(seconds: float) -> str:
     return f'{minutes // 60}:{minutes % 60:02d}:{seconds:02d} h'
 
 
-def printable(text: str) -> str:
-    r"""Escapes what a terminal would obey or could not write: control characters, and bytes that are not UTF-8.
-
-    File names may hold both, '\x1b[2J' to clear the screen and '\xe9' alone, which Python reads as '\udce9'.
-    """
-    return ''.join(c if c.isprintable() else f'\\x{ord(c) - 0xdc00:02x}' if '\udc80' <= c <= '\udcff'
-                   else c.encode('unicode_escape', 'backslashreplace').decode() for c in text)
-
-
 def quiet_libraries() -> None:
     """Silences the loggers of libraries, whose failures reach us as exceptions; those set up already stay."""
     for name in ('absl', 'jax', 'orbax', 'tensorflow', 'matplotlib', 'etils'):

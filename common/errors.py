@@ -17,12 +17,16 @@ class UserError(Exception):
 
 def file_error(path: object, reason: str) -> UserError:
     """Returns a UserError about a user's file, on one line of sensible length whatever is in the reason."""
-    return UserError(' '.join(printable(f'{path}: {shortened(reason, 300)}').split()))
+    return UserError(printable(' '.join(f'{path}: {shortened(reason, 300)}'.split())))
 
 
 def printable(text: str) -> str:
-    """Returns a text that can be printed and written as UTF-8; the name of a file need not be."""
-    return text.encode(errors='backslashreplace').decode()
+    r"""Escapes what a terminal would obey or could not write: control characters, and bytes that are not UTF-8.
+
+    File names may hold both, '\x1b[2J' to clear the screen and '\xe9' alone, which Python reads as '\udce9'.
+    """
+    return ''.join(c if c.isprintable() else f'\\x{ord(c) - 0xdc00:02x}' if '\udc80' <= c <= '\udcff'
+                   else c.encode('unicode_escape', 'backslashreplace').decode() for c in text)
 
 
 def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str:

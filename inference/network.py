@@ -27,7 +27,7 @@ class Network:
       views: how often `apply` looks at each image; once by default.
 
     Attributes:
-      size, channels: of the images it takes.
+      size, channels, bits: of the images it takes.
       frames: of the videos that it takes instead; 1 for images.
       batch_size: how many of them it looks at together.
     """
@@ -37,6 +37,7 @@ class Network:
         image = run.config.image
         views = views or Views('none', image.size)
         self.size, self.channels, self.frames = tuple(views.read_size), image.channels, run.info.frames
+        self.bits = image.bits
         self._resize, self._feature = views.resize(image.resize), feature
         self._variables = jax.device_put(run.variables if variables is None else variables)
         pixels = views.count * self.frames * self.size[0] * self.size[1]
@@ -67,7 +68,7 @@ class Network:
         """Returns an image in its own size, or the frames of a video; UserError if it cannot be read."""
         if self.frames > 1:
             return images.read_video(file, frames=self.frames, channels=self.channels)
-        return images.read_image(file, channels=self.channels)
+        return images.read_image(file, channels=self.channels, bits=self.bits)
 
     def read_files(self, files: Collection[Path], what: str, unreadable: list[str]
                    ) -> Iterator[tuple[Path, np.ndarray]]:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..common.console import printable
-from ..common.errors import UserError
+from ..common.errors import UserError, printable
 from ..common.files import write_text
 from ..input_pipeline import contours, images
 from .run import Run, metadata_of
@@ -49,7 +48,8 @@ def predict_files(run: Run, inputs: Sequence[str], *, top_k: int = 3, invert: bo
         raise UserError(f'--output {output}: it ends in .csv or .json, or in .txt for a table')
     unreadable: list[str] = []
     names = find_image_files(inputs, folder, unreadable)
-    examples = ((file, 255 - image if invert else image, metadata_of(file))
+    # Unsigned, 8 or 16 bits: the complement is the negative.
+    examples = ((file, np.invert(image) if invert else image, metadata_of(file))
                 for file, image in network.read_files(names, 'predicting', unreadable))
     rows = []
     try:

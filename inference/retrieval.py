@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..common.console import ProgressLog, format_metric, format_seconds, printable
-from ..common.errors import UserError, file_error, nearest, some
+from ..common.console import ProgressLog, format_metric, format_seconds
+from ..common.errors import UserError, file_error, nearest, printable, some
 from ..common.files import digest, write_json
 from ..input_pipeline import images
 from ..models.stages import endpoints

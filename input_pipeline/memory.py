@@ -7,9 +7,6 @@ what is noted of them has a checksum: whatever is damaged is decoded again.
 
 import json
 import logging
-import os
-import shutil
-import tempfile
 import weakref
 import zlib
 from collections.abc import Callable, Sequence
@@ -20,7 +17,7 @@ import numpy as np
 
 from ..common.console import ProgressLog
 from ..common.dataset_info import DatasetInfo
-from ..common.files import cache_folder, digest
+from ..common.files import cache_folder, cache_limit, digest, replacing_folder, trim
 from ..common.threads import parallel_map
 from . import unreadable
 from .arrays import ArraySource
@@ -111,24 +108,20 @@ def _read(folder: Path) -> ArraySource | None:
 
 
 def _write(folder: Path, loaded: ArraySource) -> None:
-    """Writes beside and renames, so that a cache entry is whole or absent; a full or read-only disk is no error."""
-    temporary = None
+    """Writes an entry of the cache, whole or not at all; a full or read-only disk is no error."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix='.writing-'))
-        for name, values in loaded.arrays.items():
-            np.save(temporary / f'{name}.npy', values, allow_pickle=False)
-        facts = {'features': {name: list(values.shape) for name, values in loaded.arrays.items()},
-                 'dtypes': {name: str(values.dtype) for name, values in loaded.arrays.items()},
-                 'checksums': {name: zlib.crc32(values) for name, values in loaded.arrays.items()},
-                 'info': loaded.info.to_json(), 'examples': loaded.metadata}
-        (temporary / 'facts.json').write_text(json.dumps(facts | {'checksum': _checksum(facts)}))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
+        with replacing_folder(folder) as writing:
+            for name, values in loaded.arrays.items():
+                np.save(writing / f'{name}.npy', values, allow_pickle=False)
+            facts = {'features': {name: list(values.shape) for name, values in loaded.arrays.items()},
+                     'dtypes': {name: str(values.dtype) for name, values in loaded.arrays.items()},
+                     'checksums': {name: zlib.crc32(values) for name, values in loaded.arrays.items()},
+                     'info': loaded.info.to_json(), 'examples': loaded.metadata}
+            (writing / 'facts.json').write_text(json.dumps(facts | {'checksum': _checksum(facts)}))
+        trim(folder.parent, cache_limit(), keep=folder)
     except OSError as error:
         logging.info('the decoded data set is not cached: %s', error)
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _checksum(facts: dict[str, Any]) -> int:

@@ -34,7 +34,7 @@ class Captioning(Task):
       config: 'beam_size', 1 for greedy search. 'length_penalty', the exponent of Wu et al. 2016, section 7: the higher,
         the longer the captions; 0 for none. 'max_length': most words to generate; by default those of the longest
         caption of the data set. 'kind': 'captions', or 'tags' for words whose order means nothing.
-      info: 'vocabulary', see tasks/text/vocabulary.py. 'caption_length', words of the longest caption.
+      info: 'vocabulary', see common/vocabulary.py. 'caption_length', words of the longest caption.
         'tokens_per_example', the mean number of scored tokens of an example. 'grammar', if captions can be checked
         against the scenes they describe: 'shape_scenes'.
 

@@ -14,7 +14,7 @@ from clu import metrics as clu_metrics
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, some
 from .classification_examples import ClassificationExamples, draw_worst_examples
-from .classification_metrics import CalibrationError, RocAuc, log_odds, per_class_table
+from .classification_metrics import CalibrationError, QuadraticKappa, RocAuc, log_odds, per_class_table
 from .decisions import Decisions
 from .metrics import ConfusionMatrix, Mean
 from .prediction import Prediction
@@ -32,13 +32,14 @@ class Classification(Task):
         () for none. 'focal_gamma': exponent of the focal loss (Lin et al. 2017), 0 for none. 'auxiliary_weight': of the
         losses of auxiliary classifiers, for models that have them (0.3 in Szegedy et al. 2015, section 5).
         'per_example': whether evaluations list every example and show the worst mistakes. 'decisions': (decision, class
-        names or regexes) pairs, see tasks/decisions.py.
+        names or regexes) pairs, see tasks/decisions.py. 'ordered': whether the order of the classes means something, as
+        of grades of a disease: then Cohen's quadratic kappa is measured too.
       info: 'class_names', a sequence of strings; 'class_counts' for balanced weights.
 
     Raises:
       UserError: the data have no classes, or a field is out of range.
     """
-    fields = ('label_smoothing', 'class_weights', 'focal_gamma', 'auxiliary_weight', 'per_example', 'decisions')
+    fields = ('label_smoothing', 'class_weights', 'focal_gamma', 'auxiliary_weight', 'per_example', 'decisions', 'ordered')
     primary_metric = 'accuracy'
     takes_mixed_labels = True
 
@@ -71,6 +72,8 @@ class Classification(Task):
             evaluated['top5_accuracy'] = Mean.from_output('top5_correct')
         if num_classes <= _MOST_RANKED:
             evaluated['auc'] = RocAuc.of(num_classes)
+        if config.get('ordered', False):
+            evaluated['quadratic_kappa'] = QuadraticKappa.of(num_classes)
         if self.decisions:
             evaluated['decision_accuracy'] = Mean.from_output('decision_correct')
         self.train_metrics = TrainMetrics
@@ -141,7 +144,7 @@ class Classification(Task):
         """
         return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(logits.shape[0])
 
-    def predict(self, logits: np.ndarray, picture: np.ndarray, metadata: Mapping[str, Any], top_k: int) -> Prediction:
+    def predict(self, logits: np.ndarray, image: np.ndarray, metadata: Mapping[str, Any], top_k: int) -> Prediction:
         """Returns the `top_k` classes of one image with their probabilities in percent, the likeliest first.
 
         Args:
@@ -150,7 +153,7 @@ class Classification(Task):
           metadata: not used.
           top_k: how many classes.
         """
-        del picture, metadata
+        del image, metadata
         probabilities = np.asarray(jax.nn.softmax(logits.astype(np.float32)))
         order = np.argsort(-probabilities, kind='stable')[:top_k]
         row = {'classes': [self.class_names[c] for c in order],

@@ -178,6 +178,7 @@ class QuadraticKappa(ConfusionMatrix):
 
     1 is agreement, 0 what chance would give; a mistake costs the square of the number of classes it is off by.
     """
+    is_scalar = True
 
     def compute(self) -> float:
         """Returns kappa, in [-1, 1]; NaN if truth and prediction are of one and the same class throughout."""

@@ -26,7 +26,7 @@ class LanguageModel(Task):
 
     Args:
       config: no fields but the name.
-      info: 'vocabulary', see tasks/text/vocabulary.py.
+      info: 'vocabulary', see common/vocabulary.py.
 
     Raises:
       UserError: the data have no vocabulary.

@@ -78,6 +78,7 @@ class Bits(Ratio):
 @flax.struct.dataclass
 class ConfusionMatrix(clu_metrics.Metric):
     """Counts of (true class, predicted class): int32 [classes, classes]."""
+    is_scalar = False  # known without computing it, by which a run is checked before it starts
     counts: jax.Array
 
     @classmethod

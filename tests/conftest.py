@@ -23,6 +23,17 @@ for _name in ('SLURM_STEP_NODELIST', 'OMPI_COMM_WORLD_SIZE'):
 import launch  # noqa: E402  the checkout becomes the package `practicum`
 
 
+def of_the_repository(paths: list[Path]) -> list[Path]:
+    """Returns the files that git tracks, all of them without git: what users add for themselves is not tested."""
+    import subprocess
+    try:
+        listed = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return paths
+    tracked = {ROOT / name for name in listed.split('\0')}
+    return [path for path in paths if path in tracked] if listed else paths
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Prepares the digits once, before workers of pytest-xdist start."""
     from practicum.training import process

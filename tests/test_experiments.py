@@ -18,8 +18,9 @@ from practicum.training import components, evaluation, feature_cache, forward
 from practicum.training import config as config_lib
 from practicum.training.defaults import base
 from practicum.training.state import evaluated_variables
+from tests.conftest import of_the_repository
 
-FILES = config_lib.experiment_files()
+FILES = of_the_repository(config_lib.experiment_files())
 LINE = 'every line of this text is the same one'
 SPECS = [f'{path}{variant}' for path in FILES
          for variant in ('', *(f':{name}' for name in config_lib.variants(path)))]

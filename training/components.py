@@ -18,7 +18,6 @@ from ..common.vocabulary import SPECIAL, Vocabulary
 from ..input_pipeline import checks, mixing, preprocessing, relabelling, sources
 from ..input_pipeline.batches import train_batches
 from ..tasks import Task
-from ..tasks.metrics import ConfusionMatrix
 from . import checkpoints, durations, early_stopping, forward
 from .optimizer import Optimizer
 from .parallel import AXIS, Parallel
@@ -231,8 +230,7 @@ def _check(config: ConfigDict) -> None:
 def _check_metrics(config: ConfigDict, task: Task) -> None:
     """Raises UserError if the config names metrics that no periodic evaluation gives."""
     # By their types: to compute a metric of no examples would import what it computes with before the first step.
-    metrics = [name for name, kind in task.eval_metrics.__annotations__.items()
-               if not issubclass(kind, ConfusionMatrix)]
+    metrics = [name for name, kind in task.eval_metrics.__annotations__.items() if getattr(kind, 'is_scalar', True)]
     metrics += task.per_example.metrics if task.per_example else ()
     known = [f'{name}/{metric}' for name in config.evaluation.periodic for metric in metrics]
     best = config.checkpoint.best_metric

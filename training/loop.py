@@ -23,7 +23,7 @@ from .preemption import Interrupted, StopRequest
 from .profiler import Profiler
 from .progress import Progress
 from .step import TrainState
-from .transfer import init_from
+from .transfer import init_from, init_unless_resuming
 
 
 def train(config: ConfigDict, workdir: Path) -> int:
@@ -39,30 +39,47 @@ def train(config: ConfigDict, workdir: Path) -> int:
     Raises:
       UserError: config, data or workdir do not fit, or the loss is not finite any more.
     """
-    training = components.build_training(config)
-    training.parallel.check_same(digest(config_lib.to_dict(config)), 'configs')
-    names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
-    evaluations = Evaluations(config, training.parallel, training.task, training.info, names)
-    logging.info('%s: %s steps of %d on %s; %s training examples', config.experiment, f'{training.total:,}',
-                 config.batch_size, training.parallel, f'{training.batches.examples:,}')
-    state = training.initial_state()  # before anything is written: it raises whatever in the config does not fit
-    feature_cache.check(training, state)
-    with StopRequest() as stop, Outputs(config, training.parallel, workdir) as outputs:
-        state, resumed = start(training, state, outputs, workdir)
-        if config.cached_features.endpoint:
-            began = time.monotonic()
-            try:
-                feature_cache.install(training, evaluations, state, stop)
-            except Interrupted:
-                logging.info('asked to stop: the features so far are cached; the same command goes on from there')
-                return stop.exit_code
-            resumed['wall_seconds'] = resumed.get('wall_seconds', 0.0) + time.monotonic() - began
-        return run(training, evaluations, state, resumed, stop, outputs, workdir)
+    with StopRequest() as stop:
+        try:
+            training = components.build_training(config)
+            names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
+            evaluations = Evaluations(config, training.parallel, training.task, training.info, names)
+        except Interrupted:
+            logging.info('asked to stop before the first step: the same command begins again')
+            return stop.exit_code
+        training.parallel.check_same(digest(config_lib.to_dict(config)), 'configs')
+        logging.info('%s: %s steps of %d on %s; %s training examples', config.experiment, f'{training.total:,}',
+                     config.batch_size, training.parallel, f'{training.batches.examples:,}')
+        # Before anything is written: these raise whatever in the config does not fit.
+        state = training.initial_state()
+        feature_cache.check(training, state)
+        taken = None
+        if training.parallel.is_writer:  # the others may not have this run's workdir
+            taken = init_unless_resuming(config.init_from, state.variables, training.info, workdir)
+        with Outputs(config, training.parallel, workdir) as outputs:
+            state, resumed = start(training, state, taken, outputs, workdir)
+            if config.cached_features.endpoint:
+                began = time.monotonic()
+                try:
+                    feature_cache.install(training, evaluations, state, stop)
+                except Interrupted:
+                    logging.info('asked to stop: the features so far are cached; the same command goes on from there')
+                    return stop.exit_code
+                resumed['wall_seconds'] = resumed.get('wall_seconds', 0.0) + time.monotonic() - began
+            return run(training, evaluations, state, resumed, stop, outputs, workdir)
 
 
-def start(training: components.Training, state: TrainState, outputs: Outputs,
+def start(training: components.Training, state: TrainState, taken: dict[str, Any] | None, outputs: Outputs,
           workdir: Path) -> tuple[TrainState, dict[str, Any]]:
-    """Returns the state to begin with, on the devices, and the meta data of the checkpoint it came from, or {}."""
+    """Returns the state to begin with, on the devices, and the meta data of the checkpoint it came from, or {}.
+
+    Args:
+      training: the parts of the run.
+      state: as it was initialised.
+      taken: the variables with what config.init_from took over already; None where that is still to be done.
+      outputs: of the run.
+      workdir: its folder.
+    """
     config, parallel = training.config, training.parallel
     if parallel.is_writer:
         logging.info('%s', training.parameter_table(state))
@@ -78,7 +95,7 @@ def start(training: components.Training, state: TrainState, outputs: Outputs,
         logging.info('resuming at step %s', f"{json.loads(meta)['step']:,}")
     # 2. Another run's weights.
     elif config.init_from.workdir:
-        state = state.replace(**init_from(config.init_from, state.variables, training.info))
+        state = state.replace(**(taken or init_from(config.init_from, state.variables, training.info)))
     # 3. From scratch: the state as it was initialised.
     return parallel.replicate(state), json.loads(meta) if meta is not None else {}
 

@@ -17,6 +17,7 @@ import optax.contrib
 from ml_collections import ConfigDict
 
 from ..common.errors import UserError, nearest
+from .array_paths import compile_pattern, select
 from .defaults import base as default_fields
 
 # Optimizers of our own: what scales the gradient and which fields of config.optimizer are its arguments. Earlier
@@ -247,14 +248,6 @@ def pair_hint(value: Any) -> str:
     return f'; write ({value!r},)' if lone else ''
 
 
-def compile_pattern(pattern: str, field: str) -> re.Pattern:
-    """Compiles a regex of the config; raises UserError naming it if it is none."""
-    try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise UserError(f'config.{field}: {pattern!r} is not a regular expression: {error}') from error
-
-
 def matches(patterns: tuple[str, ...], params: Any, field: str) -> Any:
     """Returns a pytree of bools: whether a parameter's path, 'conv1/kernel', fully matches one of the regexes.
 
@@ -262,13 +255,8 @@ def matches(patterns: tuple[str, ...], params: Any, field: str) -> Any:
       UserError: a regex that matches nothing.
     """
     paths = flax.traverse_util.flatten_dict(params, sep='/')
-    hits = {path: False for path in paths}
-    for pattern in patterns:
-        found = [path for path in paths if compile_pattern(pattern, field).fullmatch(path)]
-        if not found:
-            raise UserError(f'config.{field}: {pattern!r} matches no parameter; {nearest(pattern, list(paths))}')
-        hits.update(dict.fromkeys(found, True))
-    return flax.traverse_util.unflatten_dict(hits, sep='/')
+    chosen = select(patterns, paths, field)
+    return flax.traverse_util.unflatten_dict({path: path in chosen for path in paths}, sep='/')
 
 
 def _scale_by_path(scales: tuple[tuple[str, float], ...], params: Any) -> optax.GradientTransformation:

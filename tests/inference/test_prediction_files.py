@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from practicum.common.console import printable
-from practicum.common.errors import UserError
+from practicum.common.errors import UserError, printable
 from practicum.inference import prediction
 from practicum.inference.image_index import Index
 from practicum.inference.run import Run

@@ -292,7 +292,7 @@ def test_a_name_that_is_not_utf_8(tmp_path):
     path.write_bytes(b'')
     with pytest.raises(UserError) as error:
         images.read_image(path, channels=3)
-    assert 'caf\\udce9.png: is empty' in str(error.value) and str(error.value).encode()
+    assert 'caf\\xe9.png: is empty' in str(error.value) and str(error.value).encode()
 
 
 # Resizing.

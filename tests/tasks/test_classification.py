@@ -234,3 +234,12 @@ def test_a_label_that_is_no_class_has_no_loss_that_looks_good(fields):
     """It was 0: one_hot(3) of three classes is a row of zeros."""
     found = losses(classification('a', 'b', 'c', **fields), labels=np.array([0, 3, -1]))
     assert np.isfinite(found[0]) and np.isnan(found[1:]).all()
+
+
+def test_ordered_classes_are_scored_by_kappa():
+    task = classification('mild', 'moderate', 'severe', ordered=True)
+    batch = {'label': jnp.array([0, 1, 2, 2])}
+    logits = jnp.array([[9.0, 0, 0], [0, 9, 0], [0, 9, 0], [0, 0, 9]])
+    found = task.eval_metrics.single_from_model_output(**task.score(logits, batch)).compute()
+    assert found['quadratic_kappa'] == pytest.approx(cohen_kappa_score([0, 1, 2, 2], [0, 1, 1, 2], weights='quadratic'))
+    assert 'quadratic_kappa' not in classification('a', 'b').eval_metrics.__annotations__
