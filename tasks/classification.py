@@ -39,7 +39,8 @@ class Classification(Task):
     Raises:
       UserError: the data have no classes, or a field is out of range.
     """
-    fields = ('label_smoothing', 'class_weights', 'focal_gamma', 'auxiliary_weight', 'per_example', 'decisions', 'ordered')
+    fields = ('label_smoothing', 'class_weights', 'focal_gamma', 'auxiliary_weight', 'per_example', 'decisions',
+              'ordered')
     primary_metric = 'accuracy'
     takes_mixed_labels = True
 
