@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..common.files import digest, write_json
 from ..input_pipeline import images
 from ..models.stages import endpoints
 from ..training import array_paths, checkpoints, forward
+from ..training.parallel import one_late
 from . import contact_sheet
 from .image_index import Index, K, nearest_others, precision
 from .network import Network
@@ -90,33 +91,28 @@ class FeatureExtractor:
         features = np.empty((len(files), self.dimension), np.float32)
         read: list[Path] = []
         digests: list[str] = []
-        waiting: list[np.ndarray] = []
-        running: list[tuple[int, jax.Array, int]] = []  # of one batch: where it begins, its features, its images
 
-        def finish() -> None:
-            for begin, values, count in running:
-                features[begin:begin + count] = np.asarray(values)[:count]
-            running.clear()
+        def batches() -> Iterator[tuple[jax.Array, int]]:
+            waiting: list[np.ndarray] = []
+            for file, image in network.read_files(files, 'computing features', unreadable):
+                try:
+                    digests.append(_content(file))
+                except OSError as error:
+                    unreadable.append(str(file_error(file, error.strerror)))
+                    continue
+                read.append(file)
+                waiting.append(network.fit(image))
+                if len(waiting) == network.batch_size:
+                    yield network.start(np.stack(waiting)), len(waiting)
+                    waiting = []
+            if waiting:
+                yield network.start(np.stack(waiting)), len(waiting)
 
-        def start() -> None:
-            finish()  # one batch late: the device works while the next images are read
-            running.append((len(read) - len(waiting), network.start(np.stack(waiting)), len(waiting)))
-            waiting.clear()
-
-        for file, image in network.read_files(files, 'computing features', unreadable):
-            try:
-                digests.append(_content(file))
-            except OSError as error:
-                unreadable.append(str(file_error(file, error.strerror)))
-                continue
-            read.append(file)
-            waiting.append(network.fit(image))
-            if len(waiting) == network.batch_size:
-                start()
-        if waiting:
-            start()
-        finish()
-        features = features[:len(read)]
+        done = 0
+        for values, count in one_late(batches()):
+            features[done:done + count] = np.asarray(values)[:count]
+            done += count
+        features = features[:done]
         finite = np.isfinite(features).all(axis=1)
         if not finite.all():
             raise file_error(read[int(np.argmin(finite))], f'its features at {self.endpoint} are not finite; try '

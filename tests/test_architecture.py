@@ -171,8 +171,8 @@ from practicum.training import window
 add, seen = window.MetricWindow.add, []
 def first_add(self, metrics):
     if not seen:
-        slow = ('tensorflow', 'tensorflow_datasets', 'matplotlib', 'scipy.stats', 'sklearn', 'skimage', 'pydicom', 'cv2',
-                'jinja2')
+        slow = ('tensorflow', 'tensorflow_datasets', 'matplotlib', 'scipy.stats', 'sklearn', 'skimage', 'pydicom',
+                'cv2', 'jinja2')
         seen.append(sorted(name for name in slow if name in sys.modules))
     add(self, metrics)
 window.MetricWindow.add = first_add

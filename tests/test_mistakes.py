@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -187,13 +186,14 @@ def test_a_step_that_is_not_there_is_one_line(call_launch, trained_run):
     assert_one_line(call_launch('evaluate', '--workdir', trained_run, '--sets', 'tset'), 'tset', 'validation')
 
 
-def test_unprepared_data_without_permission_to_download(call_launch, tmp_path):
-    began = time.monotonic()
+def test_unprepared_data_without_permission_to_download(call_launch, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError('nobody allowed a connection')
+    monkeypatch.setattr(tfds_source.socket, 'create_connection', refuse)
     result = call_launch('--config', 'mnist_lenet', '--workdir', tmp_path / 'run',
                          f'--config.data.data_dir={tmp_path}/tfds')
     assert_one_line(result, 'mnist', f'{tmp_path}/tfds', '--config.data.data_dir', 'TFDS_DATA_DIR',
                     '--config.data.download=True')
-    assert time.monotonic() - began < 10
     assert not list(tmp_path.iterdir())
 
 
@@ -204,11 +204,9 @@ def test_unprepared_data_without_network(call_launch, tmp_path, monkeypatch):
     monkeypatch.setattr(tfds_source.socket, 'create_connection', refuse)
     for name in ('https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY'):
         monkeypatch.delenv(name, raising=False)
-    began = time.monotonic()
     result = call_launch('--config', 'mnist_lenet', '--workdir', tmp_path / 'run', '--config.data.download=True',
                          f'--config.data.data_dir={tmp_path}/tfds')
     assert_one_line(result, 'mnist', f'{tmp_path}/tfds', 'no network', 'tfds build mnist')
-    assert time.monotonic() - began < 10
     assert not list(tmp_path.iterdir())
 
 

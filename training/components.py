@@ -18,12 +18,14 @@ from ..common.vocabulary import SPECIAL, Vocabulary
 from ..input_pipeline import checks, mixing, preprocessing, relabelling, sources
 from ..input_pipeline.batches import train_batches
 from ..tasks import Task
-from . import checkpoints, durations, early_stopping, forward
+from . import array_paths, checkpoints, durations, early_stopping, forward
 from .optimizer import Optimizer
 from .parallel import AXIS, Parallel
 from .schedules import build_schedule
 from .state import hyperparameters, init_state, initial_carry
 from .step import MetricLayout, TrainState, apply_model, make_train_step
+
+_FEW_PARAMETERS = 16  # models of so many show them beside the result
 
 
 @dataclasses.dataclass
@@ -104,6 +106,14 @@ class Training:
         return {'total_steps': self.total, 'parameters': sum(leaf.size for leaf in jax.tree.leaves(state.params)),
                 'dataset': {'name': self.config.data.name or self.config.data.source,
                             'train_examples': len(self.source)}}
+
+    def learned(self, state: TrainState) -> dict[str, float]:
+        """Returns the parameters of a model of a few numbers by path, 'm' and 'b' of a line; {} of larger ones."""
+        arrays = array_paths.flatten(state.params)
+        if sum(array.size for array in arrays.values()) > _FEW_PARAMETERS:
+            return {}
+        return {path + ''.join(f'[{i}]' for i in index): float(value) for path, array in arrays.items()
+                for index, value in np.ndenumerate(np.asarray(array))}
 
     def parameter_table(self, state: TrainState) -> str:
         """Returns a table of parameters with their counts, and the forward FLOPs of one example as XLA counts them."""

@@ -29,7 +29,7 @@ from . import array_paths, forward
 from .components import Training
 from .evaluation import Evaluations
 from .optimizer import matches
-from .parallel import AXIS, Parallel
+from .parallel import AXIS, Parallel, one_late
 from .preemption import Interrupted
 from .step import TrainState
 
@@ -127,18 +127,18 @@ class _Extractor:
         if cached is not None:
             return cached
         batches = EvalBatches(source, self._batch_size, self._parallel.local_slice(self._batch_size))
-        tick = ProgressLog(what, len(batches))
-        parts: list[Any] = []
-        for number in range(len(batches)):
-            if self._stop():
-                raise Interrupted
-            image = batches(number)['image']
-            image = np.ascontiguousarray(image[..., ::-1, :]) if mirrored else image
-            parts.append(self._step(self._variables, self._parallel.shard({'image': image})))
-            if number:
-                parts[-2] = np.asarray(parts[-2])  # one batch late, so that the device never waits for the host
-            tick(number)
-        features = np.concatenate([np.asarray(part) for part in parts])[:len(source)]
+        progress = ProgressLog(what, len(batches))
+
+        def steps():
+            for number in range(len(batches)):
+                if self._stop():
+                    raise Interrupted
+                image = batches(number)['image']
+                image = np.ascontiguousarray(image[..., ::-1, :]) if mirrored else image
+                yield self._step(self._variables, self._parallel.shard({'image': image}))
+                progress(number)
+
+        features = np.concatenate([np.asarray(part) for part in one_late(steps())])[:len(source)]
         if self._parallel.is_writer:
             write_cached(file, lambda opened: _write(opened, features), 'the features')
         return features

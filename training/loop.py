@@ -161,5 +161,6 @@ def run(training: components.Training, evaluations: Evaluations, state: TrainSta
     finally:
         profiler.close()
     outputs.finish(boundary.metrics, step=step, wall_seconds=progress.wall_seconds,
-                   examples_per_second=boundary.examples_per_second, primary_metric=training.task.primary_metric)
+                   examples_per_second=boundary.examples_per_second, primary_metric=training.task.primary_metric,
+                   learned=training.learned(state))
     return 0

@@ -22,7 +22,7 @@ RESULT_FILE = 'result.json'
 
 def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *, step: int, wall_seconds: float,
                  examples_per_second: float, best: dict[str, Any] | None, primary_metric: str,
-                 about: dict[str, Any] | None = None) -> None:
+                 learned: dict[str, float] | None = None, about: dict[str, Any] | None = None) -> None:
     """Writes result.json and learning_curves.png and prints the result table.
 
     Args:
@@ -34,11 +34,12 @@ def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *
       examples_per_second: training speed, see `Progress`.
       best: {'step', 'metric'} of the best checkpoint, or None.
       primary_metric: the task's, which comes first in the table.
+      learned: parameters of a model of a few numbers, by path.
       about: what else to note, see `snapshot.write`.
     """
     result = {'experiment': config.experiment, 'seed': config.seed, 'step': step,
               'wall_seconds': round(wall_seconds, 2), 'examples_per_second': round(examples_per_second, 1),
-              'metrics': metrics, 'best': best, **(about or {})}
+              'metrics': metrics, 'best': best, **({'learned': learned} if learned else {}), **(about or {})}
     figure = draw_learning_curves(read_rows(workdir), config.experiment, primary_metric)
     write_image(workdir / 'learning_curves.png', figure)
     write_json(workdir / RESULT_FILE, to_json(result))  # last: it says that nothing is left to do
@@ -65,6 +66,7 @@ def result_table(result: dict[str, Any], primary_metric: str) -> str:
         group, _, name = item[0].rpartition('/')
         return group, name != primary_metric, name != 'loss', name
     lines = [(name, format_metric(name, value)) for name, value in sorted(result['metrics'].items(), key=place)]
+    lines += [(path, f'{value:.6g}') for path, value in result.get('learned', {}).items()]
     lines += [('steps', f"{result['step']:,}"), ('wall time', format_seconds(result['wall_seconds'])),
               ('examples/s', f"{result['examples_per_second']:,.0f}")]
     if result['best']:

@@ -1,6 +1,8 @@
 """One step of training in numbers that can be checked by hand."""
 
+import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -88,3 +90,12 @@ def test_a_loss_that_is_not_finite_before_any_checkpoint_says_so(tmp_path):
         train(config, tmp_path)
     with Checkpoints(tmp_path, writable=False) as checkpoints:
         assert checkpoints.steps() == []
+
+
+def test_the_line_that_was_learned_can_be_read(tmp_path, caplog):
+    """In the table, for people, and in result.json."""
+    caplog.set_level('INFO')
+    assert train(config_lib.load('line', ['tensorboard=False']), tmp_path) == 0
+    learned = json.loads((tmp_path / 'result.json').read_text())['learned']
+    assert learned == {'m': pytest.approx(2, abs=1e-4), 'b': pytest.approx(1, abs=1e-4)}
+    assert re.search(r'^m +(2|1\.9999)', caplog.text, re.MULTILINE)
