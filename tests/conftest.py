@@ -1,6 +1,8 @@
 """Tests need no network, no GPU and no file outside the repository. Devices are eight virtual CPU devices."""
 
 import contextlib
+import ctypes
+import gc
 import logging
 import os
 import sys
@@ -43,6 +45,21 @@ def pytest_configure(config: pytest.Config) -> None:
         data_dir = Path(os.environ['TFDS_DATA_DIR'])
         if tfds_source.find_prepared(data_dir, 'digits') is None:
             tfds_source.prepare(data_dir, 'digits', download=False)
+
+
+def free_memory() -> None:
+    """Gives back the memory of compiled programs, which JAX keeps as long as a process lives: gigabytes of tests."""
+    import jax
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL('libc.so.6').malloc_trim(0)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _memory_of_a_module():
+    yield
+    free_memory()
 
 
 @pytest.fixture(scope='session')

@@ -18,7 +18,7 @@ from practicum.training import components, evaluation, feature_cache, forward
 from practicum.training import config as config_lib
 from practicum.training.defaults import base
 from practicum.training.state import evaluated_variables
-from tests.conftest import of_the_repository
+from tests.conftest import free_memory, of_the_repository
 
 FILES = of_the_repository(config_lib.experiment_files())
 LINE = 'every line of this text is the same one'
@@ -29,6 +29,13 @@ SPECS = [f'{path}{variant}' for path in FILES
 def short(spec) -> str:
     """The name of a test case."""
     return str(spec).rpartition('/')[2]
+
+
+@pytest.fixture(autouse=True)
+def _memory():
+    """These networks are the largest of all tests."""
+    yield
+    free_memory()
 
 
 @pytest.fixture
