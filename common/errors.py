@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 _LONGEST_NAME = 200  # of which the nearest is looked for; longer ones would take minutes
-_MOST_NAMES = 40  # that one line lists
+_MOST_NAMES = 60  # that one line lists
 
 
 class UserError(Exception):
@@ -37,7 +37,7 @@ def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str:
       known: what could have been meant.
       cutoff: similarity from which on a name is close, in [0, 1]; higher where names are short and mean much.
     """
-    known = sorted(known)
+    known = sorted(set(known))
     close = difflib.get_close_matches(name[:_LONGEST_NAME], known, n=1, cutoff=cutoff)
     if close:
         return f'did you mean {close[0]}?'

@@ -46,7 +46,8 @@ def test_train_writes_everything_about_a_run(run_launch, tmp_path):
     assert {'train/learning_rate', 'train/gradient_norm', 'train/accuracy', 'timings'} <= set(rows[0])
 
     outcome = json.loads((workdir / 'result.json').read_text())
-    assert set(outcome) == {'experiment', 'seed', 'step', 'wall_seconds', 'examples_per_second', 'metrics', 'best'}
+    assert set(outcome) == {'experiment', 'seed', 'step', 'wall_seconds', 'examples_per_second', 'metrics', 'best',
+                            'total_steps', 'parameters', 'dataset'}
     assert outcome['experiment'] == 'tiny' and outcome['seed'] == 0 and outcome['step'] == 12
     assert set(outcome['metrics']) == {f'{s}/{m}' for s in ('validation', 'test')
                                        for m in ('loss', 'accuracy', 'top5_accuracy', 'auc', 'calibration_error')}

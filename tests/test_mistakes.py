@@ -116,9 +116,9 @@ def test_a_wrong_override_is_one_line_and_writes_nothing(mistake, call_launch, t
     ("config.task = {'name': 'regression'}", ('config.checkpoint.best_metric', 'did you mean validation/loss?')),
     ("config.task, config.checkpoint.best_metric = {'name': 'regression'}, ''",
      ('config.model.name', 'mlp', 'num_classes', 'task')),
-    ("config.model = {'name': 'lenet', 'num_classes': 10}; config.task = {'name': 'regression'}; "
+    ("config.model = {'name': 'mlp', 'num_classes': 10}; config.task = {'name': 'regression'}; "
      "config.checkpoint.best_metric = ''",
-     ('config.task.name', "'x'", 'image, label')),
+     ('config.task.name', "'y'", 'image, label')),
     ("config.model = {'name': 'lenet', 'hiden': 16}", ('config.model.hiden', 'did you mean hidden?')),
     ("config.model = {'name': 'lenet', 'features': (32,)}", ('config.model.features', 'tuple[int, int]')),
     ("config.model = {'name': 'lenet'}", ('2x2 pixels', 'VALID', 'larger images')),

@@ -124,7 +124,7 @@ def test_a_broken_folder_of_masks_is_one_line_and_loses_nothing(change, parts, d
 
 
 @pytest.mark.parametrize('override, parts', [
-    ('task.name=classification', ('config.task.class_weights', 'classification has no such field')),
+    ('task.name=classification', ('config.task.loss', 'classification has no such field')),
     ('task.class_weight=(1, 2)', ('config.task.class_weight', 'did you mean class_weights?')),
     ('model.drop=0.5', ('config.model.drop', 'did you mean dropout?')),
     ('task.loss=dize', ('config.task.loss', 'did you mean dice?')),

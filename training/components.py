@@ -1,10 +1,11 @@
 """Config -> the parts of a run: devices, data, task, model, optimizer, compiled steps. Writes nothing."""
 
+import contextlib
 import dataclasses
 import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -78,8 +79,14 @@ class Training:
         batch = preprocessing.build(self.config.image)(self.source.read(np.zeros(1, np.int64)), None)
         if self.task.needs_rng:
             batch |= {'rng': jax.random.split(jax.random.key(0), 1)}
-        try:
+        with self._naming_what_is_missing(batch):
             return self.task.inputs(batch), batch
+
+    @contextlib.contextmanager
+    def _naming_what_is_missing(self, batch: dict[str, Any]) -> Iterator[None]:
+        """Turns the KeyError of a task whose features the examples lack into the user's error."""
+        try:
+            yield
         except KeyError as error:
             raise UserError(f'config.task.name = {self.config.task.name!r} needs {error} in the examples; '
                             f'they have: {", ".join(batch)}') from error
@@ -98,7 +105,9 @@ class Training:
                                                           for leaf in jax.tree.leaves(state)))
         variables = {'params': state.params, 'batch_stats': state.batch_stats}
         apply = apply_model(self.model, self.task)
-        jax.eval_shape(lambda: self.task.score(apply(variables, batch, train=False), batch))
+        outputs = jax.eval_shape(lambda: apply(variables, batch, train=False))
+        with self._naming_what_is_missing(batch):
+            jax.eval_shape(self.task.score, outputs, batch)
         return state.replace(carry=initial_carry(apply, self.task, variables, batch, self.config.batch_size))
 
     def about(self, state: TrainState) -> dict[str, Any]:

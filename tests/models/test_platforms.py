@@ -6,18 +6,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from practicum import models, tasks
 from practicum.common.dataset_info import DatasetInfo
 from practicum.models import cpu_kernels
 from practicum.models.layers import BatchNorm, Conv, ConvMaxPool, ConvTranspose, Dropout, max_pool
-from practicum.training import defaults, forward
+from practicum.training import defaults
 from practicum.training.optimizer import Optimizer
 from practicum.training.parallel import AXIS
-from practicum.training.state import init_state
-from practicum.training.step import make_train_step
+from practicum.training.state import hyperparameters, init_state
+from practicum.training.step import apply_model, make_train_step
 
 
 @pytest.fixture
@@ -104,10 +103,11 @@ def test_elsewhere_batch_norm_waits_for_the_devices_twice_in_a_step(elsewhere):
     devices, classes = 8, 3
     task = tasks.build({'name': 'classification'}, DatasetInfo(class_names=('a', 'b', 'c')))
     model = models.build({'name': 'resnet_cifar', 'depth': 20}, num_classes=classes, axis_name=AXIS)
-    optimizer = Optimizer(defaults.base().optimizer, optax.constant_schedule(0.1))
+    optimizer = Optimizer(defaults.base().optimizer)
     images = jnp.zeros((devices, 2, 8, 8, 3))
-    state = jax.eval_shape(lambda: init_state(model, (images[0],), optimizer, seed=0, ema=False))
-    step = make_train_step(forward.whole(model, task), task, optimizer, lambda batch, keys: batch, seed=0)
+    state = jax.eval_shape(
+        lambda: init_state(model, (images[0],), optimizer, hyperparameters(defaults.base()), ema=False))
+    step = make_train_step(apply_model(model, task), task, optimizer, lambda step: 1.0, lambda batch, keys: batch)
     lowered = jax.pmap(step, AXIS, in_axes=(None, 0)).lower(
         state, {'image': images, 'label': jnp.zeros((devices, 2), jnp.int32)})
     norms = 19

@@ -95,7 +95,7 @@ def test_a_loss_that_is_not_finite_before_any_checkpoint_says_so(tmp_path):
 def test_the_line_that_was_learned_can_be_read(tmp_path, caplog):
     """In the table, for people, and in result.json."""
     caplog.set_level('INFO')
-    assert train(config_lib.load('line', ['tensorboard=False']), tmp_path) == 0
+    assert train(config_lib.load('line', ['tensorboard=False', 'parallel.devices=1']), tmp_path) == 0
     learned = json.loads((tmp_path / 'result.json').read_text())['learned']
     assert learned == {'m': pytest.approx(2, abs=1e-4), 'b': pytest.approx(1, abs=1e-4)}
     assert re.search(r'^m +(2|1\.9999)', caplog.text, re.MULTILINE)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from practicum import tasks
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
-from practicum.input_pipeline import sources
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.tasks import Task
 from practicum.training import components, evaluation
@@ -106,9 +106,9 @@ def test_inputs_are_named_by_the_task_and_may_be_named_in_the_config(monkeypatch
         input_features = ('left', 'right')
 
     values = {'left': np.zeros((4, 3), np.float32), 'right': np.ones((4, 5), np.float32)}
-    task = Pair({'name': 'pair'}, ArraySource(values, sources.DatasetInfo()).info)
+    task = Pair({'name': 'pair'}, ArraySource(values, DatasetInfo()).info)
     assert [value.shape for value in task.inputs(values)] == [(4, 3), (4, 5)]
-    task = Pair({'name': 'pair', 'inputs': ('right',)}, sources.DatasetInfo())
+    task = Pair({'name': 'pair', 'inputs': ('right',)}, DatasetInfo())
     assert [value.shape for value in task.inputs(values)] == [(4, 5)]
 
 
