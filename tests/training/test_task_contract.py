@@ -118,3 +118,26 @@ def test_inputs_that_the_data_lack_are_one_line():
         made.task.inputs = ('sound',)
     with pytest.raises(UserError, match="needs 'sound' in the examples; they have: image, label"):
         components.build_training(made).initial_state()
+
+
+@pytest.mark.parametrize('mode', ['pmap', 'shard_map'])
+def test_mixed_batches_do_not_depend_on_the_number_of_devices(mode):
+    """The partner of an image is chosen in the global batch, so that it may lie on another device."""
+    def losses(devices: int, *overrides: str) -> list[float]:
+        training = components.build_training(tiny_config(f'parallel.devices={devices}', f'parallel.mode={mode}',
+                                                         'augment.rand_augment=2', *overrides))
+        state = training.parallel.replicate(training.initial_state())
+        found = []
+        for step in range(3):
+            state, metrics = training.train_step(state, training.parallel.shard(training.batches(step)))
+            found.append(training.layout.unpack(training.parallel.fetch(metrics))['task'].compute()['loss'])
+        return found
+    mixed = ('augment.mixup=0.4', 'augment.cutmix=1.0')
+    one = losses(1, *mixed)
+    assert one == pytest.approx(losses(4, *mixed), rel=1e-5)
+    assert abs(one[0] - losses(1)[0]) > 1e-3
+
+
+def test_images_are_not_mixed_for_a_task_that_would_not_notice():
+    with pytest.raises(UserError, match='mixup and cutmix mix labels, which the task noisy does not take'):
+        components.build_training(config('noisy', 'augment.mixup=0.2'))
