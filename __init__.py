@@ -36,7 +36,7 @@ def load(workdir: 'str | Path', step: 'str | int' = 'best', *, overrides: 'Seque
     """
     _prepare()
     from .inference.run import Run
-    return Run(workdir, step, overrides=overrides)
+    return Run(workdir, step, overrides=_several(overrides))
 
 
 def config(experiment: 'str | Path', overrides: 'Sequence[str]' = ()) -> 'ConfigDict':
@@ -51,7 +51,7 @@ def config(experiment: 'str | Path', overrides: 'Sequence[str]' = ()) -> 'Config
       UserError: no such file, variant or field, or a value of the wrong type.
     """
     from .training import config as config_lib
-    return config_lib.load(str(Path(experiment).expanduser()), overrides)
+    return config_lib.load(str(Path(experiment).expanduser()), _several(overrides))
 
 
 def train(experiment: 'str | Path | ConfigDict', workdir: 'str | Path', overrides: 'Sequence[str]' = ()
@@ -81,7 +81,7 @@ def train(experiment: 'str | Path | ConfigDict', workdir: 'str | Path', override
         chosen = config(experiment, overrides)
     else:
         name = experiment.get('experiment') or workdir.name
-        chosen = config_lib.complete(copy.deepcopy(experiment), name, overrides)
+        chosen = config_lib.complete(copy.deepcopy(experiment), name, _several(overrides))
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stdout)  # unless the user has chosen
     _prepare(training=True)
     from .training.loop import train
@@ -89,6 +89,12 @@ def train(experiment: 'str | Path | ConfigDict', workdir: 'str | Path', override
     if code := train(chosen, workdir):
         raise KeyboardInterrupt(f'asked to stop (exit code {code}); {workdir} was saved, the same call resumes')
     return json.loads((workdir / RESULT_FILE).read_text())
+
+
+def _several(overrides: 'str | Sequence[str]') -> list[str]:
+    """Returns overrides as a list without '--config.', which only the command line needs."""
+    overrides = [overrides] if isinstance(overrides, str) else overrides
+    return [override.removeprefix('--config.') for override in overrides]
 
 
 def _prepare(*, training: bool = False) -> None:

@@ -98,6 +98,12 @@ class Run:
             return 'text'
         return 'image' if self.task is None or 'image' in self.task.input_features else self.task.input_features[0]
 
+    @property
+    def _takes_any_floats(self) -> bool:
+        """Whether it was trained on arrays of floats whose range config.image.mean and std give."""
+        image = self.config.image
+        return self.config.data.source == 'npz' and (any(image.mean) or any(std != 1 for std in image.std))
+
     def check_images(self) -> None:
         """Raises UserError unless the model looks at images."""
         if self.feature == 'text':
@@ -197,7 +203,7 @@ class Run:
         for key, image, metadata in examples:
             fitted.append(network.fit(image))
             # Images in their own size take a hundred times the memory: only what is written in that size needs them.
-            waiting.append((key, image if self.task.writes_files else fitted[-1], metadata))
+            waiting.append((key, arrays.as_uint8(image) if self.task.writes_files else fitted[-1], metadata))
             own_bytes += waiting[-1][1].nbytes
             if len(waiting) == network.batch_size or own_bytes > _OWN_BYTES:
                 yield from finish()
@@ -222,7 +228,7 @@ class Run:
                 for file in images.find_images(Path(path).expanduser()):
                     yield file, network.read_file(file), metadata_of(file)
         elif self.feature == 'image':
-            for image in arrays.to_images(inputs, network.channels, network.frames):
+            for image in arrays.to_images(inputs, network.channels, network.frames, any_range=self._takes_any_floats):
                 yield None, image, {}
         else:
             known = self.config.data.arrays.get(self.feature)

@@ -155,6 +155,9 @@ def build_training(config: ConfigDict) -> Training:
     _check_memory(config.batch_size, source)
     batches = train_batches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size),
                             sampling=config.data.sampling)
+    if config.batch_size > batches.examples:
+        logging.warning('config.batch_size = %s: each of the %s training examples is in a batch several times',
+                        f'{config.batch_size:,}', f'{batches.examples:,}')
     # What data sets of our own do not say of themselves, the first example does.
     info = source.info.replace(features=tuple(source.read(np.zeros(1, np.int64))))
     if config.task.get('class_weights') == 'balanced':

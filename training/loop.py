@@ -156,8 +156,7 @@ def run(training: components.Training, evaluations: Evaluations, state: TrainSta
         return stop.exit_code
     except NonFiniteError as error:
         rate = training.learning_rate(max(0, step - 1))
-        raise UserError(f'{error} is not finite (learning rate {rate:.3g}); the last good checkpoint is '
-                        f'{outputs.last_saved()}') from error
+        raise UserError(f'{error} is not finite (learning rate {rate:.3g}); {outputs.last_saved()}') from error
     finally:
         profiler.close()
     outputs.finish(boundary.metrics, step=step, wall_seconds=progress.wall_seconds,

@@ -129,7 +129,8 @@ class Outputs:
     def last_saved(self) -> str:
         """Says which checkpoint is the newest, for an error message."""
         steps = self._checkpoints.steps() if self._checkpoints else []
-        return f'step {steps[-1]:,} in {self._workdir}' if steps else 'none: there was not one yet'
+        return f'the last good checkpoint is step {steps[-1]:,} in {self._workdir}' if steps else (
+            'there is no checkpoint yet')
 
     def is_finished(self, step: int, primary_metric: str) -> bool:
         """Whether the result of this step is written; then prints it."""

@@ -86,7 +86,7 @@ def test_a_run_that_logs_evaluates_and_saves_only_at_its_end(tmp_path):
 
 def test_a_loss_that_is_not_finite_before_any_checkpoint_says_so(tmp_path):
     config = config_lib.load('line', ['parallel.devices=1', 'optimizer.learning_rate=1e30', 'tensorboard=False'])
-    with pytest.raises(UserError, match='of step 2 is not finite .learning rate 1e.30.* there was not one yet'):
+    with pytest.raises(UserError, match='of step 2 is not finite .learning rate 1e.30.* there is no checkpoint yet'):
         train(config, tmp_path)
     with Checkpoints(tmp_path, writable=False) as checkpoints:
         assert checkpoints.steps() == []
