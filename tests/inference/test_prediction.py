@@ -1,6 +1,7 @@
 """Options of `predict`: several views of each image, and another task on the same outputs."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -70,9 +71,10 @@ def test_unknown_views_are_refused(trained_run):
         Run(trained_run).network('flipp')
 
 
-def test_evaluate_takes_views_by_a_short_name(call_launch, trained_run):
+def test_evaluate_takes_views_by_a_short_name(call_launch, trained_run, tmp_path):
+    run = shutil.copytree(trained_run, tmp_path / 'run')  # the other tests' run stays as it is
     found = []
     for option in ('--tta=flip', '--config.evaluation.tta=flip', '--tta=none'):
-        assert call_launch('evaluate', '--workdir', trained_run, '--sets', 'test', option).code == 0
-        found.append(json.loads((trained_run / 'evaluation.json').read_text()))
+        assert call_launch('evaluate', '--workdir', run, '--sets', 'test', option).code == 0
+        found.append(json.loads((run / 'evaluation.json').read_text()))
     assert found[0] == found[1] and found[0]['metrics'] != found[2]['metrics']
