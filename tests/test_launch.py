@@ -63,7 +63,8 @@ def test_train_writes_everything_about_a_run(run_launch, tmp_path):
         assert min(Image.open(picture).size) > 200
 
 
-def test_evaluate_gives_the_numbers_of_training(call_launch, trained_run):
+def test_evaluate_gives_the_numbers_of_training(call_launch, trained_run, tmp_path):
+    trained_run = shutil.copytree(trained_run, tmp_path / 'run')
     result = call_launch('evaluate', '--workdir', trained_run, '--step', 'last')
     assert result.code == 0
     found = json.loads((trained_run / 'evaluation.json').read_text())
@@ -72,7 +73,8 @@ def test_evaluate_gives_the_numbers_of_training(call_launch, trained_run):
     assert re.search(r'test/accuracy +\d+\.\d\d %', result.out)
 
 
-def test_evaluate_does_not_depend_on_the_batch_size(call_launch, trained_run):
+def test_evaluate_does_not_depend_on_the_batch_size(call_launch, trained_run, tmp_path):
+    trained_run = shutil.copytree(trained_run, tmp_path / 'run')
     assert call_launch('evaluate', '--workdir', trained_run, '--step', 'last', '--sets', 'test',
                        '--config.evaluation.batch_size=7').code == 0
     found = json.loads((trained_run / 'evaluation.json').read_text())['metrics']
