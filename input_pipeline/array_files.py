@@ -26,6 +26,7 @@ from ..common.errors import UserError, file_error, nearest, printable
 from ..common.files import digest
 from . import images, memory
 from .arrays import ArraySource
+from .splits import file_of_split
 
 _FEATURES = ('image', 'x', 'label', 'labels', 'y')
 _CLASS_NAMES = 'class_names'
@@ -218,11 +219,7 @@ def _find(data: Mapping[str, Any], split: str) -> tuple[Path, list[Path]]:
         raise UserError('config.data.name is empty: give an .npz file, or a folder with train.npz')
     root = Path(data['name']).expanduser()
     if root.is_dir():
-        files = sorted(root.glob('*.npz'))
-        file = root / f'{split}.npz'
-        if file not in files:
-            raise UserError(f'{root} has no {split}.npz; {nearest(split, [found.stem for found in files])}')
-        return file, files
+        return file_of_split(root, split, '.npz')
     for file in (root, root.parent / f'{root.name}.npz'):
         if file.is_file():
             return file, []

@@ -21,6 +21,7 @@ from . import images, memory
 from .arrays import ArraySource
 from .image_files import ImageFilesSource
 from .source import Source
+from .splits import file_of_split
 
 _MOST_CLASSES = 1000  # whole numbers with more values are quantities
 
@@ -197,11 +198,7 @@ def _find(data: Mapping[str, Any], split: str) -> tuple[Path, list[Path]]:
         raise UserError('config.data.name is empty: give a .csv file, or a folder with train.csv')
     root = Path(data['name']).expanduser()
     if root.is_dir():
-        files = sorted(root.glob('*.csv'))
-        file = root / f'{split}.csv'
-        if file not in files:
-            raise UserError(f'{root} has no {split}.csv; {nearest(split, [found.stem for found in files])}')
-        return file, files
+        return file_of_split(root, split, '.csv')
     if not root.is_file():
         raise UserError(f"config.data.name = {data['name']!r} is neither a .csv file nor a folder of them")
     if split != 'train':

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,3 +164,16 @@ def _groups(source: Source, chosen: np.ndarray, group_by: str) -> np.ndarray:
         return np.asarray(compute())
     chosen_digest = hashlib.sha256(np.ascontiguousarray(chosen, np.int64)).hexdigest()
     return np.asarray(cached_json('groups', [source.identity, group_by, chosen_digest], compute))
+
+
+def file_of_split(root: Path, split: str, suffix: str) -> tuple[Path, list[Path]]:
+    """Returns <root>/<split><suffix>, and all files of the folder with that suffix.
+
+    Raises:
+      UserError: there is no such split.
+    """
+    files = sorted(root.glob(f'*{suffix}'))
+    file = root / f'{split}{suffix}'
+    if file not in files:
+        raise UserError(f'{root} has no {split}{suffix}; {nearest(split, [found.stem for found in files])}')
+    return file, files

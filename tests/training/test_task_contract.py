@@ -56,6 +56,16 @@ def config(task: str, *overrides: str):
     return made
 
 
+def losses_of(training: components.Training, steps: int) -> list[float]:
+    """The loss of each of the first steps."""
+    state = training.parallel.replicate(training.initial_state())
+    found = []
+    for step in range(steps):
+        state, metrics = training.train_step(state, training.parallel.shard(training.batches(step)))
+        found.append(training.layout.unpack(training.parallel.fetch(metrics))['task'].compute()['loss'])
+    return found
+
+
 def test_a_task_is_its_formula(tmp_path):
     """It trains, evaluates, saves the best and ends with a result without a method more."""
     assert train(config('shortest'), tmp_path) == 0
@@ -89,12 +99,7 @@ def test_random_numbers_of_a_step_depend_on_seed_step_and_row_alone():
     def losses(devices: int, seed: int) -> list[float]:
         training = components.build_training(config('noisy', f'parallel.devices={devices}', f'seed={seed}',
                                                     'optimizer.learning_rate=1e-9', 'optimizer.accumulate=2'))
-        state = training.parallel.replicate(training.initial_state())
-        found = []
-        for step in range(2):
-            state, metrics = training.train_step(state, training.parallel.shard(training.batches(step)))
-            found.append(training.layout.unpack(training.parallel.fetch(metrics))['task'].compute()['loss'])
-        return found
+        return losses_of(training, steps=2)
     one, four = losses(1, 0), losses(4, 0)
     assert one == pytest.approx(four, abs=1e-6) and abs(one[0] - one[1]) > 1e-4
     assert abs(one[0] - losses(1, 1)[0]) > 1e-4
@@ -126,12 +131,7 @@ def test_mixed_batches_do_not_depend_on_the_number_of_devices(mode):
     def losses(devices: int, *overrides: str) -> list[float]:
         training = components.build_training(tiny_config(f'parallel.devices={devices}', f'parallel.mode={mode}',
                                                          'augment.rand_augment=2', *overrides))
-        state = training.parallel.replicate(training.initial_state())
-        found = []
-        for step in range(3):
-            state, metrics = training.train_step(state, training.parallel.shard(training.batches(step)))
-            found.append(training.layout.unpack(training.parallel.fetch(metrics))['task'].compute()['loss'])
-        return found
+        return losses_of(training, steps=3)
     mixed = ('augment.mixup=0.4', 'augment.cutmix=1.0')
     one = losses(1, *mixed)
     assert one == pytest.approx(losses(4, *mixed), rel=1e-5)
