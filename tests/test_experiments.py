@@ -107,7 +107,7 @@ def test_takes_a_step_and_evaluates(spec, fake_data):
     if config.cached_features.endpoint:
         feature_cache.check(training, state)
         feature_cache.install(training, evaluations, state)
-    state, metrics = training.train_step(parallel.replicate(state), parallel.shard(training.batches(0)))
+    state, metrics = training.train_step(training.place(state), parallel.shard(training.batches(0)))
     assert int(state.step) == 1
     metrics = training.layout.unpack(parallel.fetch(metrics))
     assert all(math.isfinite(value) for value in metrics['task'].compute().values())
@@ -116,7 +116,7 @@ def test_takes_a_step_and_evaluates(spec, fake_data):
         moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, state.params)
         assert any(jax.tree.leaves(moved))
 
-    variables = parallel.replicate(evaluated_variables(state.variables))
+    variables = parallel.place(evaluated_variables(state.variables))
     for name in names:
         scalars = evaluation.evaluate(evaluations, name, variables).scalars(f'{name}/')
         assert all(math.isfinite(value) for value in scalars.values())
