@@ -122,6 +122,20 @@ class BatchNorm(nn.BatchNorm):
         return outputs.astype(self.dtype or outputs.dtype)
 
 
+def refuse_split_norms(call, arguments, keywords, context):
+    """Raises UserError where a BatchNorm that knows of no devices would have statistics of its own on each of them.
+
+    For `nn.intercept_methods`. The running averages of one device, and no others, would then be kept.
+    """
+    module = context.module
+    if isinstance(module, nn.BatchNorm) and context.method_name == '__call__':
+        running = keywords.get('use_running_average', arguments[1] if len(arguments) > 1 else None)
+        if not (running or module.use_running_average) and module.axis_name != batch_axis.norm_axis():
+            raise UserError(f"{'/'.join(module.path)} is a flax BatchNorm that is not averaged over the devices: use "
+                            "practicum.models.layers.BatchNorm, or config.parallel.batch_norm = 'device'")
+    return call(*arguments, **keywords)
+
+
 class Dropout(nn.Module):
     """Dropout whose mask does not depend on how a batch is spread over devices.
 

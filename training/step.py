@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax
+import flax.linen as nn
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import optax
 from jax import lax
 
 from ..models import batch_axis, cpu_kernels
+from ..models.layers import refuse_split_norms
 from ..tasks import Task
 from ..tasks.metrics import over_devices
 from .parallel import Place
@@ -106,8 +108,9 @@ def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable
     def gradients(params, batch_stats, batch, dropout_key):
         def loss_fn(params):
             params = batch_axis.whole(optimizer.stop_frozen(params))
-            outputs, updates = forward({'params': params, 'batch_stats': batch_stats}, batch, train=True,
-                                       rngs={'dropout': dropout_key}, mutable=['batch_stats'])
+            with nn.intercept_methods(refuse_split_norms):
+                outputs, updates = forward({'params': params, 'batch_stats': batch_stats}, batch, train=True,
+                                           rngs={'dropout': dropout_key}, mutable=['batch_stats'])
             scores = task.score(outputs, batch)
             found = {'scores': scores, 'carry': task.carried(outputs)}
             return jnp.mean(scores['loss']), (found, updates.get('batch_stats', batch_stats))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from practicum import models, tasks
+from practicum.common.errors import UserError
 from practicum.models import batch_axis
 from practicum.models.layers import BatchNorm
 from practicum.training import components, evaluation
@@ -135,6 +136,24 @@ def test_batch_norm_has_the_statistics_of_the_global_batch(mode):
     assert_close(metrics, wanted_metrics, 1e-4)
     before, after = states[0].batch_stats['BatchNorm_0'], states[-1].batch_stats['BatchNorm_0']
     assert np.abs(after['mean'] - before['mean']).max() > 1e-2 and np.abs(after['var'] - before['var']).max() > 1e-2
+
+
+class ForeignNet(nn.Module):
+    """As one would write it without knowing of devices."""
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        x = nn.BatchNorm(use_running_average=not train, name='norm')(images.reshape(images.shape[0], -1))
+        return nn.Dense(self.num_classes)(x)
+
+
+@pytest.mark.parametrize('overrides', [('parallel.mode=jit',), ('parallel.batch_norm=device',)])
+def test_statistics_of_one_device_are_not_taken_for_those_of_all(monkeypatch, overrides):
+    monkeypatch.setitem(models.MODELS, 'foreign_net', ForeignNet)
+    with pytest.raises(UserError, match='^norm is a flax BatchNorm that is not averaged'):
+        take_steps('parallel.devices=2', model='foreign_net', steps=1)
+    take_steps('parallel.devices=2', *overrides, model='foreign_net', steps=1)
 
 
 def test_moving_averages_cover_batch_statistics_and_are_what_is_evaluated():
