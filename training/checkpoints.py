@@ -29,7 +29,7 @@ from ..common.errors import UserError
 from ..common.files import remove_abandoned
 from . import array_paths, host_arrays, shards, step_folders
 from .background import Background
-from .checkpoint_meta import CorruptError, NonFiniteError, seal, unseal
+from .checkpoint_meta import CorruptError, seal, unseal
 from .host_arrays import Arrays
 from .state import evaluated_variables
 from .workdir import check_readable, make_folder, take_lock
@@ -192,7 +192,7 @@ class Checkpoints:
     def __exit__(self, exc_type, exc, traceback) -> None:
         try:
             self.close()
-        except (UserError, NonFiniteError):
+        except Exception:
             if exc is None:
                 raise  # otherwise the first error is the one to show
 
@@ -241,19 +241,19 @@ class Checkpoints:
         self.wait()
         best = finite_or_none(best)
         meta = dict(meta, step=step, score=None if best is None else self._sign * best)
-        whole, blocks, shapes = {}, {}, {}
+        whole, blocks, layout = {}, {}, {}
         for item, tree in (('variables', variables), ('training', training)):
             leaves = array_paths.flatten(tree)
             spanning = {path: leaf for path, leaf in leaves.items() if shards.spans_processes(leaf)}
             whole[item] = flatten({path: leaf for path, leaf in leaves.items() if path not in spanning})
             blocks[item] = shards.own_blocks(spanning)
-            shapes[item] = {path: list(leaf.shape) for path, leaf in spanning.items()}
-        if not any(shapes.values()):
+            layout[item] = {path: {'shape': leaf.shape, 'dtype': leaf.dtype.name} for path, leaf in spanning.items()}
+        if not any(layout.values()):
             self._background.start(self._write, step, whole, meta, replace)
             return
         if self._together is None:
             raise ValueError('the state spans processes: Checkpoints(everyone=True), and a BlockWriter in the others')
-        self._background.start(self._write_together, step, whole, blocks, dict(meta, shards=shapes), replace)
+        self._background.start(self._write_together, step, whole, blocks, dict(meta, shards=layout), replace)
 
     def _write_together(self, step: int, whole: dict[str, Arrays], blocks: dict[str, Arrays], meta: dict[str, Any],
                         replace: bool) -> None:
@@ -356,18 +356,18 @@ class Checkpoints:
         meta = self._read_meta(step)
         arrays = {}
         for item in items:
-            expected, shapes = meta['checksums'][item], meta.get('shards', {}).get(item, {})
+            expected, layout = meta['checksums'][item], meta.get('shards', {}).get(item, {})
             try:
                 found = {}
-                if not shapes or any(path.rpartition('@')[0] not in shapes for path in expected):
+                if not layout or any(path.rpartition('@')[0] not in layout for path in expected):
                     found |= self._folders.read(step, item)
-                if shapes:
+                if layout:
                     found |= shards.read(self.folder / str(step), item)
                 checksums = host_arrays.checksums(found)
                 wrong = sorted(path for path in {*checksums, *expected} if checksums.get(path) != expected.get(path))
                 if wrong:
                     raise CorruptError(f'checksum of {wrong[0]} does not match')
-                arrays |= shards.join(found, shapes)
+                arrays |= shards.join(found, layout)
             except CorruptError:
                 raise
             except Exception as error:  # Orbax raises whatever the broken file led to

@@ -1,7 +1,8 @@
 """Saving arrays of which no process holds the whole: each writes its own blocks, process 0 makes one step of them.
 
 A save goes in three moves, all of them in background threads:
-  1. every process examines and writes its blocks beside the steps, `checkpoints/.shards-<token>/<save>/<process>`;
+  1. every process examines its blocks and writes them beside the steps: `.shards-<token>/<save>/<item>-<process>.npz`
+     (Orbax writes NumPy arrays in process 0 only, and the arrays on the devices are those of a later step by then);
   2. every process tells process 0 their checksums, or what went wrong;
   3. process 0 takes the blocks into the new step, which only then gets its name, and tells all how it went.
 So a step is listed when every byte of it is there, and an error is the same one in all processes.
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax._src import distributed  # the coordination service has no public name
 
@@ -29,7 +31,7 @@ from .checkpoint_meta import CorruptError, NonFiniteError
 from .host_arrays import Arrays
 
 _DAY = 24 * 3600 * 1000  # ms; a process that dies ends its peers long before
-_VISIBLE_SECONDS = 60  # that a network file system may take to show a new folder to other machines
+VISIBLE_SECONDS = 60  # that a network file system may take to show a new folder to other machines
 _PREFIX = '.shards-'
 _instances = itertools.count()  # all processes make them in the same order
 
@@ -63,40 +65,41 @@ def own_blocks(leaves: Mapping[str, Any]) -> Arrays:
     return dict(zip(blocks, host_arrays.copy(list(blocks.values()))))
 
 
-def join(arrays: Arrays, shapes: Mapping[str, Any]) -> Arrays:
+def join(arrays: Arrays, layout: Mapping[str, Mapping[str, Any]]) -> Arrays:
     """Puts blocks together.
 
     Args:
       arrays: whole arrays by path, and blocks as `own_blocks` names them.
-      shapes: path -> shape of the arrays that are in blocks.
+      layout: path -> {'shape', 'dtype'} of the arrays that are in blocks.
 
     Raises:
       CorruptError: the blocks are not the whole array.
     """
-    blocks = {path: {} for path in shapes}
+    blocks = {path: {} for path in layout}
     whole = {}
     for name, value in arrays.items():
         path, at, start = name.rpartition('@')
         if at and path in blocks:
-            blocks[path][start] = value
+            blocks[path][tuple(map(int, start.split(',')))] = value
         else:
             whole[name] = value
     for path, parts in blocks.items():
-        if not parts or sum(part.size for part in parts.values()) != math.prod(shapes[path]):
+        shape, dtype = tuple(layout[path]['shape']), jnp.dtype(layout[path]['dtype'])
+        if sum(part.size for part in parts.values()) != math.prod(shape):
             raise CorruptError(f'blocks of {path} are missing')
-        whole[path] = array = np.zeros(shapes[path], next(iter(parts.values())).dtype)
+        whole[path] = array = np.zeros(shape, dtype)
         for start, part in parts.items():
-            index = zip(map(int, start.split(',')), part.shape)
-            array[tuple(slice(first, first + rows) for first, rows in index)] = part
+            index = tuple(slice(first, first + rows) for first, rows in zip(start, part.shape))
+            array[index] = part.view(dtype) if part.dtype.kind == 'V' else part  # NumPy's files do not name bfloat16
     return whole
 
 
 def read(step_folder: Path, item: str) -> Arrays:
     """Returns the blocks of all processes of an item of a step. Raises whatever a broken file leads to."""
     arrays = {}
-    for part in sorted((step_folder / step_folders.SHARDS).iterdir()):
-        if (part / item).is_dir():
-            arrays |= step_folders.read_arrays(part / item)
+    for path in (step_folder / step_folders.SHARDS).glob(f'{item}-*.npz'):
+        with np.load(path, allow_pickle=False) as file:
+            arrays |= {name: file[name] for name in file.files}
     return arrays
 
 
@@ -128,7 +131,7 @@ class Together:
     def _check_shared(self) -> None:
         self._hear('made')
         if self._me:
-            deadline = time.monotonic() + _VISIBLE_SECONDS
+            deadline = time.monotonic() + VISIBLE_SECONDS
             while not self._folder.is_dir() and time.monotonic() < deadline:
                 time.sleep(0.1)
             self._tell(f'sees/{self._me}', None if self._folder.is_dir() else
@@ -145,14 +148,14 @@ class Together:
         told = {}
         try:
             told['checksums'] = {item: host_arrays.examine(arrays, step) for item, arrays in blocks.items()}
-            part = self._folder / str(self._save) / str(self._me)
-            part.mkdir(parents=True)
+            folder = self._folder / str(self._save)
+            folder.mkdir(exist_ok=True)
             for item, arrays in blocks.items():
-                if arrays:
-                    step_folders.write_arrays(part / item, arrays)
+                with open(folder / f'{item}-{self._me}.npz', 'xb') as file:
+                    np.savez(file, **arrays)
         except NonFiniteError as error:
-            told['not finite'] = error.what
-        except Exception as error:  # Orbax raises whatever the disk led to
+            told['not finite'] = error.what.rpartition('@')[0]
+        except Exception as error:
             told['error'] = f'{step_folders.reason(error)} (process {self._me} on {socket.gethostname()})'
         self._tell(f'{self._save}/part/{self._me}', told)
 
@@ -228,7 +231,7 @@ class BlockWriter:
     def __exit__(self, exc_type, exc, traceback) -> None:
         try:
             self.wait()
-        except (UserError, NonFiniteError):
+        except Exception:
             if exc is None:
                 raise  # otherwise the first error is the one to show
         finally:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-SHARDS = 'shards'  # the item of a step that is a folder of folders of arrays
+SHARDS = 'shards'  # the item of a step that is a folder of files from all processes
 _META, _TRASH = 'meta', '.trash'
 _REASONS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)))
 
@@ -99,18 +99,6 @@ class StepFolders:
         self._manager.close()
 
 
-def write_arrays(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays by name, at least one, into a new folder."""
-    with _checkpointer() as checkpointer:
-        checkpointer.save(folder, args=ocp.args.PyTreeSave(_nested(arrays)))
-
-
-def read_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """Returns what `write_arrays` wrote. Raises whatever a broken file leads to."""
-    with _checkpointer() as checkpointer:
-        return _flat(checkpointer.restore(folder, args=_as_numpy(checkpointer.metadata(folder).item_metadata)))
-
-
 def reason(error: Exception) -> str:
     """Returns why something could not be written, in a line."""
     text = str(error)
@@ -131,14 +119,14 @@ class _Staying:
 
 
 class _Moving(ocp.CheckpointHandler):
-    """Takes the folders in a folder into a step before the step gets its name."""
+    """Takes the files of a folder into a step before the step gets its name."""
 
     def save(self, directory, args: '_Move') -> None:
         for path in sorted(args.folder.iterdir()):
             os.rename(path, os.path.join(directory, path.name))
 
     def restore(self, directory, args=None):
-        raise NotImplementedError('they are read one by one')
+        raise NotImplementedError('they are read without Orbax')
 
 
 @ocp.args.register_with_handler(_Moving, for_save=True, for_restore=True)
@@ -158,11 +146,6 @@ def _flat(tree: Any) -> dict[str, np.ndarray]:
 def _as_numpy(metadata: Any) -> ocp.args.PyTreeRestore:
     return ocp.args.PyTreeRestore(
         restore_args=jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata.tree))
-
-
-def _checkpointer() -> ocp.Checkpointer:
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone()),
-                            multiprocessing_options=_alone())
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:

@@ -1,5 +1,6 @@
 """A save stops the training for a copy only; what its thread finds later ends the run all the same."""
 
+import re
 import threading
 from pathlib import Path
 
@@ -8,8 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from practicum.common.errors import UserError
+from practicum.training import config as config_lib
 from practicum.training import host_arrays
-from practicum.training.checkpoints import Checkpoints, NonFiniteError, flatten
+from practicum.training.checkpoint_meta import NonFiniteError
+from practicum.training.checkpoints import Checkpoints, flatten
+from practicum.training.loop import train
+from practicum.training.outputs import Outputs
+from practicum.training.preemption import StopRequest
 from tests.training.saved_trees import assert_intact, make_trees, save_steps
 
 
@@ -110,3 +117,27 @@ def test_a_copy_shares_nothing(value):
         np.testing.assert_array_equal(copy, np.asarray(original))
         assert copy.flags.owndata and copy.flags.c_contiguous
         assert not np.shares_memory(copy, np.asarray(original))
+
+
+@pytest.mark.parametrize('poisoned, stop', [(8, None), (20, None), (10, 10)], ids=['middle', 'end', 'asked to stop'])
+def test_a_parameter_that_is_not_finite_ends_the_run_with_one_line(tmp_path, monkeypatch, poisoned, stop):
+    """Also where nobody comes after: at the last step, and at one that is only saved because the run was stopped."""
+    original = Outputs.save
+
+    def poison(self, step, state, meta, best):
+        if step == poisoned:
+            state = state.replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, state.params))
+        original(self, step, state, meta, best)
+    monkeypatch.setattr(Outputs, 'save', poison)
+    polls = iter(range(100))
+    monkeypatch.setattr(StopRequest, '__call__', lambda self: next(polls) == stop)
+    config = config_lib.load('line', ['parallel.devices=1', 'total=20 steps', 'checkpoint.every=4 steps',
+                                      'log_every=1 steps', 'tensorboard=False'])
+    with pytest.raises(UserError) as failure:
+        train(config, tmp_path)
+    last = (poisoned - 1) // 4 * 4
+    assert re.fullmatch(rf'params/\S+ of step {poisoned} is not finite \(learning rate 0\.\d+\); the last good '
+                        rf'checkpoint is step {last} in {re.escape(str(tmp_path))}', str(failure.value))
+    with Checkpoints(tmp_path, writable=False) as checkpoints:
+        assert checkpoints.steps()[-1] == last
+    assert not (tmp_path / 'result.json').exists()
