@@ -13,11 +13,12 @@ lock on the workdir.
 """
 
 import dataclasses
+import json
 import logging
 import math
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +241,8 @@ class Checkpoints:
         """
         self.wait()
         best = finite_or_none(best)
-        meta = dict(meta, step=step, score=None if best is None else self._sign * best)
+        # A copy: the metrics go on changing while it is written.
+        meta = json.loads(json.dumps(dict(meta, step=step, score=None if best is None else self._sign * best)))
         whole, blocks, layout = {}, {}, {}
         for item, tree in (('variables', variables), ('training', training)):
             leaves = array_paths.flatten(tree)
@@ -261,10 +263,10 @@ class Checkpoints:
         try:
             self._together.contribute(step, blocks)
             try:
-                folder, checksums = self._together.collect(step)
+                files, checksums = self._together.collect(step)
             except shards.PartError as part:
                 raise self._write_error(step, str(part)) from part
-            self._write(step, whole, meta, replace, folder, checksums)
+            self._write(step, whole, meta, replace, files, checksums)
         except Exception as failed:
             error = failed
             raise
@@ -272,7 +274,7 @@ class Checkpoints:
             self._together.conclude(error)
 
     def _write(self, step: int, whole: dict[str, Arrays], meta: dict[str, Any], replace: bool,
-               folder: Path | None = None, checksums: Mapping[str, dict[str, str]] | None = None) -> None:
+               files: Sequence[Path] = (), checksums: Mapping[str, dict[str, str]] | None = None) -> None:
         found = {item: host_arrays.examine(arrays, step) for item, arrays in whole.items()}
         for item, of_blocks in (checksums or {}).items():
             found[item] |= of_blocks
@@ -281,7 +283,7 @@ class Checkpoints:
             self._damaged.pop(step, None)
             self._scores[step] = -math.inf if meta['score'] is None else meta['score']
             saved = self._folders.save(step, {item: arrays for item, arrays in whole.items() if arrays},
-                                       seal(dict(meta, checksums=found)), shards=folder, replace=replace)
+                                       seal(dict(meta, checksums=found)), shards=files, replace=replace)
         except Exception as error:
             raise self._write_error(step, step_folders.reason(error)) from error
         if not saved:

@@ -11,11 +11,12 @@ So a step is listed when every byte of it is there, and an error is the same one
 import itertools
 import json
 import math
+import os
 import secrets
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from . import array_paths, host_arrays, step_folders
 from .background import Background
 from .checkpoint_meta import CorruptError, NonFiniteError
 from .host_arrays import Arrays
+from .workdir import make_folder
 
 _DAY = 24 * 3600 * 1000  # ms; a process that dies ends its peers long before
 VISIBLE_SECONDS = 60  # that a network file system may take to show a new folder to other machines
@@ -124,23 +126,21 @@ class Together:
             self._tell('folder', f'{_PREFIX}{secrets.token_hex(8)}')
         self._folder = folder / self._hear('folder')
         if self._me == 0:
-            self._folder.mkdir()
+            make_folder(self._folder)
             self._tell('made', True)
         self._check_shared()
 
     def _check_shared(self) -> None:
         self._hear('made')
         if self._me:
-            deadline = time.monotonic() + VISIBLE_SECONDS
-            while not self._folder.is_dir() and time.monotonic() < deadline:
-                time.sleep(0.1)
-            self._tell(f'sees/{self._me}', None if self._folder.is_dir() else
+            self._tell(f'sees/{self._me}', None if _comes_true(self._folder.is_dir) else
                        f'process {self._me} on {socket.gethostname()} does not see {self._folder.parent} of process 0: '
                        'every process saves its part of a sharded state: put --workdir on a disk that all share')
         else:
             problems = [self._hear(f'sees/{other}') for other in self._others]
             self._tell('problem', next(filter(None, problems), None))
         if problem := self._hear('problem'):
+            self.close()
             raise UserError(problem)
 
     def contribute(self, step: int, blocks: Mapping[str, Arrays]) -> None:
@@ -150,28 +150,35 @@ class Together:
             told['checksums'] = {item: host_arrays.examine(arrays, step) for item, arrays in blocks.items()}
             folder = self._folder / str(self._save)
             folder.mkdir(exist_ok=True)
+            told['files'] = {}
             for item, arrays in blocks.items():
                 with open(folder / f'{item}-{self._me}.npz', 'xb') as file:
                     np.savez(file, **arrays)
+                    told['files'][file.name] = file.seek(0, os.SEEK_END)
         except NonFiniteError as error:
             told['not finite'] = error.what.rpartition('@')[0]
         except Exception as error:
             told['error'] = f'{step_folders.reason(error)} (process {self._me} on {socket.gethostname()})'
         self._tell(f'{self._save}/part/{self._me}', told)
 
-    def collect(self, step: int) -> tuple[Path, dict[str, dict[str, str]]]:
-        """Returns the folder of all processes' blocks, and their checksums by item. For process 0.
+    def collect(self, step: int) -> tuple[list[Path], dict[str, dict[str, str]]]:
+        """Returns the files of all processes' blocks, and the blocks' checksums by item. For process 0.
 
         Raises:
-          NonFiniteError, PartError: what a process told.
+          NonFiniteError, PartError: what a process told, or process 0 does not see what another one wrote.
         """
+        files: list[Path] = []
         checksums: dict[str, dict[str, str]] = {}
         parts = [self._hear(f'{self._save}/part/{process}') for process in (0, *self._others)]
         for part in parts:
             _raise(part, step)
             for item, found in part['checksums'].items():
                 checksums.setdefault(item, {}).update(found)
-        return self._folder / str(self._save), checksums
+            for name, size in part['files'].items():
+                files.append(self._folder / str(self._save) / Path(name).name)
+                if not _comes_true(lambda path=files[-1], size=size: path.is_file() and path.stat().st_size == size):
+                    raise PartError(f'process 0 does not see {name} of another process')
+        return files, checksums
 
     def conclude(self, error: Exception | None) -> None:
         """Tells all others how a save went. For process 0."""
@@ -202,6 +209,14 @@ class Together:
 
     def _hear(self, key: str) -> Any:
         return json.loads(self._client.blocking_key_value_get(f'{self._keys}/{key}', _DAY))
+
+
+def _comes_true(condition: Callable[[], bool]) -> bool:
+    """Waits for what a network file system shows late; returns whether it came true."""
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while not (true := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return true
 
 
 def _raise(told: Mapping[str, Any], step: int) -> None:

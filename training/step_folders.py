@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class StepFolders:
         """Returns the steps in ascending order."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, items: Mapping[str, Mapping[str, np.ndarray]], meta: Any, *, shards: Path | None,
+    def save(self, step: int, items: Mapping[str, Mapping[str, np.ndarray]], meta: Any, *, shards: Sequence[Path],
              replace: bool) -> bool:
         """Writes a step; then removes those that do not stay.
 
@@ -60,7 +60,7 @@ class StepFolders:
           step: its number.
           items: arrays by name, of every item.
           meta: what JSON can hold.
-          shards: a folder on the same file system that becomes the step's folder SHARDS.
+          shards: files on the same file system that are moved into the step's folder SHARDS.
           replace: remove a step of that number first.
 
         Returns:
@@ -70,7 +70,7 @@ class StepFolders:
             self._manager.delete(step)
         args = {name: ocp.args.PyTreeSave(_nested(arrays)) for name, arrays in items.items()}
         args[_META] = ocp.args.JsonSave(meta)
-        if shards is not None:
+        if shards:
             args[SHARDS] = _Move(shards)
         saved = self._manager.save(step, args=ocp.args.Composite(**args), force=True)
         self._empty_trash()
@@ -119,10 +119,10 @@ class _Staying:
 
 
 class _Moving(ocp.CheckpointHandler):
-    """Takes the files of a folder into a step before the step gets its name."""
+    """Takes files that are there already into a step before the step gets its name."""
 
     def save(self, directory, args: '_Move') -> None:
-        for path in sorted(args.folder.iterdir()):
+        for path in args.files:
             os.rename(path, os.path.join(directory, path.name))
 
     def restore(self, directory, args=None):
@@ -131,8 +131,8 @@ class _Moving(ocp.CheckpointHandler):
 
 @ocp.args.register_with_handler(_Moving, for_save=True, for_restore=True)
 class _Move(ocp.args.CheckpointArgs):
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, files: Sequence[Path]):
+        self.files = files
 
 
 def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

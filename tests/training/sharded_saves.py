@@ -121,6 +121,9 @@ def main() -> int:
     except (UserError, NonFiniteError) as error:
         print(f'{type(error).__name__}: {error}', flush=True)
         return process.leave(2)
+    except Exception as error:  # as launch.py does
+        code = process.leave_after(error)
+        return 1 if code is None else code
     return 0
 
 

@@ -17,7 +17,7 @@ from practicum.training.checkpoints import Checkpoints, flatten
 from practicum.training.loop import train
 from practicum.training.outputs import Outputs
 from practicum.training.preemption import StopRequest
-from tests.training.saved_trees import assert_intact, make_trees, save_steps
+from tests.training.saved_trees import assert_holds, assert_intact, make_trees, save_steps
 
 
 @pytest.fixture
@@ -95,12 +95,14 @@ def test_a_save_returns_before_anything_is_examined_or_written(workdir, monkeypa
         return examine(arrays, step)
     monkeypatch.setattr(host_arrays, 'examine', wait_first)
     with Checkpoints(workdir, writable=True) as checkpoints:
-        checkpoints.save(4, *make_trees(4), {'note': 'step 4'})
+        meta = {'note': 'step 4'}
+        checkpoints.save(4, *make_trees(4), meta)
+        meta['note'] = 'step 5'
         checkpoints.check()
         assert not (checkpoints.folder / '4').exists()
         go.set()
-        checkpoints.save(5, *make_trees(5), {'note': 'step 5'})
-        assert (checkpoints.folder / '4').is_dir()
+        checkpoints.save(5, *make_trees(5), meta)
+        assert_holds(checkpoints.restore(4), 4)
     assert_intact(workdir, 5)
 
 
