@@ -85,8 +85,8 @@ def test_only_the_input_pipeline_knows_tfds_and_only_one_file_tensorflow():
                for file in importers('common.tensorflow', 'clu.metric_writers'))
 
 
-def test_only_checkpoints_knows_orbax():
-    assert importers('orbax') == {'training/checkpoints.py'}
+def test_only_one_file_knows_orbax():
+    assert importers('orbax') == {'training/step_folders.py'}
 
 
 def test_only_parallel_knows_devices():

@@ -1,52 +1,42 @@
-"""Checkpoints: the only file that knows Orbax.
+"""Checkpoints: what a run saves, checks and finds again.
 
 A checkpoint of step n is a folder `<workdir>/checkpoints/<n>` with three items:
   variables  params, batch_stats and their moving averages: what prediction and transfer need
   training   optimizer state and step: what resuming needs besides
   meta       JSON: config, facts about the data set, metrics, a checksum of every array and of itself
+and, where no process held the whole state, a fourth: shards, the blocks that each process wrote, see shards.py.
 
 Arrays are stored under the names of their pytree paths and compared by those names, so that a checkpoint says what it
-holds without the code that wrote it. Nothing is ever unpickled. Only process 0 writes; it needs no barrier with its
-peers, and a peer that dies cannot leave half a checkpoint. The writer holds a lock on the workdir.
+holds without the code that wrote it. Nothing is ever unpickled. Only process 0 writes, unless the state spans
+processes; it needs no barrier with its peers, and a peer that dies cannot leave half a checkpoint. The writer holds a
+lock on the workdir.
 """
 
 import dataclasses
-import errno
 import json
 import logging
 import math
 import os
 import shutil
-import sys
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import flax
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
 from ..common.files import remove_abandoned
-from . import array_paths
+from . import array_paths, host_arrays, shards, step_folders
+from .background import Background
+from .checkpoint_meta import CorruptError, seal, unseal
+from .host_arrays import Arrays
 from .state import evaluated_variables
 from .workdir import check_readable, make_folder, take_lock
 
 FOLDER = 'checkpoints'
-_REASONS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)))
 _ITEMS = ('variables', 'training')
-Arrays = dict[str, np.ndarray]  # 'params/conv1/kernel' -> array
-
-
-class NonFiniteError(Exception):
-    """A NaN or infinity would have been saved."""
-
-
-class CorruptError(Exception):
-    """A checkpoint whose arrays or meta data are not those that were saved."""
 
 
 @dataclasses.dataclass
@@ -93,8 +83,8 @@ def read(workdir: str | Path, which: str | int) -> Checkpoint:
 
 def flatten(tree: Any) -> Arrays:
     """Returns {path: host copy} of the arrays of a pytree, structs and optax states included; empty nodes vanish."""
-    # A copy, not a view: on the CPU device_get shares memory with a buffer that the next step is free to reuse.
-    return {path: np.array(value) for path, value in jax.device_get(array_paths.flatten(tree)).items()}
+    leaves = array_paths.flatten(tree)
+    return dict(zip(leaves, host_arrays.copy(list(leaves.values()))))
 
 
 def unflatten(target: Any, arrays: Mapping[str, np.ndarray], *, what: str) -> Any:
@@ -130,21 +120,25 @@ class Checkpoints:
       writable: take the writer's lock and clean up what a killed run left behind; otherwise only read.
       keep: how many of the latest steps stay.
       best_mode: 'max' or 'min' of the metric handed to `save`; the best finite one stays too.
+      everyone: the other processes of this run have a `shards.BlockWriter` of this workdir, made and called with this
+        one, so that arrays that span processes can be saved.
 
     Raises:
       UserError: another process writes to this workdir, or it cannot be written.
     """
 
-    def __init__(self, workdir: str | Path, *, writable: bool, keep: int = 2, best_mode: str = 'max'):
+    def __init__(self, workdir: str | Path, *, writable: bool, keep: int = 2, best_mode: str = 'max',
+                 everyone: bool = False):
         self.workdir = Path(workdir).absolute()
         self.folder = self.workdir / FOLDER
         self.writable = writable
+        self._keep = max(1, keep)
         self._sign = 1.0 if best_mode == 'max' else -1.0
         self._scores: dict[int, float] = {}
         self._damaged: dict[int, CorruptError] = {}  # steps whose meta data cannot be read
         self._lock = None
-        self._pending = None
-        _silence_closed_event_loops()
+        self._background = Background()
+        self._together = None
         if writable:
             self._lock = take_lock(self.workdir)
         else:
@@ -152,20 +146,14 @@ class Checkpoints:
         try:
             if writable:
                 make_folder(self.folder)
-                shutil.rmtree(self.folder / '.trash', ignore_errors=True)
+                shards.remove_abandoned(self.folder)
                 remove_abandoned(self.workdir)
-            self._manager = ocp.CheckpointManager(self.folder, options=self._options(keep), item_handlers=_handlers())
+            self._folders = step_folders.StepFolders(self.folder, _ITEMS, self._staying if writable else None)
+            if everyone:
+                self._together = shards.Together(self.folder)
         except BaseException:
             self._release_lock()
             raise
-
-    def _options(self, keep: int) -> ocp.CheckpointManagerOptions:
-        common = dict(create=False, multiprocessing_options=_alone())
-        if not self.writable:
-            return ocp.CheckpointManagerOptions(read_only=True, **common)
-        # With todelete_subdir an old step leaves the list by a rename; a kill cannot leave it listed and half deleted.
-        return ocp.CheckpointManagerOptions(preservation_policy=_LatestAndBest(keep, self),
-                                            cleanup_tmp_directories=True, todelete_subdir='.trash', **common)
 
     def _score(self, step: int) -> float:
         """How good a step is, the higher the better; from its sealed meta data, so that damage cannot rank it."""
@@ -193,26 +181,34 @@ class Checkpoints:
         # Of equals the last: where accuracy stands still the loss often goes on falling.
         return max(ranked, key=lambda step: (self._score(step), step), default=None)
 
+    def _staying(self, steps: list[int]) -> set[int]:
+        """Returns which steps stay: the latest few, the best one, and all that may be it but are damaged."""
+        damaged = self.unreadable(steps)
+        sound = sorted(set(steps) - set(damaged))
+        return {*damaged, *sound[-self._keep:], self.best_of(sound)}
+
     def __enter__(self) -> 'Checkpoints':
         return self
 
     def __exit__(self, exc_type, exc, traceback) -> None:
         try:
             self.close()
-        except UserError:
+        except Exception:
             if exc is None:
                 raise  # otherwise the first error is the one to show
 
     def close(self) -> None:
-        """Waits for the last save and gives the lock back. Raises UserError if that save failed."""
+        """Waits for the last save and gives the lock back. Raises what `wait` raises."""
         try:
             self.wait()
         finally:
+            self._background.close()
+            if self._together:
+                self._together.close()
             try:
-                self._manager.close()
-            except Exception:  # what failed was reported by wait()
-                pass
-            self._release_lock()
+                self._folders.close()
+            finally:
+                self._release_lock()
 
     def _release_lock(self) -> None:
         if self._lock is not None:
@@ -220,8 +216,9 @@ class Checkpoints:
             self._lock = None
 
     def steps(self) -> list[int]:
-        """Returns the saved steps in ascending order."""
-        return sorted(self._manager.all_steps())
+        """Returns the saved steps in ascending order, once a save under way is finished."""
+        self._background.settle()
+        return self._folders.steps()
 
     def best_step(self) -> int | None:
         """Returns the step with the best finite metric of those that can be read, or None if no step has one."""
@@ -239,49 +236,77 @@ class Checkpoints:
           replace: overwrite this step if it is there.
 
         Raises:
-          NonFiniteError: an array holds a NaN or an infinity; nothing is written.
-          UserError: this save or the one before it could not be written; finished steps are intact.
+          NonFiniteError: an array of the save before this one held a NaN or an infinity; nothing of it was written.
+          UserError: the save before this one could not be written; finished steps are intact.
         """
-        items = {'variables': flatten(variables), 'training': flatten(training)}
-        for path, value in (pair for arrays in items.values() for pair in arrays.items()):
-            if np.issubdtype(value.dtype, np.inexact) and not np.all(np.isfinite(value)):
-                raise NonFiniteError(path)
-        best = finite_or_none(best)
-        meta = dict(meta, step=step, score=None if best is None else self._sign * best,
-                    checksums={name: _checksums(arrays) for name, arrays in items.items()})
-        args = {name: ocp.args.PyTreeSave(flax.traverse_util.unflatten_dict(arrays, sep='/'))
-                for name, arrays in items.items()}
-        args['meta'] = ocp.args.JsonSave(_seal(meta))
         self.wait()
+        best = finite_or_none(best)
+        # A copy: the metrics go on changing while it is written.
+        meta = json.loads(json.dumps(dict(meta, step=step, score=None if best is None else self._sign * best)))
+        whole, blocks, layout = {}, {}, {}
+        for item, tree in (('variables', variables), ('training', training)):
+            leaves = array_paths.flatten(tree)
+            spanning = {path: leaf for path, leaf in leaves.items() if shards.spans_processes(leaf)}
+            whole[item] = flatten({path: leaf for path, leaf in leaves.items() if path not in spanning})
+            blocks[item] = shards.own_blocks(spanning)
+            layout[item] = {path: {'shape': leaf.shape, 'dtype': leaf.dtype.name} for path, leaf in spanning.items()}
+        if not any(layout.values()):
+            self._background.start(self._write, step, whole, meta, replace)
+            return
+        if self._together is None:
+            raise ValueError('the state spans processes: Checkpoints(everyone=True), and a BlockWriter in the others')
+        self._background.start(self._write_together, step, whole, blocks, dict(meta, shards=layout), replace)
+
+    def _write_together(self, step: int, whole: dict[str, Arrays], blocks: dict[str, Arrays], meta: dict[str, Any],
+                        replace: bool) -> None:
+        error = None
         try:
-            if replace and step in self.steps():
-                self._manager.delete(step)
-            self.best_of(self.steps())  # reads the scores now: Orbax asks for them in the middle of its save
+            self._together.contribute(step, blocks)
+            try:
+                files, checksums = self._together.collect(step)
+            except shards.PartError as part:
+                raise self._write_error(step, str(part)) from part
+            self._write(step, whole, meta, replace, files, checksums)
+        except Exception as failed:
+            error = failed
+            raise
+        finally:
+            self._together.conclude(error)
+
+    def _write(self, step: int, whole: dict[str, Arrays], meta: dict[str, Any], replace: bool,
+               files: Sequence[Path] = (), checksums: Mapping[str, dict[str, str]] | None = None) -> None:
+        found = {item: host_arrays.examine(arrays, step) for item, arrays in whole.items()}
+        for item, of_blocks in (checksums or {}).items():
+            found[item] |= of_blocks
+        try:
+            self.best_of(self._folders.steps())  # reads the scores now: Orbax asks for them in the middle of its save
             self._damaged.pop(step, None)
-            self._scores[step] = -math.inf if best is None else self._sign * best
-            saved = self._manager.save(step, args=ocp.args.Composite(**args), force=True)
+            self._scores[step] = -math.inf if meta['score'] is None else meta['score']
+            saved = self._folders.save(step, {item: arrays for item, arrays in whole.items() if arrays},
+                                       seal(dict(meta, checksums=found)), shards=files, replace=replace)
         except Exception as error:
-            raise self._write_error(step, error) from error
+            raise self._write_error(step, step_folders.reason(error)) from error
         if not saved:
             raise UserError(f'{self.folder} already has a step after {step}: another run wrote there')
-        self._pending = step
+
+    def check(self) -> None:
+        """Raises what `wait` raises if a save has failed already. Processes that save together only learn it from
+        `save` and `wait`, all of them at the same step."""
+        if self._together is None:
+            self._background.check()
 
     def wait(self) -> None:
-        """Blocks until the last save is on disk; raises UserError if it failed."""
-        step, self._pending = self._pending, None
-        if step is None:
-            return
-        try:
-            self._manager.wait_until_finished()
-        except Exception as error:
-            raise self._write_error(step, error) from error
-        shutil.rmtree(self.folder / '.trash', ignore_errors=True)  # Orbax only fills it
+        """Blocks until the last save is on disk.
 
-    def _write_error(self, step: int, error: Exception) -> UserError:
-        text = str(error)
-        reason = next((reason for reason in _REASONS if reason in text), ' '.join(text.split())[:200])
+        Raises:
+          NonFiniteError: an array held a NaN or an infinity; nothing was written.
+          UserError: it could not be written; earlier steps are intact.
+        """
+        self._background.wait()
+
+    def _write_error(self, step: int, reason: str) -> UserError:
         return UserError(f'the checkpoint of step {step} could not be written to {self.folder}: {reason}; '
-                         f'earlier steps are intact: {self.steps() or "none"}')
+                         f'earlier steps are intact: {self._folders.steps() or "none"}')
 
     def restore(self, which: str | int = 'last', *, items: tuple[str, ...] = _ITEMS) -> Checkpoint | None:
         """Reads a step and checks every byte of it against its checksums.
@@ -330,37 +355,34 @@ class Checkpoints:
         raise UserError(f'every step in {self.folder} is damaged; the newest: {damaged[steps[-1]]}')
 
     def _read(self, step: int, items: tuple[str, ...]) -> Checkpoint:
-        try:
-            meta = self._read_meta(step)
-            metadata = self._manager.item_metadata(step)
-            args = {}
-            for name in items:
-                as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), metadata[name].tree)
-                args[name] = ocp.args.PyTreeRestore(restore_args=as_numpy)
-            restored = self._manager.restore(step, args=ocp.args.Composite(**args))
-        except CorruptError:
-            raise
-        except Exception as error:  # Orbax raises whatever the broken file led to
-            raise CorruptError(f'{type(error).__name__}: {" ".join(str(error).split())[:160]}') from error
+        meta = self._read_meta(step)
         arrays = {}
-        for name in items:
-            flat = flax.traverse_util.flatten_dict(restored[name] or {}, sep='/')
-            found = _checksums(flat)
-            expected = meta['checksums'][name]
-            wrong = sorted(path for path in set(found) | set(expected) if found.get(path) != expected.get(path))
-            if wrong:
-                raise CorruptError(f'checksum of {wrong[0]} does not match')
-            arrays.update(flat)
+        for item in items:
+            expected, layout = meta['checksums'][item], meta.get('shards', {}).get(item, {})
+            try:
+                found = {}
+                if not layout or any(path.rpartition('@')[0] not in layout for path in expected):
+                    found |= self._folders.read(step, item)
+                if layout:
+                    found |= shards.read(self.folder / str(step), item)
+                checksums = host_arrays.checksums(found)
+                wrong = sorted(path for path in {*checksums, *expected} if checksums.get(path) != expected.get(path))
+                if wrong:
+                    raise CorruptError(f'checksum of {wrong[0]} does not match')
+                arrays |= shards.join(found, layout)
+            except CorruptError:
+                raise
+            except Exception as error:  # Orbax raises whatever the broken file led to
+                raise _corrupt(error) from error
         return Checkpoint(step, arrays, meta)
 
     def _read_meta(self, step: int) -> dict[str, Any]:
         try:
-            restored = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-            return _checked(_unseal(restored['meta']), step)
+            return unseal(self._folders.read_meta(step), step, _ITEMS)
         except CorruptError:
             raise
         except Exception as error:
-            raise CorruptError(f'{type(error).__name__}: {" ".join(str(error).split())[:160]}') from error
+            raise _corrupt(error) from error
 
     def _set_aside(self, steps: Iterable[int]) -> None:
         for step in steps:
@@ -369,82 +391,8 @@ class Checkpoints:
             os.replace(self.folder / str(step), target)
             self._scores.pop(step, None)
             self._damaged.pop(step, None)
-        self._manager.reload()
+        self._folders.reload()
 
 
-class _LatestAndBest:
-    """Orbax's policy of which steps stay: the latest few, the best one, and all that may be it but are damaged."""
-
-    def __init__(self, keep: int, checkpoints: Checkpoints):
-        self._keep, self._checkpoints = max(1, keep), checkpoints
-
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        del context
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        damaged = self._checkpoints.unreadable(steps)
-        sound = sorted(set(steps) - set(damaged))
-        stay = {*damaged, *sound[-self._keep:], self._checkpoints.best_of(sound)}
-        return [step in stay for step in steps]
-
-
-def _handlers() -> dict[str, Any]:
-    handlers = {name: ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone()) for name in _ITEMS}
-    return handlers | {'meta': ocp.JsonCheckpointHandler(multiprocessing_options=_alone())}
-
-
-def _alone() -> ocp.options.MultiprocessingOptions:
-    """Options under which Orbax takes this process for the only one."""
-    if jax.process_count() == 1:
-        return ocp.options.MultiprocessingOptions()
-    me = jax.process_index()
-    return ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me}, barrier_sync_key_prefix=f'p{me}')
-
-
-def _silence_closed_event_loops() -> None:
-    """After a failed read or write TensorStore's threads still call an event loop that Orbax has closed.
-
-    Python would print a traceback for each such call. What failed is reported by the exception that failed.
-    """
-    shown = sys.unraisablehook
-    if getattr(shown, '__name__', '') == 'show_others':
-        return
-
-    def show_others(unraisable) -> None:
-        if str(unraisable.exc_value) != 'Event loop is closed':
-            shown(unraisable)
-    sys.unraisablehook = show_others
-
-
-def _checksums(arrays: Arrays) -> dict[str, str]:
-    return {path: f'{zlib.crc32(np.ascontiguousarray(value)):08x}' for path, value in arrays.items()}
-
-
-def _seal(meta: Mapping[str, Any]) -> dict[str, str]:
-    text = json.dumps(meta)
-    return {'text': text, 'checksum': f'{zlib.crc32(text.encode()):08x}'}
-
-
-def _unseal(sealed: Mapping[str, str]) -> dict[str, Any]:
-    if f"{zlib.crc32(sealed['text'].encode()):08x}" != sealed['checksum']:
-        raise CorruptError('checksum of the meta data does not match')
-    return json.loads(sealed['text'])
-
-
-def _checked(meta: Any, step: int) -> dict[str, Any]:
-    """Returns the meta data of a step; a checksum seals them against damage, but not against people.
-
-    Raises:
-      CorruptError: they have not the form that `save` gives them, or are of another step, whose folder was renamed.
-    """
-    if not isinstance(meta, dict):
-        raise CorruptError(f'its meta data are a {type(meta).__name__}')
-    if type(meta.get('step')) is not int or meta['step'] != step:
-        raise CorruptError(f'its meta data are those of step {str(meta.get("step"))[:20]}')
-    score, checksums = meta.get('score'), meta.get('checksums')
-    if not (score is None or type(score) in (int, float) and math.isfinite(score)):
-        raise CorruptError('its score is no number')
-    if not (isinstance(checksums, dict) and all(isinstance(checksums.get(name), dict) for name in _ITEMS)):
-        raise CorruptError('its meta data have no checksums')
-    if not all(isinstance(meta.get(name, {}), dict) for name in ('config', 'data', 'metrics')):
-        raise CorruptError('its meta data are not those of a run')
-    return meta
+def _corrupt(error: Exception) -> CorruptError:
+    return CorruptError(f'{type(error).__name__}: {" ".join(str(error).split())[:160]}')

@@ -1,8 +1,10 @@
 """The training loop."""
 
+import contextlib
 import json
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from ..input_pipeline.batches import stream
 from . import components, feature_cache
 from . import config as config_lib
 from .boundary import Boundary
-from .checkpoints import NonFiniteError, unflatten
+from .checkpoint_meta import NonFiniteError
+from .checkpoints import unflatten
 from .evaluation import Evaluations
 from .outputs import Outputs
 from .preemption import Interrupted, StopRequest
@@ -57,7 +60,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         taken = None
         if training.parallel.is_writer:  # the others may not have this run's workdir
             taken = init_unless_resuming(config.init_from, state.variables, training.info, workdir)
-        with Outputs(config, training.parallel, workdir) as outputs:
+        with Outputs(config, training.parallel, workdir) as outputs, explained(training, outputs):
             state, resumed = start(training, state, taken, outputs, workdir)
             if config.cached_features.endpoint:
                 began = time.monotonic()
@@ -68,6 +71,16 @@ def train(config: ConfigDict, workdir: Path) -> int:
                     return stop.exit_code
                 resumed['wall_seconds'] = resumed.get('wall_seconds', 0.0) + time.monotonic() - began
             return run(training, evaluations, state, resumed, stop, outputs, workdir)
+
+
+@contextlib.contextmanager
+def explained(training: components.Training, outputs: Outputs) -> Iterator[None]:
+    """Turns a loss, gradient or parameter that is not finite into the user's error."""
+    try:
+        yield
+    except NonFiniteError as error:
+        rate = training.learning_rate(max(0, error.step - 1))
+        raise UserError(f'{error} is not finite (learning rate {rate:.3g}); {outputs.last_saved()}') from error
 
 
 def start(training: components.Training, state: TrainState, taken: dict[str, Any] | None, outputs: Outputs,
@@ -162,11 +175,9 @@ def run(training: components.Training, evaluations: Evaluations, state: TrainSta
                 upcoming = boundary.next(step)
     except Interrupted:
         boundary.save(step, state, done=boundary.done)
+        outputs.wait()
         logging.info('asked to stop: saved step %s; the same command goes on from there', f'{step:,}')
         return stop.exit_code
-    except NonFiniteError as error:
-        rate = training.learning_rate(max(0, step - 1))
-        raise UserError(f'{error} is not finite (learning rate {rate:.3g}); {outputs.last_saved()}') from error
     finally:
         profiler.close()
     outputs.finish(boundary.metrics, step=step, wall_seconds=progress.wall_seconds,

@@ -1,4 +1,5 @@
-"""Everything a training run writes. Process 0 writes; in the others the same calls do nothing."""
+"""Everything a training run writes. Process 0 writes; in the others the same calls do nothing, but for checkpoints of a
+state that spans processes, of which each writes its part."""
 
 import contextlib
 import logging
@@ -11,9 +12,10 @@ from ml_collections import ConfigDict
 
 from ..common.errors import UserError
 from . import results, snapshot, writers
-from .checkpoints import Checkpoint, Checkpoints
+from .checkpoints import FOLDER, Checkpoint, Checkpoints
 from .evaluation import Evaluation
 from .parallel import Parallel
+from .shards import BlockWriter
 from .step import TrainState
 
 _IMAGE_SECONDS = 60  # between two drawings of the same evaluation set
@@ -26,26 +28,32 @@ class Outputs:
       config: the run's config.
       parallel: to know who writes.
       workdir: the run's folder.
+      everyone: whether the state may span processes; then all of them must see the workdir.
 
     Raises:
       UserError: the workdir cannot be written or another process writes there, or config.writers does not fit.
     """
 
-    def __init__(self, config: ConfigDict, parallel: Parallel, workdir: Path):
+    def __init__(self, config: ConfigDict, parallel: Parallel, workdir: Path, *, everyone: bool = False):
         self._writers = writers.chosen(config)
         self._config, self._workdir = config, workdir
         self._metrics: writers.MetricWriters | None = None
         self._drawn = dict.fromkeys(('', *config.evaluation.periodic), time.monotonic())  # set -> when last drawn
         self._about: dict[str, Any] | None = None
-        self._checkpoints = None
+        everyone = everyone and parallel.processes > 1
+        self._checkpoints = self._block_writer = None
         if parallel.is_writer:
             self._checkpoints = Checkpoints(workdir, writable=True, keep=config.checkpoint.keep,
-                                            best_mode=config.checkpoint.best_mode)
+                                            best_mode=config.checkpoint.best_mode, everyone=everyone)
+        elif everyone:
+            self._block_writer = BlockWriter(workdir.absolute() / FOLDER)
 
     def __enter__(self) -> 'Outputs':
         return self
 
     def __exit__(self, exc_type, exc, traceback) -> None:
+        if self._block_writer:
+            self._block_writer.__exit__(exc_type, exc, traceback)
         if self._checkpoints is None:
             return
         try:
@@ -85,8 +93,9 @@ class Outputs:
             _warn_of_changes(changed)
 
     def scalars(self, step: int, values: dict[str, float], timings: dict[str, float] | None = None) -> None:
-        """Writes a row of metrics."""
+        """Writes a row of metrics. Raises what `wait` raises if a save has failed meanwhile."""
         if self._metrics:
+            self._checkpoints.check()
             with self._writing():
                 self._metrics.scalars(step, values, timings)
 
@@ -122,13 +131,27 @@ class Outputs:
                 self._metrics.samples(step, name, samples)
 
     def save(self, step: int, state: TrainState, meta: dict[str, Any], best: float | None) -> None:
-        """Starts saving a checkpoint."""
+        """Starts saving a checkpoint. Raises what `wait` raises if the save before failed."""
         if self._checkpoints:
             self._checkpoints.save(step, state.variables, state.training, meta, best=best, replace=True)
+        elif self._block_writer:
+            self._block_writer.save(step, {'variables': state.variables, 'training': state.training})
+
+    def wait(self) -> None:
+        """Blocks until the last checkpoint is on disk.
+
+        Raises:
+          NonFiniteError: it would have held a NaN or an infinity.
+          UserError: it could not be written.
+        """
+        if saver := self._checkpoints or self._block_writer:
+            saver.wait()
 
     def last_saved(self) -> str:
         """Says which checkpoint is the newest, for an error message."""
-        steps = self._checkpoints.steps() if self._checkpoints else []
+        if self._checkpoints is None:
+            return 'process 0 says which checkpoint is the last good one'
+        steps = self._checkpoints.steps()
         return f'the last good checkpoint is step {steps[-1]:,} in {self._workdir}' if steps else (
             'there is no checkpoint yet')
 
@@ -141,9 +164,9 @@ class Outputs:
 
     def finish(self, metrics: dict[str, float], **facts: Any) -> None:
         """Waits for the last save, writes result.json and the learning curves, and prints the result table."""
+        self.wait()
         if self._checkpoints is None:
             return
-        self._checkpoints.wait()
         best = None
         if self._config.checkpoint.best_metric and (step := self._checkpoints.best_step()) is not None:
             best = {'step': step, 'metric': self._config.checkpoint.best_metric}

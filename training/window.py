@@ -5,7 +5,7 @@ import math
 import jax
 import numpy as np
 
-from .checkpoints import NonFiniteError
+from .checkpoint_meta import NonFiniteError
 from .step import MetricLayout
 
 # The host may run ahead of the devices by this to twice this many steps. It bounds the memory of queued batches, and
@@ -59,7 +59,7 @@ class MetricWindow:
             numbers = np.asarray(metrics)  # under a microsecond; arithmetic on the device would take fifty
             if not np.isfinite(numbers).all():
                 loss = self._layout.unpack(numbers)['task'].compute()['loss']
-                raise NonFiniteError(f"the {'gradient' if math.isfinite(loss) else 'loss'} of step {self._step:,}")
+                raise NonFiniteError('the gradient' if math.isfinite(loss) else 'the loss', self._step)
             self._sums += numbers
             self._sums[self._rate] = numbers[self._rate]
             self._steps += 1

@@ -13,44 +13,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 from practicum.common.errors import UserError
+from practicum.training import checkpoint_meta, step_folders
 from practicum.training import checkpoints as checkpoints_lib
-from practicum.training.checkpoints import Checkpoints, NonFiniteError, flatten
+from practicum.training.checkpoints import Checkpoints
 from tests.conftest import ROOT
-
-
-def make_trees(step: int) -> tuple[dict, dict]:
-    """Returns the variables and the training state of a step; no two steps share a number."""
-    generator = np.random.default_rng(step)
-    params = {'conv': {'kernel': generator.normal(size=(32, 32)).astype(np.float32),
-                       'bias': np.zeros(32, np.float32)}}
-    return ({'params': params, 'batch_stats': {}, 'ema': {}},
-            {'opt_state': {'mu': generator.normal(size=100).astype(np.float32)}, 'step': np.asarray(step, np.int32)})
-
-
-def arrays_of(step: int) -> dict[str, np.ndarray]:
-    variables, training = make_trees(step)
-    return flatten(variables) | flatten(training)
-
-
-def save_steps(workdir: Path, steps, *, best=lambda step: step / 10, **options) -> None:
-    with Checkpoints(workdir, writable=True, **options) as checkpoints:
-        for step in steps:
-            checkpoints.save(step, *make_trees(step), {'note': f'step {step}'}, best=best(step))
-
-
-def assert_holds(checkpoint, step: int) -> None:
-    assert checkpoint.step == checkpoint.meta['step'] == step
-    assert checkpoint.meta['note'] == f'step {step}'
-    wanted = arrays_of(step)
-    assert set(checkpoint.arrays) == set(wanted)
-    for path, value in wanted.items():
-        assert checkpoint.arrays[path].dtype == value.dtype
-        np.testing.assert_array_equal(checkpoint.arrays[path], value)
+from tests.training.saved_trees import arrays_of, assert_holds, assert_intact, make_trees, save_steps
 
 
 def data_files(folder: Path) -> list[Path]:
@@ -260,7 +231,7 @@ def test_a_step_is_what_its_meta_data_say_not_what_its_folder_is_called(workdir,
 ])
 def test_meta_data_with_a_right_checksum_and_a_wrong_content_are_damage(workdir, meta):
     """A checksum is no seal against people."""
-    sealed = json.dumps(checkpoints_lib._seal(meta))
+    sealed = json.dumps(checkpoint_meta.seal(meta))
     (workdir / 'checkpoints' / '3' / 'meta' / 'metadata').write_text(sealed)
     with Checkpoints(workdir, writable=False) as checkpoints:
         with pytest.raises(UserError, match='step 3 .* is damaged'):
@@ -312,12 +283,6 @@ def test_debris_of_a_killed_run_is_cleaned_up(workdir):
 
 
 # Disks
-
-
-def assert_intact(workdir: Path, step: int) -> None:
-    with Checkpoints(workdir, writable=False) as checkpoints:
-        assert checkpoints.steps()[-1] == step
-        assert_holds(checkpoints.restore('last'), step)
 
 
 def test_a_file_that_cannot_be_written_is_one_error_and_earlier_steps_are_intact(workdir):
@@ -374,7 +339,8 @@ sys.exit(launch.main())
 def test_a_run_on_a_full_disk_ends_with_one_line(tmp_path, limit):
     """Full at the first file, in the middle of the metrics, and at a checkpoint."""
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', FULL_DISK, str(limit),  # JAX warns of its cache's disk
-                           '--config', 'tests/tiny.py', '--workdir', str(tmp_path), '--config.log_every=1 steps',
+                           '--config', 'tests/tiny.py', '--workdir', str(tmp_path),
+                           f"--config.log_every={100 if limit == 3500 else 1} steps",
                            f"--config.checkpoint.every={'' if limit == 2500 else '4 steps'}"],
                           cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
@@ -388,8 +354,8 @@ def test_a_failed_save_is_reported_at_the_end_at_the_latest(workdir, monkeypatch
         with Checkpoints(workdir, writable=True) as checkpoints:
             def fail(*args, **kwargs):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            monkeypatch.setattr(checkpoints._folders, 'save', fail)
             checkpoints.save(4, *make_trees(4), {})
-            monkeypatch.setattr(checkpoints._manager, 'wait_until_finished', fail)
 
 
 def test_a_workdir_that_cannot_be_written_is_one_error(tmp_path, monkeypatch):
@@ -448,40 +414,7 @@ def test_a_writer_in_the_same_process_is_refused_too(workdir):
 
 def test_the_lock_is_given_back_when_opening_fails(workdir, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints_lib.ocp, 'CheckpointManager', lambda *args, **kwargs: 1 / 0)
+        patch.setattr(step_folders.ocp, 'CheckpointManager', lambda *args, **kwargs: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             Checkpoints(workdir, writable=True)
     save_steps(workdir, (4,))
-
-
-def test_a_save_under_way_is_finished_when_an_exception_ends_the_run(workdir):
-    with pytest.raises(ZeroDivisionError):
-        with Checkpoints(workdir, writable=True) as checkpoints:
-            checkpoints.save(4, *make_trees(4), {'note': 'step 4'})
-            1 / 0
-    assert_intact(workdir, 4)
-
-
-def test_what_is_saved_is_the_value_at_the_time_of_the_call(tmp_path):
-    """The arrays may be overwritten, or donated to the next step, as soon as `save` returns."""
-    variables, training = make_trees(1)
-    on_device = jax.device_put(variables)
-    donate = jax.jit(lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0)
-    with Checkpoints(tmp_path, writable=True) as checkpoints:
-        checkpoints.save(1, on_device, training, {'note': 'step 1'})
-        for _ in range(3):
-            on_device = donate(on_device)
-        training['opt_state']['mu'] += 1
-        jax.block_until_ready(on_device)
-    assert_intact(tmp_path, 1)
-
-
-@pytest.mark.parametrize('bad', [np.nan, np.inf])
-@pytest.mark.parametrize('where', ['params', 'opt_state'])
-def test_a_nan_is_never_saved(workdir, where, bad):
-    variables, training = make_trees(4)
-    (variables['params']['conv']['kernel'] if where == 'params' else training['opt_state']['mu'])[3] = bad
-    with Checkpoints(workdir, writable=True) as checkpoints:
-        with pytest.raises(NonFiniteError, match='params/conv/kernel' if where == 'params' else 'opt_state/mu'):
-            checkpoints.save(4, variables, training, {})
-    assert_intact(workdir, 3)
