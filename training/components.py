@@ -19,7 +19,7 @@ from ..common.vocabulary import SPECIAL, Vocabulary
 from ..input_pipeline import checks, mixing, preprocessing, relabelling, sources
 from ..input_pipeline.batches import train_batches
 from ..tasks import Task
-from . import array_paths, checkpoints, durations, early_stopping, forward
+from . import array_paths, checkpoints, durations, early_stopping, evaluation_sets, forward
 from .optimizer import Optimizer
 from .parallel import AXIS, Parallel
 from .schedules import build_schedule
@@ -238,10 +238,8 @@ def _check(config: ConfigDict) -> None:
     for name in (*config.evaluation.periodic, *config.evaluation.final):
         if name not in known:
             raise UserError(f'config.evaluation names the set {name!r}; there are: {", ".join(sorted(known))}')
-    for name, chosen in config.evaluation.sets.items():
-        if set(chosen) != {'split', 'invert'}:
-            raise UserError(f"config.evaluation.sets.{name} has the fields {', '.join(chosen)}; it needs 'split' and "
-                            "'invert'")
+    for name in config.evaluation.sets:
+        evaluation_sets.check(config, name)
     for field, low in (('evaluation.batch_size', 1), ('cached_features.batch_size', 1), ('checkpoint.keep', 1),
                        ('data.workers', 0), ('profile.start_step', 0), ('profile.steps', 0)):
         section, name = field.split('.')

@@ -126,10 +126,12 @@ def base() -> ConfigDict:
 
     config.evaluation = ConfigDict()
     config.evaluation.every = '1 epochs'  # the periodic sets, also at the end
-    config.evaluation.batch_size = 500  # at most, fewer large images; does not change any metric
+    config.evaluation.batch_size = 500  # over all devices, fewer where memory needs it; does not change any metric
     config.evaluation.tta = 'none'  # test-time augmentation: 'none', 'flip' or 'ten_crop'
     config.evaluation.periodic = ('validation',)  # names of sets below
     config.evaluation.final = ('test',)  # evaluated once, at the end
+    # Name -> 'split', and where a set differs: 'invert', 'data' and 'image' (what is read, and how), 'augment' (as
+    # above, but always alike) and 'corrupt' (kind -> severity, 1 to 5); see docs/how-to/evaluate.md
     config.evaluation.sets = ConfigDict()
     config.evaluation.sets.validation = ConfigDict({'split': 'validation', 'invert': False})
     config.evaluation.sets.test = ConfigDict({'split': 'test', 'invert': False})
