@@ -35,6 +35,9 @@ def base() -> ConfigDict:
     config.data.group_by = ''  # keeps examples in one fold: key of their metadata ('patient'), or regex over file paths
     config.data.sampling = 'uniform'  # or 'balanced': training examples of each class equally often, drawn again
     config.data.memory_limit_mb = 2048  # image data sets up to this size are kept in memory, larger ones stream
+    # Whether a training set that is kept in memory lies whole on every device: batches are gathered there, the same
+    # examples in the same order, and a step is sent nothing but their indices.
+    config.data.on_device = False
     config.data.workers = 0  # threads that read ahead when streaming; 0: one per core
     # Smallest and largest share of the area that is cropped from a training image in a 'folder' or by 'tfds', such as
     # (0.08, 1.0); images are then read from their files in every epoch. (): whole images.
