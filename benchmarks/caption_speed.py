@@ -35,23 +35,22 @@ process.prepare()
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax  # noqa: E402
 
 from benchmarks import step_process, surroundings  # noqa: E402
 from practicum import models
 from practicum.common.vocabulary import END, PAD, START, UNKNOWN
 from practicum.input_pipeline import preprocessing
-from practicum.models import decoding
+from practicum.models import batch_axis, decoding
 from practicum.training import defaults as base
 from practicum.training import forward
-from practicum.training.parallel import AXIS, Parallel
+from practicum.training.parallel import Parallel, Place
 
 VOCABULARY, HIDDEN, FEATURES, LENGTH, BEAMS, SIZE = 3000, 512, 512, 20, 3, 224
 
 
-def build_captioner(axis_name: str | None = None):
+def build_captioner():
     return models.build({'name': 'captioner', 'body': {'name': 'vgg', 'depth': 16}, 'endpoint': 'pool5',
-                         'inject': 'first', 'hidden': HIDDEN, 'embedding': HIDDEN}, axis_name=axis_name,
+                         'inject': 'first', 'hidden': HIDDEN, 'embedding': HIDDEN},
                         vocabulary_size=VOCABULARY)
 
 
@@ -74,20 +73,21 @@ def our_writing(beams: int, rows: int) -> tuple[Callable[[int], float], int]:
 
 def our_looking(rows: int) -> tuple[Callable[[int], float], int]:
     """As our_writing: how training/feature_cache.py computes features."""
-    config, parallel = base.base(), Parallel()
+    config = base.base()
+    parallel = Parallel(config.parallel)
     with config.unlocked():
         config.image.update({'size': (SIZE, SIZE), 'channels': 3, 'mean': (0.485, 0.456, 0.406),
                              'std': (0.229, 0.224, 0.225)})
-    model = build_captioner(AXIS)
+    model = build_captioner()
     prepare, body = preprocessing.build(config.image), forward.apply_body(model, 'features')
     images = np.random.default_rng(0).integers(0, 256, (rows, SIZE, SIZE, 3), np.uint8)
 
     def step(variables, batch):
-        return lax.all_gather(body(variables, prepare(batch, None)), AXIS, tiled=True)
+        return batch_axis.gather(body(variables, prepare(batch, None)))
     variables = jax.jit(lambda key: model.init(key, jnp.zeros((1, SIZE, SIZE, 3)), features='features'))(
         jax.random.key(0))
-    compiled = parallel.compile(step, donate=False)
-    return _timed(compiled, parallel.replicate(variables), parallel.shard({'image': images})), _count(variables)
+    compiled = parallel.compile(step, inputs=(Place.SHARED, Place.ROWS), outputs=Place.SHARED)
+    return _timed(compiled, parallel.place(variables), parallel.shard({'image': images})), _count(variables)
 
 
 def _timed(function: Callable, *arguments: Any) -> Callable[[int], float]:

@@ -39,9 +39,9 @@ from practicum.common.dataset_info import DatasetInfo
 from practicum.models import cpu_kernels
 from practicum.training import defaults as base
 from practicum.training.optimizer import Optimizer
-from practicum.training.parallel import AXIS, Parallel
+from practicum.training.parallel import Parallel
 from practicum.training.state import hyperparameters, init_state
-from practicum.training.step import apply_model, make_train_step
+from practicum.training.step import TRAIN, apply_model, make_train_step
 
 CASES = {  # config.model, batch, side, channels, classes, name for PyTorch
     'alexnet': ({'name': 'alexnet'}, 16, 224, 3, 1000, 'alexnet'),
@@ -103,15 +103,15 @@ def engine_step(case: str) -> tuple[Callable[[int], float], int]:
     config = base.base()
     with config.unlocked():
         config.optimizer.update({'name': 'sgd', 'momentum': 0.0, 'learning_rate': 0.01})
-    parallel = Parallel(config.parallel.mode, config.parallel.devices)
+    parallel = Parallel(config.parallel)
     task = tasks.build({'name': 'classification'}, DatasetInfo(class_names=tuple(map(str, range(classes)))))
-    model = models.build(config_data, num_classes=classes, axis_name=AXIS)
+    model = models.build(config_data, num_classes=classes)
     optimizer = Optimizer(config.optimizer)
     images = np.random.default_rng(0).random((batch, side, side, channels), np.float32)
     train_step = make_train_step(apply_model(model, task), task, optimizer, lambda step: 1.0, lambda batch, keys: batch)
-    compiled = parallel.compile(train_step, donate=True)
-    state = parallel.replicate(init_state(model, (images[:1],), optimizer, hyperparameters(config), ema=False))
-    on_device = parallel.replicate(parallel.shard({'image': images, 'label': np.arange(batch) % classes}))
+    compiled = parallel.compile(train_step, **TRAIN)
+    state = parallel.place(init_state(model, (images[:1],), optimizer, hyperparameters(config), ema=False))
+    on_device = parallel.shard({'image': images, 'label': np.arange(batch) % classes})
     return alternating.training(compiled, state, on_device), sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
 

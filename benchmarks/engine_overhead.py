@@ -54,13 +54,13 @@ def build(case: str, steps: int, data_dir: str):
 
 
 def time_bare(training, batches, steps: int) -> float:
-    state = training.parallel.replicate(training.initial_state())
-    shards = [training.parallel.replicate(training.parallel.shard(batch)) for batch in batches]
+    state = training.place(training.initial_state())
+    shards = [training.parallel.shard(batch) for batch in batches]
     return time_loop(training.train_step, state, shards, steps)
 
 
 def time_by_hand(training, batches, steps: int) -> float:
-    model, optimizer = training.model.clone(axis_name=None), optax.adam(1e-3)
+    model, optimizer = training.model, optax.adam(1e-3)
 
     def loss_fn(params, image, label):
         logits = model.apply({'params': params}, image.astype(jnp.float32) / 255, train=True)
@@ -93,7 +93,7 @@ def time_engine(training) -> float:
     with tempfile.TemporaryDirectory() as folder, StopRequest() as stop:
         workdir = Path(folder)
         with Outputs(training.config, training.parallel, workdir) as outputs:
-            state = training.parallel.replicate(training.initial_state())
+            state = training.place(training.initial_state())
             loop.run(training, None, state, {}, stop, outputs, workdir)
         rows = [row for row in read_rows(workdir) if 'timings' in row]
     return statistics.median(1 / row['timings']['steps_per_second'] for row in rows[1:])

@@ -40,9 +40,9 @@ from practicum.common.vocabulary import SPECIAL, Vocabulary
 from practicum.training import defaults as base
 from practicum.training import forward
 from practicum.training.optimizer import Optimizer
-from practicum.training.parallel import AXIS, Parallel
+from practicum.training.parallel import Parallel
 from practicum.training.state import hyperparameters, initial_carry
-from practicum.training.step import TrainState, apply_model, make_train_step
+from practicum.training.step import TRAIN, TrainState, apply_model, make_train_step
 
 CASES = {
     'small': {'vocabulary_size': 10_000, 'hidden': 200, 'embedding': 200, 'layers': 2, 'dropout': 0.0, 'batch': 20,
@@ -69,7 +69,8 @@ def torch_step(python: str, case: str) -> tuple[Callable[[int], float], int]:
 def our_step(case: str) -> tuple[Callable[[int], float], int]:
     """As torch_step, in this process, on a batch that lies ready on the device."""
     fields = CASES[case]
-    config, parallel = base.base(), Parallel()
+    config = base.base()
+    parallel = Parallel(config.parallel)
     with config.unlocked():
         config.optimizer.update({'name': 'sgd', 'momentum': 0.0, 'learning_rate': fields['learning_rate'],
                                  'clip_norm': fields['clip_norm']})
@@ -80,11 +81,11 @@ def our_step(case: str) -> tuple[Callable[[int], float], int]:
     task, apply, variables, batch = build(fields, vocabulary)
     carry = initial_carry(apply, task, variables, batch, len(next(iter(batch.values()))))
     params = variables['params']
-    state = parallel.replicate(TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params), {}, carry,
-                                          hyperparameters(config)))
+    state = TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params), {}, carry, hyperparameters(config))
+    state = parallel.place(state, TrainState.places())
     train_step = make_train_step(apply, task, optimizer, lambda step: 1.0, lambda batch, keys: batch)
-    compiled = parallel.compile(train_step, donate=True)
-    on_device = parallel.replicate(parallel.shard(batch))
+    compiled = parallel.compile(train_step, **TRAIN)
+    on_device = parallel.shard(batch)
     return alternating.training(compiled, state, on_device), sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
@@ -93,7 +94,7 @@ def _language_model(fields: dict[str, Any], vocabulary: Vocabulary) -> tuple:
     task = tasks.build({'name': 'language_model'}, DatasetInfo(vocabulary=vocabulary.to_meta()))
     model = models.build({'name': 'lstm', **{name: fields[name] for name in ('hidden', 'embedding', 'layers',
                                                                              'dropout')}},
-                         axis_name=AXIS, **task.model_fields())
+                         **task.model_fields())
     tokens = _words(fields, fields['batch'], fields['num_steps'] + 1)
     batch = {'tokens': tokens[:, :-1], 'targets': tokens[:, 1:], 'begin': np.zeros(len(tokens), np.float32)}
     params = jax.jit(model.init)(jax.random.key(0), tokens)['params']
@@ -109,7 +110,7 @@ def _captioner(fields: dict[str, Any], vocabulary: Vocabulary) -> tuple:
     model = models.build({'name': 'captioner', 'body': {'name': 'vgg', 'depth': 16}, 'endpoint': 'pool5',
                           'inject': 'first', **{name: fields[name] for name in ('hidden', 'embedding', 'layers',
                                                                                 'dropout')}},
-                         axis_name=AXIS, **task.model_fields())
+                         **task.model_fields())
     batch = {forward.FEATURES: np.random.default_rng(0).random((shape[0], fields['features']), np.float32),
              'captions': _words(fields, *shape)}
     params = jax.jit(lambda key: model.init(key, *batch.values(), begin='features'))(jax.random.key(0))['params']

@@ -46,7 +46,7 @@ with StopRequest(), Outputs(config, training.parallel, Path({workdir!r})) as out
     mark('initialise')
     training.parameter_table(state)
     mark('table')
-    state = training.parallel.replicate(state)
+    state = training.place(state)
     outputs.open(0, redo_evaluation=False)
     mark('snapshot')
     state, metrics = training.train_step(state, training.parallel.shard(training.batches(0)))

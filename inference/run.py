@@ -23,7 +23,7 @@ from ..training import checkpoints, evaluation_sets, forward
 from ..training import config as config_lib
 from ..training.evaluation import Evaluation, Evaluations, evaluate
 from ..training.parallel import Parallel
-from ..training.step import apply_model
+from ..training.step import VARIABLES, apply_model
 from . import arrays
 from .network import Network
 
@@ -295,6 +295,7 @@ class Run:
         """
         config = self.config.copy_and_resolve_references()
         config.parallel.devices = 0  # those of this machine, not of the one it was trained on
+        config.parallel.sharding, config.parallel.sharding_rules = 'replicated', ()
         config.cached_features.endpoint = ''  # once through the whole model costs no more
         for override in self._overrides:
             config_lib.apply_override(config, override)
@@ -305,9 +306,9 @@ class Run:
             raise UserError(f'{config.experiment} has no evaluation sets')
         if self.task is None:
             raise UserError(f'{self.workdir} is a body without a head: there is nothing to score')
-        parallel = Parallel(config.parallel.mode, config.parallel.devices)
+        parallel = Parallel(config.parallel)
         evaluations = Evaluations(config, parallel, self.task, self.info, sets)
-        variables = parallel.replicate(jax.device_get(self.variables))
+        variables = parallel.place(jax.device_get(self.variables), VARIABLES)
         try:
             return {name: evaluate(evaluations, name, variables) for name in sets}
         except flax.errors.FlaxError as error:

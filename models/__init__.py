@@ -46,14 +46,13 @@ MODELS: dict[str, type[nn.Module]] = {
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
-def build(config: Any, *, precision: str = 'float32', axis_name: str | None = None, **facts: Any) -> nn.Module:
+def build(config: Any, *, precision: str = 'float32', **facts: Any) -> nn.Module:
     """Builds the module that config.model names.
 
     Args:
       config: mapping with 'name' and fields of that module; where a field is a module itself, such as a captioner's
         body, its value is such a mapping.
       precision: compute type, 'float32' or 'bfloat16'.
-      axis_name: the device axis over which BatchNorm and Dropout act as one batch; None outside a compiled step.
       **facts: what the data set or task decides, such as num_classes; taken by modules that have such a field.
 
     Raises:
@@ -61,7 +60,7 @@ def build(config: Any, *, precision: str = 'float32', axis_name: str | None = No
     """
     if precision not in _PRECISIONS:
         raise UserError(f'config.precision = {precision!r}; {nearest(precision, list(_PRECISIONS))}')
-    return _build(config, 'config.model', dict(facts, dtype=_PRECISIONS[precision], axis_name=axis_name))
+    return _build(config, 'config.model', dict(facts, dtype=_PRECISIONS[precision]))
 
 
 def _build(config: Any, where: str, decided: dict[str, Any]) -> nn.Module:

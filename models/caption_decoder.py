@@ -39,7 +39,6 @@ class CaptionDecoder(nn.Module):
       dropout: rate of dropout on words' vectors and before the logits.
       see_images: False sets features to zero: what can be written without looking.
       dtype: of the computation; parameters, the LSTM's state and logits are float32.
-      axis_name: mapped axis over which the batch is split, for dropout; None for one device.
     """
 
     vocabulary_size: int
@@ -51,7 +50,6 @@ class CaptionDecoder(nn.Module):
     dropout: float = 0.5
     see_images: bool = True
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     def setup(self):
         self.words = nn.Embed(self.vocabulary_size, self.embedding, dtype=self.dtype,
@@ -61,8 +59,8 @@ class CaptionDecoder(nn.Module):
         self.cells = [nn.OptimizedLSTMCell(self.hidden, dtype=self.dtype, name=f'lstm{layer}')
                       for layer in range(1, self.layers + 1)]
         self.logits = nn.Dense(self.vocabulary_size, dtype=self.dtype)
-        self.words_dropout = Dropout(self.dropout, self.axis_name)
-        self.logits_dropout = Dropout(self.dropout, self.axis_name)
+        self.words_dropout = Dropout(self.dropout)
+        self.logits_dropout = Dropout(self.dropout)
 
     def __call__(self, images: jax.Array, captions: jax.Array | None = None, *, train: bool = False,
                  features: str | None = None, begin: str | None = None) -> jax.Array:

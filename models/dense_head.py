@@ -28,7 +28,6 @@ class DenseHeadNetwork(nn.Module):
         pretrained body then learns faster.
       dropout: rate of dropout, before the layers of DROPPED.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: mapped axis over which the batch is split, for BatchNorm and dropout; None for one device.
       MAP_CHANNELS, MAP_SIZE: of the feature map that is flattened for fc6.
       DROPPED: the dense layers, 'logits' among them, with dropout before them.
     """
@@ -39,7 +38,6 @@ class DenseHeadNetwork(nn.Module):
     pool_norm: bool = False
     dropout: float = 0.5
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
     MAP_CHANNELS: ClassVar[int]
     MAP_SIZE: ClassVar[int]
     DROPPED: ClassVar[slice]
@@ -67,7 +65,7 @@ class DenseHeadNetwork(nn.Module):
         if not self.flattens():
             stages.append(('pool', functools.partial(global_pool, how=self.global_pool or 'average')))
             if self.pool_norm:
-                stages.append(('norm', BatchNorm(not train, dtype=self.dtype, axis_name=self.axis_name, name='norm')))
+                stages.append(('norm', BatchNorm(not train, dtype=self.dtype, name='norm')))
         for index, name in enumerate(self.dense_layers()):
             stages.append((name, functools.partial(self._dense, index, name, train)))
         return run_stages(stages, images, begin=begin, features=features)
@@ -92,7 +90,7 @@ class DenseHeadNetwork(nn.Module):
         if index == 0 and self.flattens():
             x = adaptive_average_pool(x, self.MAP_SIZE).reshape(len(x), -1)
         if name in self.dense_layers()[self.DROPPED]:
-            x = Dropout(self.dropout, self.axis_name, name=f'{name}_dropout')(x, train)
+            x = Dropout(self.dropout, name=f'{name}_dropout')(x, train)
         if name == 'logits':
             return nn.Dense(self.num_classes, dtype=self.dtype, name=name)(x).astype(jnp.float32)
         return nn.relu(nn.Dense(self.hidden[index], dtype=self.dtype, kernel_init=nn.initializers.he_normal(),

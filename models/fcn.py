@@ -19,7 +19,6 @@ class FCN(nn.Module):
       dropout: rate of dropout before the scores.
       bilinear_init: whether the upsampling starts as bilinear interpolation, as in the paper, or at random.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: mapped axis over which the batch is split, for dropout; None for one device.
     """
 
     num_classes: int
@@ -27,7 +26,6 @@ class FCN(nn.Module):
     dropout: float = 0.0
     bilinear_init: bool = True
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -50,7 +48,7 @@ class FCN(nn.Module):
         x = nn.relu(_max_pool_same(conv(2, 5, 2, x)))
         x = nn.relu(conv(3, 3, 1, x))
         x = nn.relu(conv(4, 3, 1, x))
-        x = Dropout(self.dropout, self.axis_name)(x, train=train)
+        x = Dropout(self.dropout)(x, train=train)
         x = nn.Conv(self.num_classes, (1, 1), dtype=self.dtype, name='score')(x)
         kernel_init = bilinear(16) if self.bilinear_init else nn.initializers.lecun_normal()
         x = ConvTranspose(self.num_classes, 31, 16, kernel_init=kernel_init, dtype=self.dtype, name='upsample')(x)

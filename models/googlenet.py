@@ -51,7 +51,6 @@ class GoogLeNet(nn.Module):
       dropout: rate of dropout before the logits; that of the auxiliary heads is 0.7.
       frozen_norm: whether BatchNorm uses its running averages in training too, for fine-tuning.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: mapped axis over which the batch is split, for BatchNorm and dropout; None for one device.
     """
 
     num_classes: int
@@ -59,7 +58,6 @@ class GoogLeNet(nn.Module):
     dropout: float = 0.2
     frozen_norm: bool = False
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, features: str | None = None,
@@ -81,18 +79,17 @@ class GoogLeNet(nn.Module):
         Raises:
           UserError: no such endpoint, or images that are too small.
         """
-        unit = functools.partial(ConvNormReLU, use_running_average=not train or self.frozen_norm, dtype=self.dtype,
-                                 axis_name=self.axis_name)
+        unit = functools.partial(ConvNormReLU, use_running_average=not train or self.frozen_norm, dtype=self.dtype)
         auxiliary = []
 
         def inception(name, x):
             if name in AUXILIARY_HEADS and self.auxiliary and (train or self.is_initializing()):
-                head = AuxiliaryHead(self.num_classes, unit, self.dtype, self.axis_name, name=AUXILIARY_HEADS[name])
+                head = AuxiliaryHead(self.num_classes, unit, self.dtype, name=AUXILIARY_HEADS[name])
                 auxiliary.append(head(x, train=train))
             return Inception(INCEPTIONS[name], unit, name=name)(x)
 
         def logits(x):
-            x = Dropout(self.dropout, self.axis_name, name='logits_dropout')(x, train=train)
+            x = Dropout(self.dropout, name='logits_dropout')(x, train=train)
             return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x).astype(jnp.float32)
 
         stages = [('conv1', unit(64, 7, 2, 3, name='conv1')), ('pool1', _halve), ('conv2', unit(64, 1, name='conv2')),
@@ -130,7 +127,6 @@ class ConvNormReLU(nn.Module):
       features, kernel_size, stride, padding: of the convolution.
       use_running_average: whether BatchNorm uses, and leaves, its running averages.
       dtype: of the computation; parameters are float32.
-      axis_name: mapped axis over which the batch is split; None for one device.
     """
 
     features: int
@@ -139,15 +135,13 @@ class ConvNormReLU(nn.Module):
     padding: int = 0
     use_running_average: bool = True
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps x, float [batch, height, width, channels], to [batch, out height, out width, features]."""
         x = Conv(self.features, self.kernel_size, self.stride, self.padding, use_bias=False, dtype=self.dtype,
                  name='conv')(x)
-        return nn.relu(BatchNorm(self.use_running_average, epsilon=1e-3, dtype=self.dtype,
-                                 axis_name=self.axis_name, name='bn')(x))
+        return nn.relu(BatchNorm(self.use_running_average, epsilon=1e-3, dtype=self.dtype, name='bn')(x))
 
 
 class Inception(nn.Module):
@@ -180,20 +174,18 @@ class AuxiliaryHead(nn.Module):
       num_classes: number of logits.
       unit: as in Inception.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: mapped axis over which the batch is split; None for one device.
     """
 
     num_classes: int
     unit: Callable[..., nn.Module]
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps x, float [batch, height, width, channels], to logits, float32 [batch, num_classes]."""
         x = self.unit(128, 1, name='conv')(adaptive_average_pool(x, 4)).reshape(len(x), -1)
         x = nn.relu(nn.Dense(1024, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name='fc1')(x))
-        x = Dropout(AUXILIARY_DROPOUT, self.axis_name)(x, train=train)
+        x = Dropout(AUXILIARY_DROPOUT)(x, train=train)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='fc2')(x).astype(jnp.float32)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from ..common.errors import UserError
-from . import cpu_kernels
+from . import batch_axis, cpu_kernels
 
 
 def _convolve(*arrays: jax.Array, **fields: Any) -> jax.Array:
@@ -95,10 +95,16 @@ class BatchNorm(nn.BatchNorm):
     """nn.BatchNorm over all axes but the last; a step keeps 0.9 of running averages, which PyTorch calls 0.1.
 
     Ioffe and Szegedy 2015, "Batch normalization: accelerating deep network training by reducing internal covariate
-    shift". `axis_name` is the mapped axis over which a batch is split. Running averages are of the biased variance.
+    shift". In training the statistics are those of the global batch, or of the rows of a device, as
+    `config.parallel.batch_norm` says (see batch_axis.py). Running averages are of the biased variance.
     """
 
     momentum: float = 0.9
+
+    def __post_init__(self):
+        if self.axis_name is None:
+            self.axis_name = batch_axis.norm_axis()
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -126,11 +132,9 @@ class Dropout(nn.Module):
 
     Attributes:
       rate: probability of setting a value to zero, in [0, 1).
-      axis_name: mapped axis over which the global batch is split, or None if it is not.
     """
 
     rate: float
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -139,9 +143,7 @@ class Dropout(nn.Module):
             raise UserError(f'dropout is {self.rate}; it must be in [0, 1)')
         if not train or self.rate == 0.0:
             return x
-        index = jnp.arange(x.shape[0])
-        if self.axis_name is not None and not self.is_initializing():
-            index += lax.axis_index(self.axis_name) * x.shape[0]
+        index = batch_axis.positions(x.shape[0])
         key = self.make_rng('dropout')
 
         def keep_mask(index):

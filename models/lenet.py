@@ -22,7 +22,6 @@ class LeNet(nn.Module):
       relu_after_pool1: whether to put a second ReLU after the first pooling.
       dropout: rate of dropout after the hidden layer.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: mapped axis over which the batch is split, for dropout; None for one device.
     """
 
     num_classes: int
@@ -32,7 +31,6 @@ class LeNet(nn.Module):
     relu_after_pool1: bool = False
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -52,5 +50,5 @@ class LeNet(nn.Module):
         x = ConvMaxPool(self.features[1], 5, padding=self.padding, dtype=self.dtype, name='conv2')(x)
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name='dense1')(x))
-        x = Dropout(self.dropout, self.axis_name)(x, train=train)
+        x = Dropout(self.dropout)(x, train=train)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x).astype(jnp.float32)

@@ -34,7 +34,6 @@ class LSTM(nn.Module):
       init_scale: kernels and embeddings begin uniform in +- this, as in the paper (0.1 and 0.05); 0.0 for flax's
         initialisers.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: mapped axis over which the batch is split, for dropout; None for one device.
     """
 
     vocabulary_size: int
@@ -46,7 +45,6 @@ class LSTM(nn.Module):
     dropout: float = 0.0
     init_scale: float = 0.0
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, tokens: jax.Array, carry: Carry | None = None, *, train: bool = False) -> dict[str, Any]:
@@ -89,7 +87,7 @@ class LSTM(nn.Module):
         return {'logits': logits.astype(jnp.float32), 'carry': tuple(carries)}
 
     def _drop(self, x: jax.Array, name: str, train: bool) -> jax.Array:
-        return Dropout(self.dropout, self.axis_name, name=name)(x, train=train)
+        return Dropout(self.dropout, name=name)(x, train=train)
 
     def _check(self) -> None:
         if self.inputs not in INPUTS:

@@ -15,14 +15,12 @@ class MLP(nn.Module):
       hidden: widths of the hidden layers.
       dropout: rate of dropout after each hidden layer.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: mapped axis over which the batch is split, for dropout; None for one device.
     """
 
     num_classes: int
     hidden: tuple[int, ...] = (512, 512)
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array, *, train: bool = False) -> jax.Array:
@@ -38,5 +36,5 @@ class MLP(nn.Module):
         x = inputs.astype(self.dtype).reshape(inputs.shape[0], -1)
         for i, width in enumerate(self.hidden):
             x = nn.relu(nn.Dense(width, dtype=self.dtype, name=f'dense{i + 1}')(x))
-            x = Dropout(self.dropout, self.axis_name)(x, train=train)
+            x = Dropout(self.dropout)(x, train=train)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x).astype(jnp.float32)

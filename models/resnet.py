@@ -37,7 +37,6 @@ class ResNet(nn.Module):
         2017, section 5.1).
       frozen_norm: whether BatchNorm uses its running averages in training too, for fine-tuning.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: mapped axis over which the batch is split, for BatchNorm; None for one device.
     """
 
     num_classes: int
@@ -47,7 +46,6 @@ class ResNet(nn.Module):
     zero_init: bool = False
     frozen_norm: bool = False
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, features: str | None = None,
@@ -111,7 +109,7 @@ class CifarResNet(nn.Module):
     Attributes:
       num_classes: number of logits.
       depth: 20, 32, 44, 56 or 110.
-      zero_init, frozen_norm, dtype, axis_name: as of ResNet.
+      zero_init, frozen_norm, dtype: as of ResNet.
     """
 
     num_classes: int
@@ -119,7 +117,6 @@ class CifarResNet(nn.Module):
     zero_init: bool = False
     frozen_norm: bool = False
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, features: str | None = None,
@@ -199,7 +196,7 @@ def _projection(block, x, width):
 def _layers(model, train):
     """Makers of convolutions and normalisations."""
     return (functools.partial(Conv, use_bias=False, dtype=model.dtype),
-            functools.partial(BatchNorm, not train or model.frozen_norm, dtype=model.dtype, axis_name=model.axis_name))
+            functools.partial(BatchNorm, not train or model.frozen_norm, dtype=model.dtype))
 
 
 def _head(num_classes) -> list[Stage]:

@@ -22,14 +22,12 @@ class ResNet9(nn.Module):
       width: channels of 'prep'; doubled from layer to layer.
       logits_scale: factor of the logits, against too large gradients at a large learning rate.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: mapped axis over which the batch is split, for BatchNorm; None for one device.
     """
 
     num_classes: int
     width: int = 64
     logits_scale: float = 0.125
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, features: str | None = None,
@@ -52,7 +50,7 @@ class ResNet9(nn.Module):
         """
         def block(x: jax.Array, channels: int, name: str) -> jax.Array:
             x = Conv(channels, 3, padding=1, use_bias=False, dtype=self.dtype, name=f'{name}_conv')(x)
-            return nn.relu(BatchNorm(not train, dtype=self.dtype, axis_name=self.axis_name, name=f'{name}_bn')(x))
+            return nn.relu(BatchNorm(not train, dtype=self.dtype, name=f'{name}_bn')(x))
 
         def layer(x: jax.Array, number: int, residual: bool) -> jax.Array:
             channels = self.width * 2 ** number

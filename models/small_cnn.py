@@ -27,7 +27,6 @@ class SmallCNN(nn.Module):
       dropout: rate of dropout after the hidden layer.
       batch_norm: whether blocks have BatchNorm.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: mapped axis over which the batch is split, for BatchNorm and dropout; None for one device.
     """
 
     num_classes: int
@@ -37,7 +36,6 @@ class SmallCNN(nn.Module):
     dropout: float = 0.3
     batch_norm: bool = True
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False, features: str | None = None,
@@ -71,9 +69,9 @@ class SmallCNN(nn.Module):
 
     def _block(self, number: int, features: int, dropout: float, train: bool, x: jax.Array) -> jax.Array:
         x = nn.relu(Conv(features, 3, padding=1, dtype=self.dtype, name=f'conv{number}')(x))
-        x = Dropout(dropout, self.axis_name, name=f'dropout{number}')(x, train=train)
+        x = Dropout(dropout, name=f'dropout{number}')(x, train=train)
         if self.batch_norm:
-            x = BatchNorm(not train, dtype=self.dtype, axis_name=self.axis_name, name=f'bn{number}')(x)
+            x = BatchNorm(not train, dtype=self.dtype, name=f'bn{number}')(x)
         return max_pool(x, 2, 2, ceil_mode=True)
 
     def _hidden_layer(self, x: jax.Array) -> jax.Array:
@@ -81,5 +79,5 @@ class SmallCNN(nn.Module):
                                 name='hidden')(x))
 
     def _logits(self, train: bool, x: jax.Array) -> jax.Array:
-        x = Dropout(self.dropout, self.axis_name, name='hidden_dropout')(x, train=train)
+        x = Dropout(self.dropout, name='hidden_dropout')(x, train=train)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x).astype(jnp.float32)

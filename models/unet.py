@@ -31,7 +31,6 @@ class UNet(nn.Module):
       norm: 'batch', 'group' (Wu and He 2018; at most 8 groups; for very small batches) or 'none'.
       dropout: rate of dropout at the coarsest level.
       dtype: of the computation; parameters and logits are float32.
-      axis_name: mapped axis over which the batch is split, for BatchNorm and dropout; None for one device.
     """
 
     num_classes: int
@@ -40,7 +39,6 @@ class UNet(nn.Module):
     norm: str = 'batch'
     dropout: float = 0.0
     dtype: jnp.dtype = jnp.float32
-    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
@@ -72,7 +70,7 @@ class UNet(nn.Module):
                 x = max_pool(x)
             x = block(f'down{level}', features, x)
             skips.append(x)
-        x = Dropout(self.dropout, self.axis_name)(skips.pop(), train=train)
+        x = Dropout(self.dropout)(skips.pop(), train=train)
         for level, skip in reversed(list(enumerate(skips))):
             x = ConvTranspose(skip.shape[-1], 2, 2, dtype=self.dtype, name=f'up{level}_upsample')(x)
             x = block(f'up{level}', skip.shape[-1], jnp.concatenate([skip, x], axis=-1))
@@ -83,7 +81,7 @@ class UNet(nn.Module):
         """Returns block(name, features, x): two 3x3 convolutions, each normalised and rectified."""
         def normalise(name, x):
             if self.norm == 'batch':
-                return BatchNorm(not train, axis_name=self.axis_name, dtype=self.dtype, name=name)(x)
+                return BatchNorm(not train, dtype=self.dtype, name=name)(x)
             if self.norm == 'group':
                 return nn.GroupNorm(math.gcd(8, x.shape[-1]), dtype=self.dtype, name=name)(x)
             return x

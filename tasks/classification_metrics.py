@@ -108,6 +108,7 @@ class CalibrationError(clu_metrics.Metric):
       counts, correct, confidence: float [CALIBRATION_BINS], sums over the examples whose confidence, the largest
         probability, lies in a bin of equal width.
     """
+    additive = True
     counts: jax.Array
     correct: jax.Array
     confidence: jax.Array

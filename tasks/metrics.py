@@ -3,6 +3,7 @@
 They are summed on the devices, merged on the host in float64, and only then divided.
 """
 
+import dataclasses
 import math
 
 import flax
@@ -11,10 +12,25 @@ import jax.numpy as jnp
 import numpy as np
 from clu import metrics as clu_metrics
 
+from ..models import batch_axis
+
+
+def over_devices(collection: clu_metrics.Collection) -> clu_metrics.Collection:
+    """Returns a collection over the global batch from that of each part of it; called while a step is traced.
+
+    Metrics with the attribute `additive` are sums, and are added. All others are gathered and reduced by their own
+    method, which moves as many copies of them as there are devices.
+    """
+    def reduced(metric):
+        return batch_axis.total(metric) if getattr(metric, 'additive', False) else batch_axis.stack(metric).reduce()
+    own = {name: metric for name, metric in vars(collection).items() if name in type(collection).__annotations__}
+    return dataclasses.replace(collection, **{name: reduced(metric) for name, metric in own.items()})
+
 
 @flax.struct.dataclass
 class Mean(clu_metrics.Average):
     """Masked mean, divided on the host in the precision of its sums."""
+    additive = True
 
     def compute(self) -> float:
         """Returns the mean; NaN if every example was masked."""
@@ -24,6 +40,7 @@ class Mean(clu_metrics.Average):
 @flax.struct.dataclass
 class Ratio(clu_metrics.Metric):
     """Masked sum of one quantity over the sum of another."""
+    additive = True
     numerator: jax.Array
     denominator: jax.Array
 
@@ -78,6 +95,7 @@ class Bits(Ratio):
 @flax.struct.dataclass
 class ConfusionMatrix(clu_metrics.Metric):
     """Counts of (true class, predicted class): int32 [classes, classes]."""
+    additive = True
     is_scalar = False  # known without computing it, by which a run is checked before it starts
     counts: jax.Array
 

@@ -64,7 +64,7 @@ MISTAKES = {
     'best metric that is none': ('checkpoint.best_metric=validation/acuracy', 'did you mean validation/accuracy?'),
     'best metric without periodic sets': ('evaluation.periodic=()', 'config.checkpoint.best_metric', 'there are none'),
     'unknown precision': ('precision=bfloat', 'config.precision', 'did you mean bfloat16?'),
-    'unknown way of parallelism': ('parallel.mode=pjit', 'config.parallel.mode', 'shard_map'),
+    'unknown way of parallelism': ('parallel.mode=pjit', 'config.parallel.mode', 'jit'),
     # values
     'negative learning rate': ('optimizer.learning_rate=-0.1', 'config.optimizer.learning_rate = -0.1'),
     'batch that devices cannot share': ('batch_size=12', 'batch_size = 12', '8 device', '16'),

@@ -94,7 +94,7 @@ class Boundary:
         meta = {'config': config_lib.to_dict(config), 'data': training.info.to_json(), 'metrics': self.metrics,
                 'window': self._window.sums, 'boundary_done': done, 'wall_seconds': self._progress.wall_seconds,
                 'examples_per_second': self.examples_per_second, 'early_stopping': self._early_stopping.to_json()}
-        self._outputs.save(step, state, meta, best)
+        self._outputs.save(step, training.parallel.assemble(state, TrainState.places()), meta, best)
 
     def _is_due(self, step: int, every: int) -> bool:
         return bool(every and step) and (step % every == 0 or step == self.end)

@@ -21,10 +21,11 @@ from ..input_pipeline.batches import train_batches
 from ..tasks import Task
 from . import array_paths, checkpoints, durations, early_stopping, evaluation_sets, forward
 from .optimizer import Optimizer
-from .parallel import AXIS, Parallel
+from .parallel import Parallel
+from .resident import Resident
 from .schedules import build_schedule
 from .state import hyperparameters, init_state, initial_carry
-from .step import MetricLayout, TrainState, apply_model, make_train_step
+from .step import TRAIN, MetricLayout, TrainState, apply_model, make_train_step
 
 _FEW_PARAMETERS = 16  # models of so many show them beside the result
 
@@ -36,6 +37,7 @@ class Training:
     Attributes:
       parallel: devices and hosts.
       source, batches: training examples, and step -> this process's rows of the global batch.
+      feed: puts what `batches` returned on the devices, where `train_step` takes it.
       info: what is known of the data; it travels in checkpoints.
       task, model, optimizer: see their packages.
       schedule: step -> learning rate as a factor of config.optimizer.learning_rate.
@@ -47,6 +49,7 @@ class Training:
     parallel: Parallel
     source: Any
     batches: Callable
+    feed: Callable
     info: DatasetInfo
     task: Task
     model: Any
@@ -103,12 +106,21 @@ class Training:
         # A device that has not so much memory says so only later, when files are written.
         _check_fits('config.model and its optimizer', sum(leaf.size * leaf.dtype.itemsize
                                                           for leaf in jax.tree.leaves(state)))
+        self.parallel.sharding.check(array_paths.flatten(state.params))
         variables = {'params': state.params, 'batch_stats': state.batch_stats}
         apply = apply_model(self.model, self.task)
         outputs = jax.eval_shape(lambda: apply(variables, batch, train=False))
         with self._naming_what_is_missing(batch):
             jax.eval_shape(self.task.score, outputs, batch)
         return state.replace(carry=initial_carry(apply, self.task, variables, batch, self.config.batch_size))
+
+    def place(self, state: TrainState) -> TrainState:
+        """Puts a whole state, the same in all processes, on the devices."""
+        return self.parallel.place(state, TrainState.places())
+
+    def fetch(self, state: TrainState) -> TrainState:
+        """Returns the whole state on the host, the inverse of `place`; all processes must call it."""
+        return self.parallel.fetch(self.parallel.assemble(state, TrainState.places()))
 
     def about(self, state: TrainState) -> dict[str, Any]:
         """Returns what a run's files say of it beside the config: steps, parameters and data."""
@@ -118,9 +130,9 @@ class Training:
 
     def learned(self, state: TrainState) -> dict[str, float]:
         """Returns the parameters of a model of a few numbers by path, 'm' and 'b' of a line; {} of larger ones."""
-        arrays = array_paths.flatten(state.params)
-        if sum(array.size for array in arrays.values()) > _FEW_PARAMETERS:
+        if sum(array.size for array in jax.tree.leaves(state.params)) > _FEW_PARAMETERS:
             return {}
+        arrays = array_paths.flatten(self.parallel.fetch(state.params))
         return {path + ''.join(f'[{i}]' for i in index): float(value) for path, array in arrays.items()
                 for index, value in np.ndenumerate(np.asarray(array))}
 
@@ -141,7 +153,7 @@ def build_training(config: ConfigDict) -> Training:
       UserError: whatever in the config does not fit, before anything is written.
     """
     _check(config)
-    parallel = Parallel(config.parallel.mode, config.parallel.devices)
+    parallel = Parallel(config.parallel)
     parallel.check_batch(config.batch_size, 'batch_size')
     accumulate = config.optimizer.accumulate
     if config.batch_size % (parallel.count * max(1, accumulate)):
@@ -153,8 +165,9 @@ def build_training(config: ConfigDict) -> Training:
                                 vocabulary=_given_vocabulary(config.text))
     checks.check_source(source, config.image, 'the training set')
     _check_memory(config.batch_size, source)
-    batches = train_batches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size),
-                            sampling=config.data.sampling)
+    resident = _resident(config, parallel, source)
+    batches = train_batches(resident.indices if resident else source, config.batch_size, config.seed,
+                            parallel.local_slice(config.batch_size), sampling=config.data.sampling)
     if config.batch_size > batches.examples:
         logging.warning('config.batch_size = %s: each of the %s training examples is in a batch several times',
                         f'{config.batch_size:,}', f'{batches.examples:,}')
@@ -164,7 +177,7 @@ def build_training(config: ConfigDict) -> Training:
         info = info.replace(class_counts=relabelling.count_labels(source))
     task = tasks.build(config.task, info)
     _check_metrics(config, task)
-    model = forward.build_model(config, task, axis_name=AXIS)
+    model = forward.build_model(config, task)
 
     def to_steps(duration: str, field: str) -> int:
         return durations.to_steps(duration, batch_size=config.batch_size, num_examples=batches.examples, field=field)
@@ -183,13 +196,24 @@ def build_training(config: ConfigDict) -> Training:
         traces[0] += 1
 
     train_step = make_train_step(forward.build_forward(config, model, task), task, optimizer, schedule, prepare,
-                                 mix=mix, ema_decay=config.ema_decay, accumulate=accumulate, on_trace=count_trace)
+                                 mix=mix, ema_decay=config.ema_decay, accumulate=accumulate, remat=config.remat,
+                                 on_trace=count_trace)
     return Training(
-        config=config, parallel=parallel, source=source, batches=batches, info=info, task=task, model=model,
-        schedule=schedule, optimizer=optimizer, total=total, log_every=to_steps(config.log_every, 'log_every'),
+        config=config, parallel=parallel, source=source, batches=batches, feed=resident or parallel.shard, info=info,
+        task=task, model=model, schedule=schedule, optimizer=optimizer, total=total,
+        log_every=to_steps(config.log_every, 'log_every'),
         evaluate_every=to_steps(config.evaluation.every, 'evaluation.every'),
         save_every=to_steps(config.checkpoint.every, 'checkpoint.every'),
-        train_step=parallel.compile(train_step, donate=True), layout=MetricLayout(task.train_metrics), traces=traces)
+        train_step=parallel.compile(train_step, **TRAIN), layout=MetricLayout(task.train_metrics), traces=traces)
+
+
+def _resident(config: ConfigDict, parallel: Parallel, source: Any) -> Resident | None:
+    """Returns the training set on the devices, if the config wants it there."""
+    if not config.data.on_device:
+        return None
+    if config.cached_features.endpoint:
+        raise UserError('config.data.on_device: config.cached_features takes the place of the images; set it to False')
+    return Resident(parallel, source)
 
 
 def _check_memory(batch_size: int, source) -> None:

@@ -23,6 +23,7 @@ EXPERIMENTS = ROOT / 'experiments'
 # Their fields are checked where they are used.
 _FREE = ('data.arrays', 'model', 'task', 'optimizer.arguments', 'schedule.arguments', 'evaluation.sets')
 _RENAMED = {'task.cases': 'task.per_example'}  # fields of earlier versions -> what they are called now
+_REPLACED = {('parallel.mode', 'shard_map'): 'jit'}  # values of earlier versions
 
 
 def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -77,6 +78,10 @@ def _rename_fields(config: ConfigDict) -> None:
         if section in config and field in config[section]:
             config[section][new.partition('.')[2]] = config[section][field]
             del config[section][field]
+    for (field, value), now in _REPLACED.items():
+        section, _, name = field.partition('.')
+        if section in config and config[section].get(name) == value:
+            config[section][name] = now
 
 
 def _check_fields(config: ConfigDict, known: ConfigDict, prefix: str = '') -> None:

@@ -14,6 +14,7 @@ def base() -> ConfigDict:
     config.total = '10 epochs'  # length of the whole training
     config.batch_size = 128  # global: over all devices and hosts
     config.precision = 'float32'  # compute type of the model, 'float32' or 'bfloat16'; parameters stay float32
+    config.remat = False  # keep of the forward pass what convolutions and matrix products give; compute the rest again
     config.ema_decay = 0.0  # exponential moving average of params and batch_stats, evaluated instead of them; 0: off
     config.log_every = '100 steps'
     config.writers = ('tensorboard',)  # what takes metrics besides metrics.jsonl: 'tensorboard', 'mlflow', 'wandb'
@@ -164,8 +165,16 @@ def base() -> ConfigDict:
     config.cached_features.batch_size = 64  # images that the body looks at together
 
     config.parallel = ConfigDict()
-    config.parallel.mode = 'pmap'  # 'pmap' or 'shard_map'; the same numbers
+    # 'pmap': every device runs the step on its rows; 'jit': one program that XLA divides, parameters in shards if
+    # `sharding` says so. The same numbers.
+    config.parallel.mode = 'pmap'
     config.parallel.devices = 0  # devices per process; 0: all there are
+    # jit: 'replicated': every device has all parameters, their averages and the optimizer's state; 'fsdp': each a share
+    config.parallel.sharding = 'replicated'
+    # (regex over parameter paths, 'replicated', 'fsdp' or the number of a dimension) pairs, first match wins
+    config.parallel.sharding_rules = ()
+    config.parallel.min_shard_mb = 4.0  # fsdp: smaller arrays stay on every device
+    config.parallel.batch_norm = 'global'  # statistics of the 'global' batch; pmap: or of the rows of each 'device'
 
     config.profile = ConfigDict()  # a trace for TensorBoard or Perfetto in <workdir>/profile
     config.profile.start_step = 0

@@ -19,11 +19,11 @@ from ..input_pipeline.batches import eval_batches, stream
 from ..input_pipeline.views import Views
 from ..tasks import Task
 from . import evaluation_sets, forward
-from .parallel import AXIS, Parallel, one_late
+from .parallel import Parallel, Place, one_late
 from .per_example import ExampleCollector
 from .preemption import Interrupted
 from .state import initial_carry
-from .step import apply_model, make_eval_step
+from .step import EVALUATE, apply_model, make_eval_step
 
 # Bytes of memory for every pixel of the images that a device evaluates together, and room for more: VGG, the largest
 # network here, holds three arrays of 64 float32 channels at full resolution at once, which are 768.
@@ -42,7 +42,7 @@ class Evaluations:
 
     Attributes:
       task: as given.
-      model: the network for one device.
+      model: the network.
       sources: set -> its examples.
       batch_size: examples per step over all devices.
       seed: of the run, on the devices.
@@ -54,7 +54,7 @@ class Evaluations:
     def __init__(self, config: ConfigDict, parallel: Parallel, task: Task, info: DatasetInfo, names: tuple[str, ...]):
         self.parallel, self.workers = parallel, config.data.workers
         views = Views(config.evaluation.tta, config.image.size)
-        model = forward.build_model(config, task, axis_name=AXIS)
+        model = self.model = forward.build_model(config, task)
         if views.count > 1:
             if config.cached_features.endpoint:
                 raise UserError("config.evaluation.tta: cached features are of one view; evaluate the run afterwards: "
@@ -67,9 +67,8 @@ class Evaluations:
             apply = forward.generating(apply_model(model, task), model, task)
             prepare = preprocessing.build(config.image)
         self.task, self._apply, self._prepare = task, apply, prepare
-        self.seed = parallel.replicate(np.uint32(config.seed))
-        self.model = forward.build_model(config, task)  # for one device
-        self.step = parallel.compile(make_eval_step(apply, task, prepare), donate=False)
+        self.seed = parallel.place(np.uint32(config.seed))
+        self.step = parallel.compile(make_eval_step(apply, task, prepare), **EVALUATE)
         self.sources = {name: _open(name, config, views, info) for name in names}
         longest = max(map(len, self.sources.values()), default=1)
         self.batch_size = min(max(1, config.evaluation.batch_size // views.count), longest)
@@ -90,7 +89,8 @@ class Evaluations:
         batch = self._prepare(source.read(np.zeros(1, np.int64)), None)
         if self.task.needs_rng:
             batch |= {'rng': jax.random.split(jax.random.key(0), 1)}
-        return self.parallel.replicate(initial_carry(self._apply, self.task, variables, batch, self._rows(source)))
+        carry = initial_carry(self._apply, self.task, variables, batch, self._rows(source))
+        return self.parallel.place(carry, Place.ROWS)
 
     def _rows(self, source: Any) -> int:
         """Returns rows of a batch: all streams of a text, else `batch_size`."""
@@ -146,7 +146,7 @@ class Evaluation:
 
     Attributes:
       metrics: name -> float, or array for metrics such as a confusion matrix; without the set's name.
-      examples: scores of every example, where the task looks at single ones; in process 0 only.
+      examples: scores of every example, where the task looks at single ones.
       worst: the worst examples with the model's outputs, see `ExampleCollector.worst`.
       first: the first examples, likewise.
       samples: texts that were written, where a task writes any; in process 0 only.
@@ -177,33 +177,34 @@ def evaluate(evaluations: Evaluations, name: str, variables: dict[str, Any],
     """
     parallel, task = evaluations.parallel, evaluations.task
     source, batches = evaluations.batches(name)
-    collector = None
-    if task.per_example and parallel.is_writer:
-        collector = ExampleCollector(task.per_example, source, evaluations.batch_size)
+    collector = ExampleCollector(task.per_example, source) if task.per_example else None
     progress = ProgressLog(f'evaluating {name}', len(batches))
     inherited = {**variables, 'seed': evaluations.seed}
     carry = evaluations.carry(name, variables)
+    first = parallel.local_slice(evaluations.batch_size).start
 
     def steps():
         nonlocal carry
         read = stream(batches, range(len(batches)), source=source, workers=evaluations.workers)
         for number, batch in enumerate(read):
             metrics, outputs, carry = evaluations.step({**inherited, 'carry': carry}, parallel.shard(batch))
-            yield metrics, outputs, batch
+            yield metrics, outputs, batch, first + number * evaluations.batch_size
             progress(number)
             if stop_requested():
                 raise Interrupted
 
     total = None
-    for metrics, outputs, batch in one_late(steps()):
+    for metrics, outputs, batch, begin in one_late(steps()):
         total = merge(total, parallel.fetch(metrics))
         if collector:
-            collector.add(parallel.fetch(outputs), batch if parallel.processes == 1 else None)
+            collector.add(begin + np.arange(len(batch['mask'])), parallel.fetch_rows(outputs), batch)
     found = Evaluation(total.compute())
     if collector:
+        collector.join(parallel)
         found = Evaluation(found.metrics | collector.summary(), collector.rows, collector.worst(), collector.first)
-    if parallel.is_writer:
-        found.samples = task.samples(evaluations.model, parallel.fetch(variables), found.first)
+    if type(task).samples is not Task.samples:
+        host = parallel.fetch(variables)
+        found.samples = task.samples(evaluations.model, host, found.first) if parallel.is_writer else []
     return found
 
 

@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 import flax
 import jax
 import numpy as np
-from jax import lax
 
 from ..common.console import ProgressLog, format_seconds
 from ..common.errors import UserError, some
@@ -25,13 +24,14 @@ from ..common.files import cache_folder, digest, write_cached
 from ..input_pipeline import preprocessing
 from ..input_pipeline.arrays import ArraySource
 from ..input_pipeline.batches import EvalBatches, train_batches
+from ..models import batch_axis
 from . import array_paths, forward
 from .components import Training
 from .evaluation import Evaluations
 from .optimizer import matches
-from .parallel import AXIS, Parallel, one_late
+from .parallel import Parallel, Place, one_late
 from .preemption import Interrupted
-from .step import TrainState
+from .step import VARIABLES, TrainState
 
 _VERSION = 2  # of the files in the cache
 _SENT_BYTES = 2**26  # how much process 0 sends to the others at once, through the memory of the devices
@@ -103,8 +103,10 @@ class _Extractor:
         prepare = preprocessing.build(config.image)
 
         def step(variables, batch):
-            return lax.all_gather(body(variables, prepare(batch, None)), AXIS, tiled=True)
-        self._step = self._parallel.compile(step, donate=False)
+            variables = {**variables, 'params': batch_axis.whole(variables['params'])}
+            return batch_axis.gather(body(variables, prepare(batch, None)))
+        places = {name: VARIABLES[name] for name in variables}
+        self._step = self._parallel.compile(step, inputs=(places, Place.ROWS), outputs=Place.SHARED)
         weights = hashlib.blake2b()
         for leaf in jax.tree.leaves(self._parallel.fetch(variables)):
             weights.update(np.ascontiguousarray(leaf))

@@ -18,9 +18,9 @@ from .step import apply_model
 FEATURES = 'features'  # the key of cached features in a batch
 
 
-def build_model(config: ConfigDict, task: Task, axis_name: str | None = None):
+def build_model(config: ConfigDict, task: Task):
     """Builds the model of a config for a task."""
-    return models.build(config.model, precision=config.precision, axis_name=axis_name, **task.model_fields())
+    return models.build(config.model, precision=config.precision, **task.model_fields())
 
 
 def build_forward(config: ConfigDict, model, task: Task) -> Callable:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from ..common.dataset_info import DatasetInfo
@@ -97,7 +98,7 @@ def start(training: components.Training, state: TrainState, taken: dict[str, Any
     elif config.init_from.workdir:
         state = state.replace(**(taken or init_from(config.init_from, state.variables, training.info)))
     # 3. From scratch: the state as it was initialised.
-    return parallel.replicate(state), json.loads(meta) if meta is not None else {}
+    return training.place(state), json.loads(meta) if meta is not None else {}
 
 
 def _check_same_data(meta: dict[str, Any], training: components.Training, workdir: Path) -> None:
@@ -120,7 +121,15 @@ def _check_same_data(meta: dict[str, Any], training: components.Training, workdi
 def run(training: components.Training, evaluations: Evaluations, state: TrainState, resumed: dict[str, Any],
         stop: StopRequest, outputs: Outputs, workdir: Path) -> int:
     """Takes the steps that are left; between them logs, evaluates and saves. Returns the exit code."""
-    config, train_step, shard = training.config, training.train_step, training.parallel.shard
+    config, train_step = training.config, training.train_step
+
+    def next_batch() -> dict[str, Any]:
+        """The next batch, on its way to the devices."""
+        began = time.perf_counter()
+        batch = training.feed(next(batches))
+        progress.waited += time.perf_counter() - began
+        return batch
+
     step = resumed.get('step', 0)
     progress = Progress(training.total, step, config.batch_size, resumed.get('wall_seconds', 0.0))
     boundary = Boundary(training, evaluations, resumed, progress, stop, outputs)
@@ -136,15 +145,16 @@ def run(training: components.Training, evaluations: Evaluations, state: TrainSta
         batches = stream(training.batches, range(step, training.total), source=training.source,
                          workers=config.data.workers)
         upcoming = boundary.next(step)
+        batch = next_batch() if step < boundary.end else None
         while step < boundary.end:
             if stop():
                 raise Interrupted
-            began = time.perf_counter()
-            batch = shard(next(batches))
-            progress.waited += time.perf_counter() - began
             profiler.before(step)
-            state, metrics = train_step(state, batch)
-            step += 1
+            # What is not put on the devices on purpose would be waited for in every step.
+            with jax.transfer_guard('disallow'), jax.profiler.StepTraceAnnotation('train', step_num=step):
+                state, metrics = train_step(state, batch)
+                step += 1
+                batch = next_batch() if step < training.total else None  # while the devices are at work
             boundary.add(metrics)
             profiler.after(step, metrics)
             if step == upcoming:

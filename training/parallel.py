@@ -1,10 +1,15 @@
 """Devices and hosts: the only file that knows how many there are.
 
-Data parallelism through one named axis. A step function is written for one device and reduces over `AXIS`; `Parallel`
-compiles it with `jax.pmap` (one replicated state, no leading device axis) or with `jax.jit(jax.shard_map(...))`.
+A step is written once, see models/batch_axis.py. `Parallel` compiles it in one of two modes:
+  pmap  every device runs the step on its rows of the batch and joins the others through a named axis; parameters are
+        on every device
+  jit   one program for the whole batch, which XLA divides; parameters, optimizer state and moving averages lie on
+        every device or in shards, see sharding.py
 """
 
+import enum
 import math
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -13,31 +18,53 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from ..common.errors import UserError
+from ..models import batch_axis, cpu_kernels
+from .sharding import Sharding
 
 AXIS = 'batch'
+_MODES = ('pmap', 'jit')
+_NORMS = ('global', 'device')
+
+
+class Place(enum.Enum):
+    """Where the arrays of a step's inputs and outputs lie."""
+    SHARED = 'the same on every device'
+    ROWS = 'divided along the first dimension, the rows of the batch'
+    STATE = 'on every device or in shards, as config.parallel.sharding says'
 
 
 class Parallel:
-    """Compiles steps and places arrays for data parallelism over local devices and all hosts.
+    """Compiles steps and places arrays over the devices of all hosts.
 
     Args:
-      mode: 'pmap' or 'shard_map'.
-      devices: how many devices of this process to use; 0 for all.
+      config: config.parallel.
+
+    Attributes:
+      count: devices of all processes.
+      sharding: which arrays of a state are divided.
 
     Raises:
-      UserError: more devices asked for than there are, or an unknown mode.
+      UserError: more devices asked for than there are, an unknown mode, or fields that do not fit it.
     """
 
-    def __init__(self, mode: str = 'pmap', devices: int = 0):
-        if mode not in ('pmap', 'shard_map'):
-            raise UserError(f"config.parallel.mode = {mode!r}; there are 'pmap' and 'shard_map'")
+    def __init__(self, config: ConfigDict):
+        if config.mode not in _MODES:
+            raise UserError(f"config.parallel.mode = {config.mode!r}; there are 'pmap' and 'jit'")
+        if config.batch_norm not in _NORMS:
+            raise UserError(f"config.parallel.batch_norm = {config.batch_norm!r}; there are 'global' and 'device'")
+        if config.mode == 'jit' and config.batch_norm == 'device':
+            raise UserError("config.parallel.batch_norm = 'device' needs config.parallel.mode = 'pmap': in mode 'jit' "
+                            'a step sees the whole batch')
         available = jax.local_devices()
+        devices = config.devices
         if devices < 0 or devices > len(available):
             raise UserError(f'config.parallel.devices = {devices}, but this process has {len(available)} '
                             f'{available[0].platform} device(s)')
-        self.mode = mode
+        self.mode = config.mode
+        self._normalizes_globally = config.batch_norm == 'global'
         self.processes = jax.process_count()
         self.rank = jax.process_index()
         self.local = available[:devices or len(available)]
@@ -45,16 +72,22 @@ class Parallel:
             raise UserError('config.parallel.devices works in a single process; with several, give each its devices '
                             'through CUDA_VISIBLE_DEVICES or the scheduler')
         self.count = len(self.local) * self.processes
-        # pmap keeps a state that each process addresses alone; shard_map spans all of them.
-        over = self.local if mode == 'pmap' or self.processes == 1 else jax.devices()
+        self.sharding = Sharding(config, self.count)
+        if config.mode == 'pmap' and not self.sharding.is_replicated:
+            raise UserError("config.parallel.sharding needs config.parallel.mode = 'jit': in mode 'pmap' every device "
+                            'keeps everything')
+        # pmap takes and returns what each process addresses alone; jit's arrays span all of them.
+        over = self.local if self.mode == 'pmap' or self.processes == 1 else jax.devices()
+        # The mesh axis is named like pmap's, else the first and the second step would compile separately.
         self._mesh = Mesh(np.array(over), (AXIS,))
         self._replicated = NamedSharding(self._mesh, PartitionSpec())
-        self._sharded = NamedSharding(self._mesh, PartitionSpec(AXIS))
+        self._rows = NamedSharding(self._mesh, PartitionSpec(AXIS))
 
     def __str__(self) -> str:
         kind = self.local[0].device_kind
         text = f'{len(self.local)} x {kind}'
-        return text + (f' on each of {self.processes} processes' if self.processes > 1 else '') + f' ({self.mode})'
+        text += f' on each of {self.processes} processes' if self.processes > 1 else ''
+        return text + f" ({self.mode}{'' if self.sharding.is_replicated else ', sharded'})"
 
     def check_batch(self, batch_size: int, field: str) -> None:
         """Raises UserError if a global batch is empty or cannot be split evenly."""
@@ -73,37 +106,109 @@ class Parallel:
         share = batch_size // self.processes
         return slice(self.rank * share, (self.rank + 1) * share)
 
-    def compile(self, step: Callable, *, donate: bool) -> Callable:
-        """Compiles `step(state, batch) -> pytree`: state and result replicated, batch split along its first axis."""
-        donated = (0,) if donate else ()
-        if self.mode == 'pmap':
-            return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=self._pmap_devices(),
-                            donate_argnums=donated)
-        # check_vma=False: with the default, pmean of gradients would be multiplied by the number of devices.
-        mapped = jax.shard_map(step, mesh=self._mesh, in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
-                               out_specs=PartitionSpec(), check_vma=False)
-        return jax.jit(mapped, donate_argnums=donated)
+    def compile(self, step: Callable, *, inputs: tuple, outputs: Any, donate: tuple[int, ...] = ()) -> Callable:
+        """Compiles a step for all devices.
 
-    def _pmap_devices(self):
-        return None if len(self.local) == jax.local_device_count() else self.local
+        Args:
+          step: function of pytrees, traced within `batch_axis.divided`.
+          inputs: for each argument a pytree of `Place`s, a prefix of it.
+          outputs: the same of what it returns.
+          donate: numbers of the arguments whose memory the results may take.
+        """
+        def traced(*arguments):
+            if self.mode == 'pmap':
+                with batch_axis.divided(AXIS, normalizes_globally=self._normalizes_globally):
+                    return step(*arguments)
+            with batch_axis.divided(None, gather_parameters=self._gathered):
+                return self._constrained(step(*self._constrained(arguments, inputs)), outputs)
+        traced.__name__ = getattr(step, '__name__', 'step')  # in profiles
+        if cpu_kernels.on_cpu():  # there a batch may be the memory of the host's own array
+            donate = tuple(number for number in donate if inputs[number] is not Place.ROWS)
+        # A batch has the shape of no result: its memory is free during the step, which JAX would warn of.
+        warnings.filterwarnings('ignore', 'Some donated buffers were not usable')
+        if self.mode == 'jit':
+            return jax.jit(traced, donate_argnums=donate)
+        return jax.pmap(traced, axis_name=AXIS, in_axes=_axes(inputs), out_axes=_axes(outputs), donate_argnums=donate,
+                        devices=None if len(self.local) == jax.local_device_count() else self.local)
 
-    def replicate(self, tree: Any) -> Any:
-        """Places a pytree of host or device arrays on every device."""
-        # The mesh axis is named like pmap's, else the first and the second step would compile separately.
-        return jax.device_put(tree, self._replicated)
+    def _constrained(self, tree: Any, places: Any) -> Any:
+        def constrain(place, path, leaf):
+            return jax.lax.with_sharding_constraint(leaf, self._sharding_of(place, path, leaf))
+        return _map_places(constrain, places, tree)
+
+    def _gathered(self, parameters: Any) -> Any:
+        if self.sharding.is_replicated:
+            return parameters
+        # Said outright: left to itself, XLA may move activations where it is cheaper to move parameters.
+        return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, self._replicated), parameters)
+
+    def _sharding_of(self, place: Place, path: str, leaf: Any) -> NamedSharding:
+        if place is Place.ROWS:
+            return self._rows
+        dimension = self.sharding.dimension(path, leaf) if place is Place.STATE and self.mode == 'jit' else None
+        if dimension is None:
+            return self._replicated
+        return NamedSharding(self._mesh, PartitionSpec(*[None] * dimension, AXIS))
+
+    def place(self, tree: Any, places: Any = Place.SHARED) -> Any:
+        """Puts a pytree of whole host or device arrays, the same in all processes, on the devices.
+
+        Args:
+          tree: arrays of global shapes.
+          places: a prefix of it.
+        """
+        def put(place, path, leaf):
+            if place is Place.ROWS:
+                return self.shard({'': np.asarray(leaf)[self.local_slice(len(leaf))]})['']
+            sharding = self._sharding_of(place, path, leaf)
+            if sharding.is_fully_replicated:
+                return jax.device_put(leaf, sharding)
+            leaf = np.asarray(leaf)  # each device gets its part alone
+            return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+        return _map_places(put, places, tree)
 
     def shard(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Turns this process's rows [rows, ...] into what a compiled step takes."""
+        """Puts this process's rows of a batch, [rows, ...] each, on its devices; returns before they are there."""
         if self.mode == 'pmap':
             n = len(self.local)
-            return {key: value.reshape(n, value.shape[0] // n, *value.shape[1:]) for key, value in batch.items()}
-        if self.processes == 1:
-            return batch
-        return {key: jax.make_array_from_process_local_data(self._sharded, value) for key, value in batch.items()}
+            batch = {key: value.reshape(n, value.shape[0] // n, *value.shape[1:]) for key, value in batch.items()}
+        if self.mode == 'pmap' or self.processes == 1:
+            return jax.device_put(batch, self._rows)
+        return {key: jax.make_array_from_process_local_data(self._rows, value) for key, value in batch.items()}
 
     def fetch(self, tree: Any) -> Any:
-        """Returns the host copy of replicated results, waiting for them."""
-        return jax.tree.map(np.asarray, tree)
+        """Returns the host copy of arrays that are `SHARED` or `STATE`, whole, waiting for them.
+
+        All processes must call it for a state that is in shards.
+        """
+        if self.shards_over_processes:
+            tree = jax.jit(lambda tree: tree, out_shardings=self._replicated)(tree)
+        return jax.device_get(tree)
+
+    def fetch_rows(self, tree: Any) -> Any:
+        """Returns this process's rows [rows, ...] of arrays that are `ROWS`, on the host."""
+        def rows(leaf):
+            if leaf.is_fully_addressable:
+                leaf = jax.device_get(leaf)
+                return leaf.reshape(-1, *leaf.shape[2:]) if self.mode == 'pmap' else leaf
+            shards = sorted(leaf.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+            return np.concatenate([jax.device_get(shard.data) for shard in shards])
+        return jax.tree.map(rows, tree)
+
+    def assemble(self, tree: Any, places: Any) -> Any:
+        """Returns the tree with its `ROWS` as host arrays of all rows, [rows of all processes, ...]; collective."""
+        def whole(place, path, leaf):
+            del path
+            if place is not Place.ROWS:
+                return leaf
+            rows = self.fetch_rows(leaf)
+            return multihost_utils.process_allgather(rows, tiled=True) if self.processes > 1 else rows
+        return _map_places(whole, places, tree)
+
+    @property
+    def shards_over_processes(self) -> bool:
+        """Whether no process alone has the whole state."""
+        return self.processes > 1 and not self.sharding.is_replicated
 
     @property
     def is_writer(self) -> bool:
@@ -122,6 +227,16 @@ class Parallel:
             checksums = multihost_utils.process_allgather(np.uint32(zlib.crc32(text.encode())))
             if len(set(np.asarray(checksums).tolist())) > 1:
                 raise UserError(f'the processes have different {what}: start all of them with the same command')
+
+    def gather_bytes(self, data: bytes) -> list[bytes]:
+        """Returns what every process has, in the order of their ranks, in all of them."""
+        if self.processes == 1:
+            return [data]
+        lengths = np.asarray(multihost_utils.process_allgather(np.int32(len(data))))
+        padded = np.zeros(lengths.max(), np.uint8)
+        padded[:len(data)] = np.frombuffer(data, np.uint8)
+        parts = np.asarray(multihost_utils.process_allgather(padded))
+        return [part[:length].tobytes() for part, length in zip(parts, lengths)]
 
     def broadcast_text(self, text: str | None) -> str | None:
         """Returns process 0's text, or None, in every process."""
@@ -145,3 +260,16 @@ def one_late(results: Iterable[Any]) -> Iterator[Any]:
         if len(waiting) > 1:
             yield waiting.pop(0)
     yield from waiting
+
+
+def _axes(places: Any) -> Any:
+    """Places -> what jax.pmap calls axes."""
+    return jax.tree.map(lambda place: 0 if place is Place.ROWS else None, places)
+
+
+def _map_places(function: Callable, places: Any, tree: Any) -> Any:
+    """Maps function(place, path, leaf) over a pytree; places: a prefix of it."""
+    def under(place, subtree):
+        return jax.tree_util.tree_map_with_path(
+            lambda keys, leaf: function(place, jax.tree_util.keystr(keys, simple=True, separator='/'), leaf), subtree)
+    return jax.tree.map(under, places, tree)

@@ -55,7 +55,7 @@ class Resident:
         size = sum(values.nbytes for values in source.arrays.values())
         _check_fits(size, parallel)
         self.indices = Indices(source)
-        self._parallel, self._arrays = parallel, parallel.replicate(source.arrays)
+        self._parallel, self._arrays = parallel, parallel.place(source.arrays)
         self._gather = parallel.compile(_gather, inputs=(Place.SHARED, Place.ROWS), outputs=Place.ROWS)
         logging.info('the training set, %s MB, is on %s', f'{size / 1e6:,.0f}',
                      'the device' if parallel.count == 1 else 'every device')

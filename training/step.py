@@ -1,4 +1,4 @@
-"""One step of training and one of evaluation, written for one device; `training/parallel.py` maps them over all."""
+"""One step of training and one of evaluation, written once; `training/parallel.py` compiles them for all devices."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,9 +10,10 @@ import numpy as np
 import optax
 from jax import lax
 
-from ..models import cpu_kernels
+from ..models import batch_axis, cpu_kernels
 from ..tasks import Task
-from .parallel import AXIS
+from ..tasks.metrics import over_devices
+from .parallel import Place
 
 # What the key of a step is folded with; 0 and 1, its halves, are for augmentation and dropout.
 _TASK, _MIX = 2, 3
@@ -29,7 +30,7 @@ class TrainState:
       opt_state: optax state.
       ema: {'params', 'batch_stats'} moving averages, {} when they are off.
       carry: what the rows of the next batch begin with, where a task carries something from batch to batch, such as
-        the state of an LSTM: a pytree of arrays [rows of the global batch, ...]; {} for others.
+        the state of an LSTM: a pytree of arrays [rows, ...], which lie where the rows do; {} for others.
       hyperparameters: 'seed' uint32, 'learning_rate' (the peak) and 'weight_decay' float32 scalars. They come from the
         config, never from a checkpoint. As inputs of the compiled step, not constants of it, they let runs that differ
         in nothing else share one executable.
@@ -42,6 +43,12 @@ class TrainState:
     carry: Any
     hyperparameters: dict[str, jax.Array]
 
+    @classmethod
+    def places(cls) -> 'TrainState':
+        """Returns where each part lies."""
+        return cls(step=Place.SHARED, params=Place.STATE, batch_stats=Place.SHARED, opt_state=Place.STATE,
+                   ema=Place.STATE, carry=Place.ROWS, hyperparameters=Place.SHARED)
+
     @property
     def variables(self) -> dict[str, Any]:
         """What a checkpoint's 'variables' item holds."""
@@ -51,6 +58,13 @@ class TrainState:
     def training(self) -> dict[str, Any]:
         """What a checkpoint's 'training' item holds."""
         return {'opt_state': self.opt_state, 'step': self.step, 'carry': self.carry}
+
+
+# How `Parallel.compile` is called for the steps below.
+VARIABLES = {'params': Place.STATE, 'batch_stats': Place.SHARED}
+TRAIN = {'inputs': (TrainState.places(), Place.ROWS), 'outputs': (TrainState.places(), Place.SHARED), 'donate': (0, 1)}
+EVALUATE = {'inputs': ({**VARIABLES, 'carry': Place.ROWS, 'seed': Place.SHARED}, Place.ROWS),
+            'outputs': (Place.SHARED, Place.ROWS, Place.ROWS)}
 
 
 def apply_model(model, task: Task) -> Callable:
@@ -64,13 +78,12 @@ def apply_model(model, task: Task) -> Callable:
 
 
 def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable, prepare: Callable, *,
-                    mix: Callable | None = None, ema_decay: float = 0.0, accumulate: int = 1,
+                    mix: Callable | None = None, ema_decay: float = 0.0, accumulate: int = 1, remat: bool = False,
                     on_trace: Callable[[], None] = lambda: None) -> Callable:
     """Returns `train_step(state, batch) -> (state, metrics)`.
 
     Args:
-      forward: (variables, batch, **how to apply) -> outputs of the model, such as `apply_model`; the model's
-        `axis_name` is `AXIS`, if it has one.
+      forward: (variables, batch, **how to apply) -> outputs of the model, such as `apply_model`.
       task: see tasks/task.py.
       optimizer: `training.optimizer.Optimizer`.
       schedule: step -> learning rate as a factor of the peak.
@@ -78,25 +91,27 @@ def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable
       mix: (key, batch, features of the global batch, rows) -> batch, see input_pipeline/mixing.py.
       ema_decay: of the moving averages of params and batch_stats; 0 switches them off.
       accumulate: number of micro-batches whose gradients are averaged before the one update.
+      remat: whether the backward pass computes again what is neither a convolution nor a matrix product.
       on_trace: called whenever the step is traced, to notice recompilation.
 
     Every random number is a function of the seed, the step and the example's index in the global batch. What a task
-    carries from batch to batch is part of the state, for all rows of the global batch; the step puts the rows of this
-    device into its batch as 'carry'.
+    carries from batch to batch is part of the state, and for the task 'carry' of the batch.
 
-    The returned metrics are `task.train_metrics` merged over all devices, 'gradient_norm' and 'learning_rate', packed
-    by `MetricLayout`.
+    The returned metrics are `task.train_metrics` over the global batch, 'gradient_norm' and 'learning_rate', packed by
+    `MetricLayout`.
     """
     layout = MetricLayout(task.train_metrics)
 
     def gradients(params, batch_stats, batch, dropout_key):
         def loss_fn(params):
-            params = optimizer.stop_frozen(params)
+            params = batch_axis.whole(optimizer.stop_frozen(params))
             outputs, updates = forward({'params': params, 'batch_stats': batch_stats}, batch, train=True,
                                        rngs={'dropout': dropout_key}, mutable=['batch_stats'])
             scores = task.score(outputs, batch)
             found = {'scores': scores, 'carry': task.carried(outputs)}
             return jnp.mean(scores['loss']), (found, updates.get('batch_stats', batch_stats))
+        if remat:
+            loss_fn = jax.checkpoint(loss_fn, policy=_is_product)
         grads, (found, batch_stats) = jax.grad(loss_fn, has_aux=True)(params)
         return grads, found, batch_stats
 
@@ -124,58 +139,53 @@ def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable
         hyperparameters = state.hyperparameters
         step_key = jax.random.fold_in(jax.random.key(hyperparameters['seed']), state.step)
         augment_key, dropout_key = jax.random.split(step_key)
-        rows = _rows(batch)
-        batch = prepare(batch, _keys(augment_key, rows)) | _local_carry(state.carry, rows)
+        rows = batch_axis.positions(len(jax.tree.leaves(batch)[0]))
+        batch = prepare(batch, _keys(augment_key, rows)) | _carried(state.carry)
         if mix is not None:
-            everyone = {name: batch[name] for name in ('image', 'label') if name in batch}
-            everyone = lax.all_gather(everyone, AXIS, tiled=True)
+            everyone = batch_axis.gather({name: batch[name] for name in ('image', 'label') if name in batch})
             batch = mix(jax.random.fold_in(step_key, _MIX), batch, everyone, rows)
         if task.needs_rng:
             batch |= {'rng': _keys(jax.random.fold_in(step_key, _TASK), rows)}
         grads, found, batch_stats = accumulated(state.params, state.batch_stats, batch, dropout_key)
-        grads = lax.pmean(grads, AXIS)
-        # BatchNorm reduced over the axis already, if the model was built with it; the mean is then of equal numbers.
-        batch_stats = lax.pmean(batch_stats, AXIS)
+        grads = batch_axis.mean(grads)
+        if batch_axis.norms_differ():
+            batch_stats = batch_axis.mean(batch_stats)
         learning_rate = hyperparameters['learning_rate'] * schedule(state.step)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate,
                                               weight_decay=hyperparameters['weight_decay'])
         params = optax.apply_updates(state.params, updates)
         ema = _average(state, {'params': params, 'batch_stats': batch_stats}, ema_decay)
-        carry = lax.all_gather(found['carry'], AXIS, tiled=True)
-        metrics = task.train_metrics.gather_from_model_output(axis_name=AXIS, **found['scores'])
-        metrics = layout.pack({'task': metrics, 'gradient_norm': optax.tree.norm(grads),
-                               'learning_rate': learning_rate})
-        return TrainState(state.step + 1, params, batch_stats, opt_state, ema, carry, hyperparameters), metrics
+        metrics = layout.pack(batch_axis.total(layout.sums(found['scores'])), optax.tree.norm(grads), learning_rate)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, ema, found['carry'], hyperparameters), metrics
 
     return train_step
 
 
 def make_eval_step(forward: Callable, task: Task, prepare: Callable) -> Callable:
-    """Returns `eval_step(variables, batch) -> (metrics, example_outputs, carry)`, the same on all devices.
+    """Returns `eval_step(variables, batch) -> (metrics, example_outputs, carry)`.
 
     Args:
       forward: (variables, batch, train=False) -> outputs of the model.
       task, prepare: as for training.
 
-    variables['carry'] is what the step before returned, for all rows of the global batch, see `TrainState`;
-    variables['seed'] is that of the run. batch['mask'] is 1 for examples and 0 for the padding of the last batch,
-    float32 [batch]; batch['position'], int32 [batch], is the example's place in the set, where the task needs_rng. The
-    metrics are `task.eval_metrics` merged over all devices, the others `task.per_example.outputs` of the whole global
-    batch, or {}.
+    variables['carry'] is what the step before returned, see `TrainState`; variables['seed'] is that of the run.
+    batch['mask'] is 1 for examples and 0 for the padding of the last batch, float32 [batch]; batch['position'], int32
+    [batch], is the example's place in the set, where the task needs_rng. The metrics are `task.eval_metrics` over the
+    global batch, the others `task.per_example.outputs` of its rows, or {}.
     """
     def eval_step(variables: dict[str, Any], batch: dict[str, jax.Array]):
         mask = batch['mask']
         variables = dict(variables)
         carry, seed = variables.pop('carry'), variables.pop('seed')
-        batch = prepare(batch, None) | _local_carry(carry, _rows(batch))
+        variables['params'] = batch_axis.whole(variables['params'])
+        batch = prepare(batch, None) | _carried(carry)
         if task.needs_rng:
             batch |= {'rng': _keys(jax.random.fold_in(jax.random.key(seed), _TASK), batch['position'])}
         outputs = forward(variables, batch, train=False)
         scores = task.score(outputs, batch)
-        metrics = task.eval_metrics.gather_from_model_output(axis_name=AXIS, mask=mask, **scores)
+        metrics = over_devices(task.eval_metrics.single_from_model_output(mask=mask, **scores))
         scorer = task.per_example
-        example_outputs = lax.all_gather(scorer.outputs(outputs), AXIS, tiled=True) if scorer else {}
-        return metrics, example_outputs, lax.all_gather(task.carried(outputs), AXIS, tiled=True)
+        return metrics, scorer.outputs(outputs) if scorer else {}, task.carried(outputs)
 
     return eval_step
 
@@ -191,23 +201,23 @@ class MetricLayout:
     """
 
     def __init__(self, collection):
+        self._collection = collection
         template = {'task': jax.eval_shape(collection.empty), 'gradient_norm': 0.0, 'learning_rate': 0.0}
         paths, self._structure = jax.tree_util.tree_flatten_with_path(template)
         self.names = [jax.tree_util.keystr(path) for path, _ in paths]
 
-    def pack(self, metrics: dict[str, Any]) -> jax.Array:
-        """{'task': collection, 'gradient_norm', ...: scalars} -> float32 [numbers]; exact for counts up to 2**24."""
-        return jnp.stack([leaf.astype(jnp.float32) for leaf in self._structure.flatten_up_to(metrics)])
+    def sums(self, scores: dict[str, jax.Array]) -> jax.Array:
+        """Returns the collection's sums over the rows of the scores, float32 [numbers], exact for counts to 2**24."""
+        leaves = jax.tree.leaves(self._collection.single_from_model_output(**scores))
+        return jnp.stack([leaf.astype(jnp.float32) for leaf in leaves])
+
+    def pack(self, sums: jax.Array, gradient_norm: jax.Array, learning_rate: jax.Array) -> jax.Array:
+        """Returns the vector of a step, float32 [numbers]; sums: those of the global batch."""
+        return jnp.concatenate([jnp.stack([gradient_norm, learning_rate]), sums])  # in the order of `names`
 
     def unpack(self, vector: np.ndarray) -> dict[str, Any]:
-        """The inverse of `pack`, for one step or for sums over steps."""
+        """Returns {'task': collection, 'gradient_norm', 'learning_rate'} of one step, or of sums over steps."""
         return jax.tree.unflatten(self._structure, [np.float64(number) for number in vector])
-
-
-def _rows(batch: Mapping[str, jax.Array]) -> jax.Array:
-    """Returns which rows of the global batch this device has, int32 [batch]."""
-    count = jax.tree.leaves(batch)[0].shape[0]
-    return lax.axis_index(AXIS) * count + jnp.arange(count)
 
 
 def _keys(key: jax.Array, places: jax.Array) -> jax.Array:
@@ -215,11 +225,14 @@ def _keys(key: jax.Array, places: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
 
 
-def _local_carry(carry: Any, rows: jax.Array) -> dict[str, Any]:
-    """Returns {'carry'}: this device's rows of what those of the global batch carry; {} if they carry nothing."""
-    if not jax.tree.leaves(carry):
-        return {}
-    return {'carry': jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, rows[0], len(rows)), carry)}
+def _carried(carry: Any) -> dict[str, Any]:
+    """Returns {'carry'}, or {} if nothing is carried."""
+    return {'carry': carry} if jax.tree.leaves(carry) else {}
+
+
+def _is_product(primitive, *_, **__) -> bool:
+    """Whether the result of an operation is kept for the backward pass: the expensive ones are."""
+    return primitive.name in ('conv_general_dilated', 'dot_general')
 
 
 def _average(state: TrainState, new: dict[str, Any], decay: float) -> dict[str, Any]:

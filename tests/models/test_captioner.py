@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from practicum import models
 from practicum.common.errors import UserError
+from practicum.models import batch_axis
 from practicum.models.captioner import Captioner
 from practicum.models.stages import endpoints, run_stages
 from practicum.models.vgg import VGG
@@ -176,9 +177,9 @@ def test_dropout_does_not_depend_on_the_number_of_devices():
     model = KINDS['every'].clone(endpoint='flat', body=Flat())
     variables = variables_of(model, images)
 
-    def train(images, words, seed, axis_name):
-        return model.clone(axis_name=axis_name).apply(variables, images, words, train=True,
-                                                      rngs={'dropout': jax.random.key(seed)})
+    def train(images, words, seed, axis):
+        with batch_axis.divided(axis):
+            return model.apply(variables, images, words, train=True, rngs={'dropout': jax.random.key(seed)})
     one = jax.jit(lambda seed: train(images, words, seed, None))
     many = jax.pmap(lambda images, words: train(images, words, 0, 'batch'), axis_name='batch')(
         images.reshape(2, 2, *images.shape[1:]), words.reshape(2, 2, *words.shape[1:]))
@@ -315,8 +316,8 @@ def test_mistakes(fields, message):
 
 def test_the_body_computes_with_the_precision_of_the_whole():
     config = {'name': 'captioner', 'body': {'name': 'small_cnn'}, 'endpoint': 'block2'}
-    model = models.build(config, vocabulary_size=VOCABULARY, precision='bfloat16', axis_name='batch')
-    assert (model.dtype, model.body.dtype, model.body.axis_name) == (jnp.bfloat16, jnp.bfloat16, 'batch')
+    model = models.build(config, vocabulary_size=VOCABULARY, precision='bfloat16')
+    assert (model.dtype, model.body.dtype) == (jnp.bfloat16, jnp.bfloat16)
 
 
 @pytest.mark.parametrize('positions', [False, True])

@@ -12,9 +12,9 @@ from practicum.models import decoding
 from practicum.training import forward
 from practicum.training.defaults import base
 from practicum.training.optimizer import Optimizer
-from practicum.training.parallel import AXIS, Parallel
+from practicum.training.parallel import Parallel
 from practicum.training.state import initial_carry
-from practicum.training.step import TrainState, apply_model, make_train_step
+from practicum.training.step import TRAIN, TrainState, apply_model, make_train_step
 
 torch = pytest.importorskip('torch')
 
@@ -67,8 +67,7 @@ def make_language_model(**fields):
     torch.manual_seed(0)
     network = lstm_torch.LanguageModel(VOCABULARY, HIDDEN, 2, **fields)
     randomise_biases(network)
-    model = models.build({'name': 'lstm', 'hidden': HIDDEN, 'layers': 2, **fields}, vocabulary_size=VOCABULARY,
-                         axis_name=AXIS)
+    model = models.build({'name': 'lstm', 'hidden': HIDDEN, 'layers': 2, **fields}, vocabulary_size=VOCABULARY,)
     template = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32)))['params']
     return network, model, convert(network, template)
 
@@ -80,7 +79,7 @@ def make_captioner(layers, seed=0):
     randomise_biases(network)
     model = models.build({'name': 'captioner', 'body': {'name': 'vgg'}, 'endpoint': 'pool5', 'inject': 'first',
                           'hidden': HIDDEN, 'embedding': EMBEDDING, 'layers': layers, 'dropout': 0.0},
-                         vocabulary_size=VOCABULARY, axis_name=AXIS)
+                         vocabulary_size=VOCABULARY)
     template = jax.eval_shape(lambda: model.init(
         jax.random.key(0), jnp.zeros((1, FEATURES)), jnp.zeros((1, 1, 2), jnp.int32), begin='features'))['params']
     return network, model, convert(network, template)
@@ -102,23 +101,26 @@ class Pair:
     """
 
     def __init__(self, network, task, apply, params, example):
-        config = base().optimizer
-        config.update({'name': 'sgd', 'momentum': 0.0, 'learning_rate': LEARNING_RATE, 'clip_norm': CLIP_NORM})
-        optimizer = Optimizer(config)
-        self.parallel = Parallel('pmap', 2)
+        config = base()
+        config.parallel.devices = 2
+        config.optimizer.update({'name': 'sgd', 'momentum': 0.0, 'learning_rate': LEARNING_RATE,
+                                 'clip_norm': CLIP_NORM})
+        optimizer = Optimizer(config.optimizer)
+        self.parallel = Parallel(config.parallel)
         train_step = make_train_step(apply, task, optimizer, lambda step: 1.0, lambda batch, keys: batch)
-        self.step = self.parallel.compile(train_step, donate=False)
+        self.step = self.parallel.compile(train_step, **TRAIN | {'donate': ()})
         carry = initial_carry(apply, task, {'params': params}, example, len(next(iter(example.values()))))
         hyperparameters = {'seed': np.uint32(0), 'learning_rate': np.float32(LEARNING_RATE),
                            'weight_decay': np.float32(0)}
-        self.state = self.parallel.replicate(
-            TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params), {}, carry, hyperparameters))
+        self.state = self.parallel.place(
+            TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params), {}, carry, hyperparameters),
+            TrainState.places())
         self.initial, self.network, self.task, self.apply = params, network, task, apply
         self.learner = torch.optim.SGD(lstm_torch.learning(network), lr=LEARNING_RATE, fused=True)
 
     def compare(self, batch, loss):
         """Takes a step on a batch, ours, and down PyTorch's loss of the same: losses and parameters are equal."""
-        carried = {'carry': self.state.carry} if self.state.carry else {}
+        carried = {'carry': self.parallel.fetch_rows(self.state.carry)} if self.state.carry else {}
         scores = self.task.score(self.apply({'params': self.state.params}, batch | carried, train=False), batch)
         np.testing.assert_allclose(scores['loss'].mean(), loss.detach(), rtol=1e-5)
         self.state, _ = self.step(self.state, self.parallel.shard(batch))

@@ -9,9 +9,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from practicum.common.dataset_info import DatasetInfo
+from practicum.models import batch_axis
 from practicum.tasks.classification import Classification
 from practicum.tasks.classification_metrics import CALIBRATION_BINS
-from practicum.tasks.metrics import ConfusionMatrix, Mean
+from practicum.tasks.metrics import ConfusionMatrix, Mean, over_devices
 from practicum.training.evaluation import Evaluation, merge
 
 CLASSES = 4
@@ -107,8 +108,10 @@ def test_devices_add_up_as_one(examples):
     """Eight devices with three rows each, one of them padding."""
     scores, mask = next(padded_batches(examples, 24, {'loss': 5.0, 'correct': 1.0, 'label': 0, 'prediction': 0}))
     scores = {name: values.reshape(8, 3, *values.shape[1:]) for name, values in scores.items()}
-    gather = jax.pmap(lambda s, m: TASK.eval_metrics.gather_from_model_output(axis_name='batch', mask=m, **s),
-                      axis_name='batch', out_axes=None)
+    def measure(scores, mask):
+        with batch_axis.divided('batch'):
+            return over_devices(TASK.eval_metrics.single_from_model_output(mask=mask, **scores))
+    gather = jax.pmap(measure, axis_name='batch', out_axes=None)
     metrics = gather(scores, mask.reshape(8, 3))
     assert_equal(merge(None, jax.tree.map(np.asarray, metrics)).compute(), by_hand(examples))
 

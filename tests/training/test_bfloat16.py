@@ -14,7 +14,7 @@ def take_steps(precision: str, model: tuple[str, ...], steps: int = 3):
     training = components.build_training(tiny_config(f'precision={precision}', 'parallel.devices=1', 'ema_decay=0.9',
                                                      'augment.shift=0.0', *model))
     parallel = training.parallel
-    state = parallel.replicate(training.initial_state())
+    state = training.place(training.initial_state())
     losses = []
     for step in range(steps):
         state, metrics = training.train_step(state, parallel.shard(training.batches(step)))

@@ -30,11 +30,11 @@ def take_steps(corpus, *overrides, steps=STEPS):
     """Returns the states before and after each step, their losses, and the `Training`."""
     training = components.build_training(text_config(corpus, *overrides))
     parallel = training.parallel
-    state = parallel.replicate(training.initial_state())
-    states, losses = [parallel.fetch(state)], []
+    state = training.place(training.initial_state())
+    states, losses = [training.fetch(state)], []
     for step in range(steps):
         state, found = training.train_step(state, parallel.shard(training.batches(step)))
-        states.append(parallel.fetch(state))
+        states.append(training.fetch(state))
         losses.append(training.layout.unpack(parallel.fetch(found))['task'].compute()['loss'])
     return states, losses, training
 
@@ -57,7 +57,7 @@ def quiet(corpus):
 # Training
 
 
-@pytest.mark.parametrize('count, mode', [(2, 'pmap'), (4, 'pmap'), (1, 'shard_map'), (4, 'shard_map')])
+@pytest.mark.parametrize('count, mode', [(2, 'pmap'), (4, 'pmap'), (1, 'jit'), (4, 'jit')])
 def test_the_carry_does_not_depend_on_the_number_of_devices(corpus, one_device, count, mode):
     """With dropout: rows find what they left behind, whichever device they are on."""
     wanted, wanted_losses, _ = one_device
@@ -106,7 +106,7 @@ def test_what_is_carried_matters_within_an_epoch_and_not_at_its_beginning(quiet)
     parallel = training.parallel
     for step, matters in ((3, True), (7, False)):
         forgetful = states[step].replace(carry=jax.tree.map(np.zeros_like, states[step].carry))
-        _, found = training.train_step(parallel.replicate(forgetful), parallel.shard(training.batches(step)))
+        _, found = training.train_step(training.place(forgetful), parallel.shard(training.batches(step)))
         loss = training.layout.unpack(parallel.fetch(found))['task'].compute()['loss']
         assert (abs(loss - losses[step]) > 1e-4) == matters
 
@@ -221,11 +221,11 @@ def perplexity(quiet):
 
     def run(corpus, *overrides):
         config = text_config(corpus, *overrides)
-        parallel = Parallel(config.parallel.mode, config.parallel.devices)
+        parallel = Parallel(config.parallel)
         task = tasks.build(config.task, trained.info)
         task.samples = lambda *_: []  # not what this is about, and slow to compile
         evaluations = evaluation.Evaluations(config, parallel, task, trained.info, ('validation',))
-        return evaluation.evaluate(evaluations, 'validation', parallel.replicate(variables)).metrics['perplexity']
+        return evaluation.evaluate(evaluations, 'validation', parallel.place(variables)).metrics['perplexity']
     return run
 
 
@@ -261,7 +261,7 @@ def test_the_perplexity_is_that_of_the_whole_text(corpus, quiet, perplexity, str
 def test_the_perplexity_depends_neither_on_batch_size_nor_windows_nor_devices(corpus, perplexity):
     wanted = perplexity(corpus, 'parallel.devices=1')
     for overrides in (['evaluation.batch_size=1', 'text.num_steps=7'], ['parallel.devices=4'],
-                      ['parallel.devices=8', 'parallel.mode=shard_map', 'text.num_steps=83']):
+                      ['parallel.devices=8', 'parallel.mode=jit', 'text.num_steps=83']):
         assert perplexity(corpus, 'parallel.devices=1', *overrides) == pytest.approx(wanted, rel=1e-6)
     assert perplexity(corpus, 'parallel.devices=1', 'text.streams=2') != pytest.approx(wanted, rel=1e-4)
 

@@ -39,9 +39,9 @@ def score(trained):
     training, variables = trained
 
     def run(config, name: str = 'mine', devices: int = 1) -> dict:
-        parallel = Parallel('pmap', devices)
+        parallel = Parallel(tiny_config(f'parallel.devices={devices}').parallel)
         evaluations = evaluation.Evaluations(config, parallel, training.task, training.info, (name,))
-        return evaluation.evaluate(evaluations, name, parallel.replicate(variables)).metrics
+        return evaluation.evaluate(evaluations, name, parallel.place(variables)).metrics
     return run
 
 
@@ -202,7 +202,7 @@ class Device:
     (Device('gpu', 1), 4)])
 def test_fewer_large_images_where_memory_needs_it_and_a_line_says_so(device, wanted, trained, monkeypatch, caplog):
     training, _ = trained
-    parallel = Parallel('pmap', 4)
+    parallel = Parallel(tiny_config('parallel.devices=4').parallel)
     parallel.local = [device] * 4
     config = tiny_config('image.size=(256, 256)', 'evaluation.batch_size=500')
     monkeypatch.setattr(evaluation, '_open', lambda *_: range(2000))

@@ -17,7 +17,7 @@ DECAY = ('optimizer.name=adamw', 'optimizer.weight_decay=0.01')
 def lowered(*overrides: str) -> str:
     """The program of a train step as XLA gets it."""
     training = components.build_training(tiny_config(*DECAY, 'schedule.name=cosine', 'ema_decay=0.9', *overrides))
-    state = training.parallel.replicate(training.initial_state())
+    state = training.place(training.initial_state())
     return training.train_step.lower(state, training.parallel.shard(training.batches(0))).as_text()
 
 
@@ -51,7 +51,7 @@ def test_a_second_run_adds_nothing_to_the_cache_of_compiled_steps(tmp_path, monk
 def test_each_of_them_changes_what_is_learned(override):
     def params(*overrides):
         training = components.build_training(tiny_config(*DECAY, 'parallel.devices=1', *overrides))
-        state = training.parallel.replicate(training.initial_state())
+        state = training.place(training.initial_state())
         state, _ = training.train_step(state, training.parallel.shard(training.batches(0)))
         return jax.tree.leaves(jax.tree.map(np.asarray, state.params))
     assert any(not np.array_equal(a, b) for a, b in zip(params(), params(override)))

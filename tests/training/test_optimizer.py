@@ -394,7 +394,7 @@ def test_no_gradient_is_computed_for_frozen_parameters():
 def test_freezing_in_a_whole_training_step():
     config = tiny_config("optimizer.freeze=('dense1/.*',)", 'parallel.devices=1', 'optimizer.weight_decay=0.1')
     training = components.build_training(config)
-    state = training.parallel.replicate(training.initial_state())
+    state = training.place(training.initial_state())
     before = jax.tree.map(np.array, state.params)
     for step in range(2):
         state, _ = training.train_step(state, training.parallel.shard(training.batches(step)))

@@ -31,16 +31,36 @@ class Counting:
         return {'mean': sum(case['x'] for case in cases) / len(cases)}
 
 
-@pytest.mark.parametrize('again', [False, True])
-@pytest.mark.parametrize('batch_size', [1, 4, 7, 30])
-def test_every_example_is_measured_once_and_the_worst_are_kept_in_order(batch_size, again):
+class TwoProcesses:
+    """Stands for process 0 of two, with what the other one sends."""
+    processes = 2
+
+    def __init__(self, theirs=()):
+        self.sent, self._theirs = b'', theirs
+
+    def gather_bytes(self, data):
+        self.sent = data
+        return [data, *self._theirs]
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.parametrize('batch_size', [2, 4, 8, 30])
+def test_every_example_is_measured_once_and_the_worst_are_kept_in_order(batch_size, processes):
+    """Also where every process measures the examples of its own rows and sends what it found."""
     values = np.random.RandomState(0).permutation(21).astype(np.float32) // 2  # pairs of equally bad ones
     source = ArraySource({'x': values}, DatasetInfo(), [{'name': f'n{i}'} for i in range(21)])
-    collector = ExampleCollector(Counting(), source, batch_size)
+    collectors = [ExampleCollector(Counting(), source) for _ in range(processes)]
     for begin in range(0, 21, batch_size):
-        rows = np.arange(begin, begin + batch_size)
-        batch = source.read(np.where(rows < 21, rows, 0))
-        collector.add({'twice': 2 * batch['x']}, None if again else batch)
+        for rows, part in zip(np.split(np.arange(begin, begin + batch_size), processes), collectors):
+            batch = source.read(np.where(rows < 21, rows, 0))
+            part.add(rows, {'twice': 2 * batch['x']}, batch)
+    collector, *others = collectors
+    theirs = [TwoProcesses() for _ in others]
+    for other, sender in zip(others, theirs):
+        other.join(sender)
+    if others:
+        collector.join(TwoProcesses([sender.sent for sender in theirs]))
+    assert [kept['scores']['name'] for kept in collector.first] == [f'n{i}' for i in range(12)]
     assert [row['name'] for row in collector.rows] == [f'n{i}' for i in range(21)]
     assert collector.summary() == {'mean': pytest.approx(values.mean())}
     expected = sorted(range(21), key=lambda i: (-values[i], i))[:8]
@@ -59,15 +79,15 @@ def score(tmp_path_factory):
                          f'evaluation.batch_size={batch_size}', f'batch_size={devices}', 'data.train=train'):
             config_lib.apply_override(config, override)
         trained = components.build_training(config)
-        parallel = Parallel(mode, devices)
+        parallel = Parallel(config.parallel)
         evaluations = evaluation.Evaluations(config, parallel, trained.task, trained.info, ('validation',))
         variables = evaluated_variables(trained.initial_state().variables)
-        return evaluation.evaluate(evaluations, 'validation', parallel.replicate(variables))
+        return evaluation.evaluate(evaluations, 'validation', parallel.place(variables))
     return run
 
 
 @pytest.mark.parametrize('devices, batch_size, mode', [
-    (1, 2, 'pmap'), (4, 4, 'pmap'), (4, 8, 'shard_map'), (8, 50, 'pmap')])
+    (1, 2, 'pmap'), (4, 4, 'pmap'), (4, 8, 'jit'), (8, 50, 'pmap')])
 def test_cases_depend_neither_on_batches_nor_on_devices(score, devices, batch_size, mode):
     wanted, found = score(1, 9), score(devices, batch_size, mode)
     assert found.examples == wanted.examples and len(found.examples) == 9

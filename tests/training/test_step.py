@@ -22,14 +22,14 @@ def loss(m: float, b: float) -> float:
     return float(np.mean((m * X + b - Y) ** 2))
 
 
-@pytest.fixture(params=[(mode, devices) for mode in ('pmap', 'shard_map') for devices in (1, 2)], ids=str)
+@pytest.fixture(params=[(mode, devices) for mode in ('pmap', 'jit') for devices in (1, 2)], ids=str)
 def first_step(request):
     """Returns the state after one step of experiments/line, on one device or with a point on each, and its metrics."""
     mode, devices = request.param
     config = config_lib.load('line', [f'parallel.mode={mode}', f'parallel.devices={devices}'])
     training = components.build_training(config)
     parallel = training.parallel
-    state = parallel.replicate(training.initial_state())
+    state = training.place(training.initial_state())
     assert (float(state.params['m']), float(state.params['b'])) == (-1.0, 5.0)
     state, metrics = training.train_step(state, parallel.shard(training.batches(0)))
     return state, training.layout.unpack(parallel.fetch(metrics))

@@ -58,7 +58,7 @@ def config(task: str, *overrides: str):
 
 def losses_of(training: components.Training, steps: int) -> list[float]:
     """The loss of each of the first steps."""
-    state = training.parallel.replicate(training.initial_state())
+    state = training.place(training.initial_state())
     found = []
     for step in range(steps):
         state, metrics = training.train_step(state, training.parallel.shard(training.batches(step)))
@@ -78,13 +78,13 @@ def test_what_is_drawn_from_the_model_alone_is_a_file_of_the_run(tmp_path):
     assert (tmp_path / 'weights.png').stat().st_size > 100
 
 
-@pytest.mark.parametrize('devices, batch_size, mode', [(1, 64, 'pmap'), (4, 28, 'pmap'), (2, 500, 'shard_map')])
+@pytest.mark.parametrize('devices, batch_size, mode', [(1, 64, 'pmap'), (4, 28, 'pmap'), (2, 500, 'jit')])
 def test_random_numbers_of_an_evaluation_depend_on_nothing_but_seed_and_example(devices, batch_size, mode):
     made = config('noisy', f'parallel.devices={devices}', f'evaluation.batch_size={batch_size}',
                   f'parallel.mode={mode}')
     training = components.build_training(made)
     found = evaluation.Evaluations(made, training.parallel, training.task, training.info, ('validation',))
-    variables = training.parallel.replicate(evaluated_variables(training.initial_state().variables))
+    variables = training.parallel.place(evaluated_variables(training.initial_state().variables))
     loss = evaluation.evaluate(found, 'validation', variables).metrics['loss']
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(jax.random.key(made.seed), 2), jnp.arange(180))
     quiet = config('shortest')
@@ -125,7 +125,7 @@ def test_inputs_that_the_data_lack_are_one_line():
         components.build_training(made).initial_state()
 
 
-@pytest.mark.parametrize('mode', ['pmap', 'shard_map'])
+@pytest.mark.parametrize('mode', ['pmap', 'jit'])
 def test_mixed_batches_do_not_depend_on_the_number_of_devices(mode):
     """The partner of an image is chosen in the global batch, so that it may lie on another device."""
     def losses(devices: int, *overrides: str) -> list[float]:
