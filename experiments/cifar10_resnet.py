@@ -16,6 +16,7 @@ def get_config():
     config = base()
     config.total = '200 epochs'
     config.batch_size = 128
+    config.precision = 'bfloat16'
     config.data.name = 'cifar10'
     config.data.train = 'train[:-5000]'
     config.image.size = (32, 32)
@@ -40,6 +41,7 @@ def short():
     """ResNet-18 of half the width for 10 epochs: what two cores can do within the hour."""
     config = get_config()
     config.total = '10 epochs'
+    config.precision = 'float32'
     config.model = {'name': 'resnet', 'depth': 18, 'stem': 'cifar', 'width': 32}
     config.optimizer.learning_rate = 0.2
     config.task.label_smoothing = 0.1
@@ -49,10 +51,10 @@ def short():
 
 def short_resnet20():
     """ResNet-20 for 20 epochs."""
-    config = get_config()
+    config = short()
     config.total = '20 epochs'
-    config.optimizer.learning_rate = 0.2
-    config.evaluation.every = '2 epochs'
+    config.model = {'name': 'resnet_cifar', 'depth': 20}
+    config.task.label_smoothing = 0.0
     return config
 
 
@@ -69,8 +71,6 @@ def gpu():
     config = get_config()
     config.total = '24 epochs'
     config.batch_size = 512
-    config.precision = 'bfloat16'
-    config.log_every = '1 epochs'
     config.data.train = 'train'
     config.data.on_device = True
     config.augment.cutout = 8

@@ -113,10 +113,10 @@ def _fitting(batch_size: int, views: Views, parallel: Parallel) -> int:
     """Returns how many images are evaluated together: fewer than wanted where they may not fit into memory."""
     device = parallel.local[0]
     memory = _CPU_BYTES if device.platform == 'cpu' else (device.memory_stats() or {}).get('bytes_limit')
-    if memory is None:  # the device does not say
-        return batch_size
     pixels = views.count * math.prod(views.read_size)
-    fitting = parallel.count * max(1, memory // (_BYTES_PER_PIXEL * pixels))
+    room = batch_size if memory is None else max(1, memory // (_BYTES_PER_PIXEL * pixels))  # None: it does not say
+    # What fits in process 0 counts for all: their batches must be of one size.
+    fitting = parallel.count * int(parallel.broadcast(np.int32(min(room, batch_size))))
     if fitting >= batch_size:
         return batch_size
     logging.info('evaluating %s images at a time, not %s: of %s pixels each, a device has room for %s',
