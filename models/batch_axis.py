@@ -19,6 +19,7 @@ from jax import lax
 @dataclasses.dataclass(frozen=True)
 class _Division:
     axis: str | None = None
+    by_xla: bool = False
     normalizes_globally: bool = True
     gather_parameters: Callable[[Any], Any] = lambda tree: tree
 
@@ -28,16 +29,17 @@ _current: ContextVar[_Division] = ContextVar('division', default=_UNDIVIDED)
 
 
 @contextlib.contextmanager
-def divided(axis: str | None, *, normalizes_globally: bool = True,
+def divided(axis: str | None, *, by_xla: bool = False, normalizes_globally: bool = True,
             gather_parameters: Callable[[Any], Any] = lambda tree: tree) -> Iterator[None]:
     """Within it, steps and layers are traced for a batch that is divided in this way.
 
     Args:
       axis: the mapped axis over which the rows are split; None if the batch is traced in one piece.
+      by_xla: whether XLA divides that one piece over several devices.
       normalizes_globally: whether BatchNorm takes its statistics over the global batch, or each device over its rows.
       gather_parameters: tree of parameters -> the same, each whole on every device; for parameters kept in shards.
     """
-    token = _current.set(_Division(axis, normalizes_globally, gather_parameters))
+    token = _current.set(_Division(axis, by_xla, normalizes_globally, gather_parameters))
     try:
         yield
     finally:
@@ -54,6 +56,11 @@ def norms_differ() -> bool:
     """Whether the devices' BatchNorm statistics differ, each being those of its own rows."""
     division = _current.get()
     return division.axis is not None and not division.normalizes_globally
+
+
+def divided_by_xla() -> bool:
+    """Whether neighbouring rows of this trace's batch may lie on different devices."""
+    return _current.get().by_xla
 
 
 def first_row(rows: int) -> jax.Array | int:

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 
+from . import batch_axis
 from .pixel_blocks import depth_to_space, space_to_depth
 
 
@@ -122,7 +123,8 @@ def _x_gradient_by_products(shape, kernel, gradient, stride, padding):
 
 def _kernel_gradient_by_convolutions(x, kernel, gradient, stride, padding):
     """XLA's own, of parts of the batch: a part's gradient of the outputs stays in the cache for all kernel offsets."""
-    parts = min(8, max(1, gradient.size * gradient.dtype.itemsize // 2 ** 19))
+    # Parts of a batch that lies on several devices would have to be moved between them.
+    parts = 1 if batch_axis.divided_by_xla() else min(8, max(1, gradient.size * gradient.dtype.itemsize // 2 ** 19))
     while gradient.shape[0] % parts:
         parts -= 1
     total = 0

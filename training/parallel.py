@@ -119,7 +119,7 @@ class Parallel:
             if self.mode == 'pmap':
                 with batch_axis.divided(AXIS, normalizes_globally=self._normalizes_globally):
                     return step(*arguments)
-            with batch_axis.divided(None, gather_parameters=self._gathered):
+            with batch_axis.divided(None, by_xla=self.count > 1, gather_parameters=self._gathered):
                 return self._constrained(step(*self._constrained(arguments, inputs)), outputs)
         traced.__name__ = getattr(step, '__name__', 'step')  # in profiles
         if cpu_kernels.on_cpu():  # there a batch may be the memory of the host's own array

@@ -5,6 +5,7 @@ from typing import Any
 
 import flax
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -149,7 +150,7 @@ def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable
         grads, found, batch_stats = accumulated(state.params, state.batch_stats, batch, dropout_key)
         grads = batch_axis.mean(grads)
         if batch_axis.norms_differ():
-            batch_stats = batch_axis.mean(batch_stats)
+            batch_stats = _mean_of_small(batch_stats)
         learning_rate = hyperparameters['learning_rate'] * schedule(state.step)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, learning_rate=learning_rate,
                                               weight_decay=hyperparameters['weight_decay'])
@@ -228,6 +229,12 @@ def _keys(key: jax.Array, places: jax.Array) -> jax.Array:
 def _carried(carry: Any) -> dict[str, Any]:
     """Returns {'carry'}, or {} if nothing is carried."""
     return {'carry': carry} if jax.tree.leaves(carry) else {}
+
+
+def _mean_of_small(tree: Any) -> Any:
+    """Returns the mean over all parts of the batch of many small arrays, in one reduction."""
+    vector, unravel = jax.flatten_util.ravel_pytree(tree)
+    return unravel(batch_axis.mean(vector))
 
 
 def _is_product(primitive, *_, **__) -> bool:
