@@ -17,6 +17,7 @@ def get_config():
     config = base()
     config.total = '20 epochs'
     config.batch_size = 64
+    config.precision = 'bfloat16'
     config.data.name = 'diabetic_retinopathy_detection/btgraham-300'
     config.data.merge_classes = (('healthy', ('0',)), ('retinopathy', ('[1-4]',)))
     config.image.size = (224, 224)

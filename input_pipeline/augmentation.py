@@ -86,7 +86,7 @@ def build(config: Mapping) -> Callable:
     """
     settings = checked(config)
     if not any(settings[name] for name in _OPERATIONS):
-        return _identity
+        return unchanged
 
     def augment(keys, images, masks=None):
         for name in ('random_crop', 'cutout'):
@@ -239,7 +239,8 @@ def _symmetric(key, largest, shape=()):
     return jax.random.uniform(key, shape, minval=-largest, maxval=largest)
 
 
-def _identity(keys, images, masks=None):
+def unchanged(keys, images, masks=None):
+    """What `build` returns where nothing is on."""
     del keys
     return images if masks is None else (images, masks)
 

@@ -11,7 +11,7 @@ from .arrays import ArraySource
 from .source import Source
 
 _EXAMPLES = 32  # read to be looked at, of sources that stream
-_LOWEST, _HIGHEST = -0.5, 1.5  # of float images that are said to be in [0, 1]: room for what resizing overshoots
+LOWEST, HIGHEST = -0.5, 1.5  # of float images that are said to be in [0, 1]: room for what resizing overshoots
 
 
 def check_source(source: Source, image: Mapping[str, Any], where: str) -> None:
@@ -85,7 +85,7 @@ def _check_images(values: np.ndarray, image: Mapping[str, Any], where: str) -> N
     if values.dtype != np.float32 or given:
         return
     low, high = float(values.min()), float(values.max())
-    if low < _LOWEST or high > _HIGHEST:
+    if low < LOWEST or high > HIGHEST:
         raise UserError(f'{where}: its float images are from {low:.4g} to {high:.4g}; scale them to 0 to 1, give uint8 '
                         'or uint16, or say with config.image.mean and config.image.std what becomes 0 and 1')
 

@@ -17,6 +17,7 @@ from .line import Line
 from .lstm import LSTM
 from .mlp import MLP
 from .resnet import CifarResNet, ResNet
+from .resnet9 import ResNet9
 from .segmentation_mlp import SegmentationMLP
 from .small_cnn import SmallCNN
 from .unet import UNet
@@ -33,6 +34,7 @@ MODELS: dict[str, type[nn.Module]] = {
     'lstm': LSTM,
     'mlp': MLP,
     'resnet': ResNet,
+    'resnet9': ResNet9,
     'resnet_cifar': CifarResNet,
     'segmentation_mlp': SegmentationMLP,
     'small_cnn': SmallCNN,

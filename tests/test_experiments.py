@@ -107,7 +107,7 @@ def test_takes_a_step_and_evaluates(spec, fake_data):
     if config.cached_features.endpoint:
         feature_cache.check(training, state)
         feature_cache.install(training, evaluations, state)
-    state, metrics = training.train_step(training.place(state), parallel.shard(training.batches(0)))
+    state, metrics = training.train_step(training.place(state), training.feed(training.batches(0)))
     assert int(state.step) == 1
     metrics = training.layout.unpack(parallel.fetch(metrics))
     assert all(math.isfinite(value) for value in metrics['task'].compute().values())
@@ -139,7 +139,7 @@ def test_every_variant_is_a_program(spec, fake_data):
         features = jax.eval_shape(body, state.variables, {'image': images}).shape[1:]
         train_batch |= {'features': np.zeros((len(train_batch['image']), 1, *features), np.float32)}
         eval_batch |= {'features': np.zeros((len(eval_batch['image']), *features), np.float32)}
-    trained, metrics = jax.eval_shape(training.train_step, state, parallel.shard(train_batch))
+    trained, metrics = jax.eval_shape(training.train_step, state, training.feed(train_batch))
     assert jax.tree.map(np.shape, trained.params) == jax.tree.map(np.shape, state.params)
     assert metrics.shape == (len(training.layout.names),)
     variables = evaluated_variables(state.variables)

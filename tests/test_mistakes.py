@@ -124,7 +124,8 @@ def test_a_wrong_override_is_one_line_and_writes_nothing(mistake, call_launch, t
     ("config.model = {'name': 'lenet'}", ('2x2 pixels', 'VALID', 'larger images')),
     ("config.model = {'name': 'lenet', 'padding': 'FULL'}", ("'FULL'", "'SAME' or 'VALID'")),
     ("config.evaluation.sets.test = {'spilt': 'test', 'invert': False}", ('evaluation.sets.test', 'spilt', 'split')),
-    ("config.evaluation.sets.mine = {'split': 'test'}", ('config.evaluation.sets.mine', 'invert')),
+    ("config.evaluation.sets.mine = {'invert': True}", ('config.evaluation.sets.mine', "needs 'split'")),
+    ("config.evaluation.sets.mine = {'split': 'test', 'corrupt': {'jpg': 3}}", ('mine', 'did you mean corrupt.jpeg?')),
 ])
 def test_a_mistake_in_an_experiment_file_is_one_line_and_writes_nothing(line, parts, call_launch, tmp_path):
     """A typo there is as little ignored as on the command line."""

@@ -19,9 +19,10 @@ from ..common.vocabulary import SPECIAL, Vocabulary
 from ..input_pipeline import checks, mixing, preprocessing, relabelling, sources
 from ..input_pipeline.batches import train_batches
 from ..tasks import Task
-from . import array_paths, checkpoints, durations, early_stopping, forward
+from . import array_paths, checkpoints, durations, early_stopping, evaluation_sets, forward
 from .optimizer import Optimizer
 from .parallel import Parallel
+from .resident import Resident
 from .schedules import build_schedule
 from .state import hyperparameters, init_state, initial_carry
 from .step import TRAIN, MetricLayout, TrainState, apply_model, make_train_step
@@ -36,6 +37,7 @@ class Training:
     Attributes:
       parallel: devices and hosts.
       source, batches: training examples, and step -> this process's rows of the global batch.
+      feed: puts what `batches` returned on the devices, where `train_step` takes it.
       info: what is known of the data; it travels in checkpoints.
       task, model, optimizer: see their packages.
       schedule: step -> learning rate as a factor of config.optimizer.learning_rate.
@@ -47,6 +49,7 @@ class Training:
     parallel: Parallel
     source: Any
     batches: Callable
+    feed: Callable
     info: DatasetInfo
     task: Task
     model: Any
@@ -162,8 +165,9 @@ def build_training(config: ConfigDict) -> Training:
                                 vocabulary=_given_vocabulary(config.text))
     checks.check_source(source, config.image, 'the training set')
     _check_memory(config.batch_size, source)
-    batches = train_batches(source, config.batch_size, config.seed, parallel.local_slice(config.batch_size),
-                            sampling=config.data.sampling)
+    resident = _resident(config, parallel, source)
+    batches = train_batches(resident.indices if resident else source, config.batch_size, config.seed,
+                            parallel.local_slice(config.batch_size), sampling=config.data.sampling)
     if config.batch_size > batches.examples:
         logging.warning('config.batch_size = %s: each of the %s training examples is in a batch several times',
                         f'{config.batch_size:,}', f'{batches.examples:,}')
@@ -195,11 +199,21 @@ def build_training(config: ConfigDict) -> Training:
                                  mix=mix, ema_decay=config.ema_decay, accumulate=accumulate, remat=config.remat,
                                  on_trace=count_trace)
     return Training(
-        config=config, parallel=parallel, source=source, batches=batches, info=info, task=task, model=model,
-        schedule=schedule, optimizer=optimizer, total=total, log_every=to_steps(config.log_every, 'log_every'),
+        config=config, parallel=parallel, source=source, batches=batches, feed=resident or parallel.shard, info=info,
+        task=task, model=model, schedule=schedule, optimizer=optimizer, total=total,
+        log_every=to_steps(config.log_every, 'log_every'),
         evaluate_every=to_steps(config.evaluation.every, 'evaluation.every'),
         save_every=to_steps(config.checkpoint.every, 'checkpoint.every'),
         train_step=parallel.compile(train_step, **TRAIN), layout=MetricLayout(task.train_metrics), traces=traces)
+
+
+def _resident(config: ConfigDict, parallel: Parallel, source: Any) -> Resident | None:
+    """Returns the training set on the devices, if the config wants it there."""
+    if not config.data.on_device:
+        return None
+    if config.cached_features.endpoint:
+        raise UserError('config.data.on_device: config.cached_features takes the place of the images; set it to False')
+    return Resident(parallel, source)
 
 
 def _check_memory(batch_size: int, source) -> None:
@@ -248,10 +262,8 @@ def _check(config: ConfigDict) -> None:
     for name in (*config.evaluation.periodic, *config.evaluation.final):
         if name not in known:
             raise UserError(f'config.evaluation names the set {name!r}; there are: {", ".join(sorted(known))}')
-    for name, chosen in config.evaluation.sets.items():
-        if set(chosen) != {'split', 'invert'}:
-            raise UserError(f"config.evaluation.sets.{name} has the fields {', '.join(chosen)}; it needs 'split' and "
-                            "'invert'")
+    for name in config.evaluation.sets:
+        evaluation_sets.check(config, name)
     for field, low in (('evaluation.batch_size', 1), ('cached_features.batch_size', 1), ('checkpoint.keep', 1),
                        ('data.workers', 0), ('profile.start_step', 0), ('profile.steps', 0)):
         section, name = field.split('.')

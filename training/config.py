@@ -15,7 +15,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ..common.errors import UserError, nearest, shortened
-from . import durations
+from . import durations, evaluation_sets
 from .defaults import base as defaults
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,8 +65,10 @@ def complete(config: ConfigDict, experiment: str, overrides: Sequence[str] = ())
         _check_values(config)
         config.experiment = experiment
     config.lock()
+    sets = set(config.evaluation.sets)
     for override in overrides:
         apply_override(config, override)
+    evaluation_sets.check_added(config.evaluation.sets, sets, (*config.evaluation.periodic, *config.evaluation.final))
     return config
 
 
@@ -193,6 +195,8 @@ def apply_override(config: ConfigDict, override: str) -> None:
     if not equals or not key:
         raise UserError(f'--config.{shortened(override)} sets nothing: write --config.field=value')
     parent, name = config, key
+    if key.startswith('evaluation.sets.'):
+        evaluation_sets.add(config, key)
     if '.' in key:
         parents, name = key.rsplit('.', 1)
         for part in parents.split('.'):

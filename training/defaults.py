@@ -36,6 +36,9 @@ def base() -> ConfigDict:
     config.data.group_by = ''  # keeps examples in one fold: key of their metadata ('patient'), or regex over file paths
     config.data.sampling = 'uniform'  # or 'balanced': training examples of each class equally often, drawn again
     config.data.memory_limit_mb = 2048  # image data sets up to this size are kept in memory, larger ones stream
+    # Whether a training set that is kept in memory lies whole on every device: batches are gathered there, the same
+    # examples in the same order, and a step is sent nothing but their indices.
+    config.data.on_device = False
     config.data.workers = 0  # threads that read ahead when streaming; 0: one per core
     # Smallest and largest share of the area that is cropped from a training image in a 'folder' or by 'tfds', such as
     # (0.08, 1.0); images are then read from their files in every epoch. (): whole images.
@@ -127,10 +130,12 @@ def base() -> ConfigDict:
 
     config.evaluation = ConfigDict()
     config.evaluation.every = '1 epochs'  # the periodic sets, also at the end
-    config.evaluation.batch_size = 500  # at most, fewer large images; does not change any metric
+    config.evaluation.batch_size = 500  # over all devices, fewer where memory needs it; does not change any metric
     config.evaluation.tta = 'none'  # test-time augmentation: 'none', 'flip' or 'ten_crop'
     config.evaluation.periodic = ('validation',)  # names of sets below
     config.evaluation.final = ('test',)  # evaluated once, at the end
+    # Name -> 'split', and where a set differs: 'invert', 'data' and 'image' (what is read, and how), 'augment' (as
+    # above, but always alike) and 'corrupt' (kind -> severity, 1 to 5); see docs/how-to/evaluate.md
     config.evaluation.sets = ConfigDict()
     config.evaluation.sets.validation = ConfigDict({'split': 'validation', 'invert': False})
     config.evaluation.sets.test = ConfigDict({'split': 'test', 'invert': False})

@@ -1,6 +1,7 @@
 """Evaluation sets, and how a model is scored on them: each example exactly once."""
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,18 +14,22 @@ from ..common.console import ProgressLog
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, some
 from ..common.vocabulary import Vocabulary
-from ..input_pipeline import checks, preprocessing, sources
+from ..input_pipeline import alteration, checks, preprocessing, sources
 from ..input_pipeline.batches import eval_batches, stream
 from ..input_pipeline.views import Views
 from ..tasks import Task
-from . import forward
+from . import evaluation_sets, forward
 from .parallel import Parallel, Place, one_late
 from .per_example import ExampleCollector
 from .preemption import Interrupted
 from .state import initial_carry
 from .step import EVALUATE, apply_model, make_eval_step
 
-_EVALUATION_PIXELS = 2 ** 22  # of all images that a device evaluates together: 83 of 224x224
+# Bytes of memory for every pixel of the images that a device evaluates together, and room for more: VGG, the largest
+# network here, holds three arrays of 64 float32 channels at full resolution at once, which are 768.
+_BYTES_PER_PIXEL = 1024
+# For a CPU, whose memory is everybody's and where Linux ends who takes too much without a word: 83 images of 224x224.
+_CPU_BYTES = 2 ** 32
 
 
 class Evaluations:
@@ -64,26 +69,13 @@ class Evaluations:
         self.task, self._apply, self._prepare = task, apply, prepare
         self.seed = parallel.place(np.uint32(config.seed))
         self.step = parallel.compile(make_eval_step(apply, task, prepare), **EVALUATE)
-        image = config.image.copy_and_resolve_references()
-        image.size, image.resize = views.read_size, views.resize(image.resize)
-        vocabulary = Vocabulary.from_meta(info.vocabulary) if info.vocabulary is not None else None
-        self.sources: dict[str, Any] = {}
-        for name in names:
-            if name not in config.evaluation.sets:
-                raise UserError(f'config.evaluation.sets has no {name!r}; there are: '
-                                f'{", ".join(config.evaluation.sets) or "none"}')
-            chosen = config.evaluation.sets[name]
-            source = sources.open_split(config.data, image, chosen.split, invert=chosen.invert, text=config.text,
-                                        vocabulary=vocabulary)
-            _check_same_classes(name, source.info, info, config.data)
-            checks.check_source(source, config.image, f'evaluation set {name!r}')
-            self.sources[name] = source
-        # Images larger than those of small data sets come in smaller batches, and none is larger than its set.
-        fitting = max(1, _EVALUATION_PIXELS // (views.count * math.prod(image.size))) * parallel.count
+        self.sources = {name: _open(name, config, views, info) for name in names}
         longest = max(map(len, self.sources.values()), default=1)
-        self.batch_size = min(config.evaluation.batch_size // views.count, fitting, longest)
+        self.batch_size = min(max(1, config.evaluation.batch_size // views.count), longest)
+        if 'image' in task.input_features:
+            self.batch_size = _fitting(self.batch_size, views, parallel)
         # Padding is masked, so any size can be rounded up to what the devices share evenly.
-        self.batch_size = parallel.round_up(max(1, self.batch_size))
+        self.batch_size = parallel.round_up(self.batch_size)
 
     def batches(self, name: str) -> tuple[Any, Any]:
         """Returns a set's source and its batches."""
@@ -103,6 +95,34 @@ class Evaluations:
     def _rows(self, source: Any) -> int:
         """Returns rows of a batch: all streams of a text, else `batch_size`."""
         return self.parallel.round_up(source.streams) if source.streams else self.batch_size
+
+
+def _open(name: str, config: ConfigDict, views: Views, info: DatasetInfo) -> Any:
+    """Opens an evaluation set, checks it, and alters its images as the config says."""
+    chosen = evaluation_sets.resolve(config, name)
+    chosen.image.size, chosen.image.resize = views.read_size, views.resize(chosen.image.resize)
+    vocabulary = Vocabulary.from_meta(info.vocabulary) if info.vocabulary is not None else None
+    source = sources.open_split(chosen.data, chosen.image, chosen.split, invert=chosen.invert, text=config.text,
+                                vocabulary=vocabulary)
+    _check_same_classes(name, source.info, info, chosen.data)
+    checks.check_source(source, config.image, f'evaluation set {name!r}')
+    return alteration.altered(source, chosen.augment, chosen.corrupt, f'evaluation set {name!r}')
+
+
+def _fitting(batch_size: int, views: Views, parallel: Parallel) -> int:
+    """Returns how many images are evaluated together: fewer than wanted where they may not fit into memory."""
+    device = parallel.local[0]
+    memory = _CPU_BYTES if device.platform == 'cpu' else (device.memory_stats() or {}).get('bytes_limit')
+    pixels = views.count * math.prod(views.read_size)
+    room = batch_size if memory is None else max(1, memory // (_BYTES_PER_PIXEL * pixels))  # None: it does not say
+    # What fits in process 0 counts for all: their batches must be of one size.
+    fitting = parallel.count * int(parallel.broadcast(np.int32(min(room, batch_size))))
+    if fitting >= batch_size:
+        return batch_size
+    logging.info('evaluating %s images at a time, not %s: of %s pixels each, a device has room for %s',
+                 f'{fitting:,}', f'{batch_size:,}', 'x'.join(map(str, views.read_size)),
+                 f'{fitting // parallel.count:,}')
+    return fitting
 
 
 def _check_same_classes(name: str, found: DatasetInfo, trained: DatasetInfo, data: ConfigDict) -> None:

@@ -135,12 +135,12 @@ def _check_same_data(meta: dict[str, Any], training: components.Training, workdi
 def run(training: components.Training, evaluations: Evaluations, state: TrainState, resumed: dict[str, Any],
         stop: StopRequest, outputs: Outputs, workdir: Path) -> int:
     """Takes the steps that are left; between them logs, evaluates and saves. Returns the exit code."""
-    config, train_step, shard = training.config, training.train_step, training.parallel.shard
+    config, train_step = training.config, training.train_step
 
     def next_batch() -> dict[str, Any]:
         """The next batch, on its way to the devices."""
         began = time.perf_counter()
-        batch = shard(next(batches))
+        batch = training.feed(next(batches))
         progress.waited += time.perf_counter() - began
         return batch
 
