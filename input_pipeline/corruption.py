@@ -2,7 +2,8 @@
 
 Hendrycks and Dietterich 2019, "Benchmarking neural network robustness to common corruptions and perturbations", with
 the formulas and levels of the authors' ImageNet-C and CIFAR-10-C; what is random is drawn anew, so results are
-comparable, not the same images. Of their kinds those are left out that need photographs of frost or ImageMagick.
+comparable, not the same images. Of their kinds, glass, motion and zoom blur, snow, frost, fog, spatter and elastic
+deformation are not here.
 """
 
 import io

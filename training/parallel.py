@@ -174,7 +174,8 @@ class Parallel:
             batch = {key: value.reshape(n, value.shape[0] // n, *value.shape[1:]) for key, value in batch.items()}
         if self.mode == 'pmap' or self.processes == 1:
             return jax.device_put(batch, self._rows)
-        return {key: jax.make_array_from_process_local_data(self._rows, value) for key, value in batch.items()}
+        with jax.transfer_guard('allow'):  # it is meant, but JAX does not take it for an explicit one
+            return {key: jax.make_array_from_process_local_data(self._rows, value) for key, value in batch.items()}
 
     def fetch(self, tree: Any) -> Any:
         """Returns the host copy of arrays that are `SHARED` or `STATE`, whole, waiting for them.

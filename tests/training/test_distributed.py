@@ -32,15 +32,17 @@ class Pair:
       total: steps.
       config: an experiment file.
       program: launch.py, or one that calls it.
+      extra: more overrides.
+      workdir: a folder that they share; each has its own by default.
     """
 
     def __init__(self, folder: Path, total: int, config: Path = ROOT / 'tests' / 'tiny.py',
-                 program: Path = ROOT / 'launch.py'):
+                 program: Path = ROOT / 'launch.py', extra: tuple[str, ...] = (), workdir: Path | None = None):
         folder.mkdir(exist_ok=True)
         with socket.socket() as probe:
             probe.bind(('127.0.0.1', 0))
             port = probe.getsockname()[1]
-        self.workdirs = [folder / f'host{rank}' for rank in range(2)]
+        self.workdirs = [workdir or folder / f'host{rank}' for rank in range(2)]
         self._logs = [(folder / f'out{rank}', folder / f'err{rank}') for rank in range(2)]
         environments = [{} for _ in range(2)] if config.name == 'tiny.py' else [
             {'PRACTICUM_CACHE': str(folder.parent / f'cache{rank}')} for rank in range(2)]
@@ -48,7 +50,7 @@ class Pair:
         for rank in range(2):
             words = ['--config', config, '--workdir', self.workdirs[rank], '--cpu_devices', 2,
                      '--coordinator', f'127.0.0.1:{port}', '--num_processes', 2, '--process_id', rank,
-                     f'--config.total={total} steps', *(f'--config.{option}' for option in OPTIONS)]
+                     f'--config.total={total} steps', *(f'--config.{option}' for option in (*OPTIONS, *extra))]
             out, err = self._logs[rank]
             with out.open('w') as stdout, err.open('w') as stderr:
                 self.processes.append(subprocess.Popen([sys.executable, program, *map(str, words)], cwd=ROOT,
@@ -125,6 +127,23 @@ def test_two_processes_are_stopped_resumed_and_end_like_one(tmp_path):
     assert set(arrays) == set(wanted_arrays)
     for path, value in wanted_arrays.items():
         np.testing.assert_allclose(arrays[path], value, rtol=1e-3, atol=1e-4, err_msg=path)
+
+
+def test_two_processes_in_mode_jit_keep_a_state_in_shards(tmp_path):
+    """They save it together, and go on from it together; another process alone has it in one piece."""
+    sharded = ('parallel.mode=jit', 'parallel.sharding=fsdp', 'parallel.min_shard_mb=0')
+    for total in (10, 20):
+        with Pair(tmp_path, total, extra=sharded, workdir=tmp_path / 'run') as pair:
+            assert pair.wait(120) == [0, 0], (pair.output(0), pair.errors(0), pair.errors(1))
+            assert pair.errors(0) == pair.errors(1) == ''
+    alone = tmp_path / 'alone'
+    assert train(tiny_config('total=20 steps', 'parallel.devices=4', *OPTIONS), alone) == 0
+    results = [json.loads((workdir / 'result.json').read_text())['metrics'] for workdir in (tmp_path / 'run', alone)]
+    assert results[0] == pytest.approx(results[1], rel=1e-5)
+    arrays, wanted_arrays = (read_last(workdir) for workdir in (tmp_path / 'run', alone))
+    assert set(arrays) == set(wanted_arrays)
+    for path, value in wanted_arrays.items():
+        np.testing.assert_allclose(arrays[path], value, rtol=1e-4, atol=1e-6, err_msg=path)
 
 
 def read_rows(workdir: Path) -> list[dict]:
