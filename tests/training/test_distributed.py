@@ -168,9 +168,9 @@ import time
 
 sys.path.insert(0, {root!r})
 import launch
-from practicum.training import process, results
+from practicum.training import cluster, results
 
-process.HEARTBEAT_SECONDS = 10
+cluster.HEARTBEAT_SECONDS = 10
 write_result = results.write_result
 
 
