@@ -16,9 +16,8 @@ from collections.abc import Callable, Mapping
 
 from ..common.errors import UserError, printable
 
-# A host that stays silent for so long is given up, and the run with it. JAX's C++ threads answer, so this is not about
-# long steps; a machine that swaps or is overloaded may well need more than 30 seconds.
-HEARTBEAT_SECONDS = 60
+# A host that stays silent for so long is given up, and the run with it. Threads of C++ answer, however long steps are.
+HEARTBEAT_SECONDS = 30
 # The others are done when the last step is, and then wait for process 0: it still scores single examples, draws, and
 # writes the last checkpoint, to a slow disk if need be. Should it die meanwhile, its silence is noticed all the same.
 SHUTDOWN_SECONDS = 3600
