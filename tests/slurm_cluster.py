@@ -23,10 +23,10 @@ import tempfile
 import time
 from pathlib import Path
 
-PROGRAMS = ('munged', 'slurmctld', 'slurmd', 'sbatch', 'srun', 'scontrol', 'setpriv')
+PROGRAMS = ('munged', 'slurmctld', 'slurmd', 'sbatch', 'srun', 'scontrol')
 NODES = ('127.0.0.1', '127.0.0.2')
 _PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-_STOP_SECONDS = 10
+_GUARD = '--guard'
 _CONFIG = """
 ClusterName=practicum
 SlurmctldHost={host}(127.0.0.1)
@@ -79,6 +79,9 @@ class SlurmCluster:
         self.folder = Path(tempfile.mkdtemp(prefix='slurm-'))
         self.environment = {**os.environ, 'PATH': _PATH, 'SLURM_CONF': str(self.folder / 'slurm.conf')}
         self._daemons: dict[str, subprocess.Popen] = {}
+        # It ends everything when its pipe is closed: here, or by the kernel if this process is killed.
+        self._guard = subprocess.Popen([sys.executable, __file__, _GUARD, self.folder], stdin=subprocess.PIPE,
+                                       start_new_session=True)
 
     @staticmethod
     def missing() -> list[str]:
@@ -102,24 +105,9 @@ class SlurmCluster:
         return self
 
     def __exit__(self, *exc) -> None:
-        # Jobs first: what a killed slurmd leaves behind has no parent any more.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(['scancel', '--signal=KILL', '--full', f'--user={getpass.getuser()}'], capture_output=True,
-                           env=self.environment, timeout=_STOP_SECONDS)
+        self._guard.communicate()
         for process in self._daemons.values():
-            process.terminate()
-        deadline = time.monotonic() + _STOP_SECONDS
-        for process in self._daemons.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.1, deadline - time.monotonic()))
-            process.kill()
             process.wait()
-        while left := self._left():
-            for process in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
-            time.sleep(0.1)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(self, *words, cwd: Path | None = None) -> str:
         """Runs one of Slurm's commands and returns what it prints."""
@@ -159,12 +147,12 @@ class SlurmCluster:
         self.folder.chmod(0o755)  # or munged does not like where its socket is
 
     def _start(self, *words: str, name: str = '') -> None:
-        """Starts a part of the cluster that dies with this process, even if that is killed."""
+        """Starts a part of the cluster in the foreground."""
         name = name or words[0]
         with (self.folder / f'{name}.log').open('wb') as log:
             self._daemons[name] = subprocess.Popen(
-                ['setpriv', '--pdeathsig', 'KILL', *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env=self.environment, start_new_session=True)
+                list(words), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment,
+                start_new_session=True)
 
     def _wait(self, ready, *names: str, seconds: float = 30) -> None:
         deadline = time.monotonic() + seconds
@@ -179,18 +167,34 @@ class SlurmCluster:
                               capture_output=True, text=True, env=self.environment, timeout=60)
         return len(done.stdout.split())
 
-    def _left(self) -> list[int]:
-        """Returns the processes of this cluster that still live: they know its configuration."""
-        found, mark = [], f'SLURM_CONF={self.folder}/'.encode()
-        for entry in Path('/proc').glob('[0-9]*'):
-            with contextlib.suppress(OSError):
-                if int(entry.name) != os.getpid() and mark in (entry / 'environ').read_bytes():
-                    found.append(int(entry.name))
-        return found
+
+def processes_of(folder: str | Path) -> list[int]:
+    """Returns the processes of a cluster, jobs included: they know its configuration."""
+    found, mark = [], f'SLURM_CONF={folder}/'.encode()
+    for entry in Path('/proc').glob('[0-9]*'):
+        with contextlib.suppress(OSError):
+            if mark in (entry / 'environ').read_bytes():
+                found.append(int(entry.name))
+    return found
 
 
-def main() -> int:
+def _guard(folder: str) -> None:
+    """Waits until standard input is closed, and then ends a cluster and removes its folder."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.stdin.read()
+    while left := processes_of(folder):
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.1)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> int | None:
     """Runs the command that is given, or a shell, in a new cluster."""
+    if sys.argv[1:2] == [_GUARD]:
+        return _guard(sys.argv[2])
     command = sys.argv[1:] or [os.environ.get('SHELL', '/bin/sh')]
     with SlurmCluster() as cluster:
         return subprocess.run(command, env=cluster.environment).returncode

@@ -6,8 +6,8 @@ three minutes, and so is opt-in.
 
 import os
 import re
-import shutil
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.slurm_cluster import NODES, SlurmCluster
+from tests.slurm_cluster import NODES, SlurmCluster, processes_of
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get('PRACTICUM_TEST_SLURM'), reason='takes three minutes: make test-slurm'),
@@ -177,12 +177,16 @@ def test_a_job_submitted_from_another_folder_says_so(cluster, tmp_path):
     assert site.log.startswith('error: in the folder of launch.py, call: sbatch docs/train.sbatch')
 
 
-def test_nothing_is_left_of_a_cluster():
-    with SlurmCluster() as cluster:
-        folder = cluster.folder
-        cluster.submit('--output=/dev/null', '--wrap=sleep 1000')
-        time.sleep(1)
-        daemons = list(cluster._daemons.values())
-    assert not folder.exists() and all(daemon.poll() is not None for daemon in daemons)
-    assert cluster._left() == []
-    assert shutil.which('sbatch', path=cluster.environment['PATH'])
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_of_a_cluster_whose_owner_is_killed(tmp_path, number):
+    command = 'sbatch --output=/dev/null --wrap="sleep 1000" && echo $SLURM_CONF && sleep 1000'
+    with subprocess.Popen([sys.executable, ROOT / 'tests' / 'slurm_cluster.py', 'sh', '-c', command],
+                          stdout=subprocess.PIPE, text=True) as owner:
+        owner.stdout.readline()
+        folder = Path(owner.stdout.readline().strip()).parent
+        assert len(processes_of(folder)) >= 4
+        owner.send_signal(number)
+    deadline = time.monotonic() + 20
+    while folder.exists() or processes_of(folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
