@@ -13,7 +13,7 @@ from .arrays import ArraySource
 from .source import Source
 
 _EXAMPLES = 32  # read to be looked at, of sources that stream
-_NAMES = 1024  # of examples, spread over all, that hosts compare
+_NAMES = 256  # of examples, spread over all, that hosts compare
 _LOWEST, _HIGHEST = -0.5, 1.5  # of float images that are said to be in [0, 1]: room for what resizing overshoots
 
 

@@ -1,7 +1,7 @@
 """docs/train.sbatch on a real Slurm of this machine: it comes back after what should be survived, and only then.
 
-For who has changed training/cluster.py, training/process.py, training/preemption.py or docs/train.sbatch: it takes
-three minutes, and so is opt-in.
+For who has changed training/cluster.py, training/process.py, training/preemption.py or docs/train.sbatch: it takes two
+to four minutes, and so is opt-in.
 """
 
 import os
@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.slurm_cluster import NODES, SlurmCluster, processes_of
 
 pytestmark = [
-    pytest.mark.skipif(not os.environ.get('PRACTICUM_TEST_SLURM'), reason='takes three minutes: make test-slurm'),
+    pytest.mark.skipif(not os.environ.get('PRACTICUM_TEST_SLURM'), reason='takes minutes: make test-slurm'),
     pytest.mark.skipif(bool(SlurmCluster.missing()), reason=f"no {', '.join(SlurmCluster.missing())} here: apt-get "
                        'install slurm-wlm munge'),
 ]
