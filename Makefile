@@ -2,13 +2,17 @@ PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: run test lint venv
+.PHONY: run test test-slurm lint venv
 
 run: venv
 	$(VENV)/bin/python launch.py --config experiments/digits_lenet.py --workdir runs/digits_lenet $(ARGS)
 
 test: venv
 	$(VENV)/bin/python -m pytest -q -n 2 $(ARGS)
+
+# A real Slurm on this machine, for minutes: apt-get install slurm-wlm munge
+test-slurm: venv
+	PRACTICUM_TEST_SLURM=1 $(VENV)/bin/python -m pytest -q tests/training/test_slurm.py $(ARGS)
 
 lint: venv
 	$(VENV)/bin/ruff check .

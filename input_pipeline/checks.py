@@ -1,5 +1,6 @@
 """What every data set must be, checked on the host before the first step: silence would train on nonsense."""
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,10 +8,12 @@ import numpy as np
 
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
+from ..common.files import digest
 from .arrays import ArraySource
 from .source import Source
 
 _EXAMPLES = 32  # read to be looked at, of sources that stream
+_NAMES = 256  # of examples, spread over all, that hosts compare
 LOWEST, HIGHEST = -0.5, 1.5  # of float images that are said to be in [0, 1]: room for what resizing overshoots
 
 
@@ -73,6 +76,22 @@ def check_batch(batch: Mapping[str, np.ndarray], info: DatasetInfo, image: Mappi
                             f'{classes} classes, 0 to {classes - 1}')
     if 'labels' in batch and (batch['labels'].shape[1:] != (classes,) or not np.isin(batch['labels'], (0, 1)).all()):
         raise UserError(f"{where}: labels of shape {batch['labels'].shape} are not 0 and 1 for {classes} classes each")
+
+
+def summary(source: Source) -> str:
+    """Returns a digest that is the same on all hosts with the same data, and cheap whatever the size of the data.
+
+    It is of the number of examples, what is known of the data set, the labels, masks and other whole numbers that are
+    in memory, and the names of some files, or their captions. Pixels and fractions are left out: machines round them
+    differently.
+    """
+    arrays = source.arrays if isinstance(source, ArraySource) else {'label': source.labels}
+    checksums = {name: zlib.crc32(np.ascontiguousarray(values)) for name, values in arrays.items()
+                 if values is not None and values.dtype.kind in 'biu' and name != 'image'}
+    spread = np.unique(np.linspace(0, len(source) - 1, _NAMES).astype(np.int64))
+    names = [{key: example[key] for key in ('file', 'captions') if key in example}
+             for example in source.describe(spread)]
+    return digest([len(source), source.info.to_json(), checksums, names])
 
 
 def _check_images(values: np.ndarray, image: Mapping[str, Any], where: str) -> None:

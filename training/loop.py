@@ -15,6 +15,7 @@ from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
 from ..common.files import digest
 from ..common.vocabulary import Vocabulary
+from ..input_pipeline import checks
 from ..input_pipeline.batches import stream
 from . import components, feature_cache
 from . import config as config_lib
@@ -51,7 +52,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         except Interrupted:
             logging.info('asked to stop before the first step: the same command begins again')
             return stop.exit_code
-        training.parallel.check_same(digest(config_lib.to_dict(config)), 'configs')
+        _check_one_run(training, evaluations, workdir)
         logging.info('%s: %s steps of %d on %s; %s training examples', config.experiment, f'{training.total:,}',
                      config.batch_size, training.parallel, f'{training.batches.examples:,}')
         # Before anything is written: these raise whatever in the config does not fit.
@@ -82,6 +83,17 @@ def explained(training: components.Training, outputs: Outputs) -> Iterator[None]
     except NonFiniteError as error:
         rate = training.learning_rate(max(0, error.step - 1))
         raise UserError(f'{error} is not finite (learning rate {rate:.3g}); {outputs.last_saved()}') from error
+
+
+def _check_one_run(training: components.Training, evaluations: Evaluations, workdir: Path) -> None:
+    """Raises UserError in every process unless all of them have the same config, workdir and data."""
+    check_same = training.parallel.check_same
+    check_same(digest(config_lib.to_dict(training.config)), 'configs')
+    check_same(workdir.absolute().name, f'names of --workdir ({workdir} here)',  # where it lies may differ
+               'give all of them the same; several runs are several jobs, or one srun --ntasks=1 each')
+    for name, source in {'training': training.source, **evaluations.sources}.items():
+        check_same(checks.summary(source), f'{name} data ({len(source):,} examples here)',
+                   'give all machines the same files')
 
 
 def start(training: components.Training, state: TrainState, taken: dict[str, Any] | None, outputs: Outputs,

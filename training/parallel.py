@@ -222,12 +222,12 @@ class Parallel:
             return tree
         return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
 
-    def check_same(self, text: str, what: str) -> None:
+    def check_same(self, text: str, what: str, cure: str = 'start all of them with the same command') -> None:
         """Raises UserError in every process unless all of them have the same text."""
         if self.processes > 1:
             checksums = multihost_utils.process_allgather(np.uint32(zlib.crc32(text.encode())))
             if len(set(np.asarray(checksums).tolist())) > 1:
-                raise UserError(f'the processes have different {what}: start all of them with the same command')
+                raise UserError(f'the processes have different {what}: {cure}')
 
     def gather_bytes(self, data: bytes) -> list[bytes]:
         """Returns what every process has, in the order of their ranks, in all of them."""

@@ -2,9 +2,7 @@
 
 import atexit
 import ctypes
-import logging
 import os
-import socket
 import subprocess
 import sys
 import traceback
@@ -12,12 +10,8 @@ import warnings
 
 from ..common.errors import UserError
 from ..common.files import cache_folder, trim
+from . import cluster
 
-# A host that stays silent for so long is given up, and the run with it.
-HEARTBEAT_SECONDS = 30
-# The others are done when the last step is, and then wait for process 0: it still scores single examples, draws, and
-# writes the last checkpoint, to a slow disk if need be. Should it die meanwhile, its silence is noticed all the same.
-SHUTDOWN_SECONDS = 3600
 _COMPILED_BYTES = 2 * 10**9  # of compiled steps in the cache
 
 _abort_watcher: subprocess.Popen | None = None
@@ -35,7 +29,7 @@ def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int =
       join: whether to find the other processes of a cluster; not for what a single one does on its own.
 
     Raises:
-      UserError: half of the cluster's description is missing.
+      UserError: half of the cluster's description is missing, or process 0 cannot be reached at its address.
     """
     if cpu_devices < 0:
         raise UserError(f'--cpu_devices {cpu_devices}: it must not be negative')
@@ -44,15 +38,20 @@ def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int =
     if cpu_devices:
         # With fewer threads than this, collectives of virtual devices wait for each other for ever.
         os.environ['NPROC'] = str(max(4, 4 * cpu_devices))
-    if join and (num_processes > 1 or _cluster_size() > 1):
-        _watch_for_abort()
+    others = cluster.find(coordinator, num_processes, process_id) if join else None
+    if others:
+        others.check_address()
+        _watch_for_abort(f'error: {others} was ended while it waited for the others at {others.address}; start all of '
+                         'them again')
     import jax
     if cpu_devices:
         jax.config.update('jax_platforms', 'cpu')
         jax.config.update('jax_num_cpu_devices', cpu_devices)
     _use_compilation_cache(jax)
-    if join:
-        _join_cluster(jax, coordinator, num_processes, process_id)
+    if others:
+        others.join(jax, before_exit=stop_watching)
+        _last_words('error: lost another process of this run, or was killed; the same command, started in all of them, '
+                    'goes on from the last checkpoint')
     # Virtual devices are for trying out, and take their memory several times over.
     if training and not cpu_devices and jax.default_backend() == 'cpu':
         _keep_freed_memory()
@@ -74,18 +73,24 @@ def _keep_freed_memory() -> None:
         mallopt(option, value)
 
 
-def _watch_for_abort() -> None:
+def _watch_for_abort(words: str) -> None:
     """Has a shell print one line should this process end without `stop_watching`.
 
     JAX's C++ threads abort a process whose peer is lost, and no Python code can catch that. The shell reads from a pipe
     that the kernel closes when this process is gone. Call it before importing JAX: JAX, too, waits for peers at exit.
     """
     global _abort_watcher
-    line = ('error: lost another process of this run, or was killed; '
-             'the same command, started in all of them, goes on from the last checkpoint')
-    _abort_watcher = subprocess.Popen(['/bin/sh', '-c', 'trap "" TERM INT; read _ || echo "$0" >&2', line],
-                                   stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+    script = 'trap "" TERM INT; while read -r line; do [ "$line" ] || exit; words=$line; done; echo "$words" >&2'
+    _abort_watcher = subprocess.Popen(['/bin/sh', '-c', script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                      start_new_session=True)
+    _last_words(words)
     atexit.register(stop_watching)
+
+
+def _last_words(line: str) -> None:
+    """Gives the shell the line to print should this process end now."""
+    _abort_watcher.stdin.write(f'{line}\n'.encode())
+    _abort_watcher.stdin.flush()
 
 
 def stop_watching() -> None:
@@ -108,46 +113,6 @@ def _use_compilation_cache(jax) -> None:
     jax.config.update('jax_compilation_cache_dir', str(folder))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
     jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
-
-
-def _join_cluster(jax, coordinator: str, num_processes: int, process_id: int) -> None:
-    timeouts = dict(heartbeat_timeout_seconds=HEARTBEAT_SECONDS, shutdown_timeout_seconds=SHUTDOWN_SECONDS)
-    by_hand = (bool(coordinator), num_processes > 0, process_id >= 0)
-    if all(by_hand):
-        if process_id >= num_processes:
-            raise UserError(f'--process_id {process_id} must be below --num_processes {num_processes}')
-        _check_address(coordinator, listen=process_id == 0)
-        logging.warning('process %d of %d waits for the others at %s', process_id, num_processes, coordinator)
-        try:
-            jax.distributed.initialize(coordinator, num_processes, process_id, **timeouts)
-        except RuntimeError as error:
-            raise UserError(f'cannot join the other processes at --coordinator {coordinator}: '
-                            f'{" ".join(str(error).split())[:200]}') from error
-    elif any(by_hand):
-        raise UserError('--coordinator, --num_processes and --process_id go together: give all three')
-    elif _cluster_size() > 1:
-        jax.distributed.initialize(**timeouts)
-
-
-def _check_address(coordinator: str, *, listen: bool) -> None:
-    """Raises UserError unless it is 'host:port' and, for process 0, can be listened at; JAX would crash."""
-    host, _, port = coordinator.rpartition(':')
-    if not (host and port.isdigit() and 0 < int(port) < 65536):
-        raise UserError(f'--coordinator {coordinator}: it is host:port of process 0, such as node1:12345')
-    if not listen:
-        return
-    try:
-        socket.create_server(('', int(port))).close()
-    except OSError as error:
-        raise UserError(f'--coordinator {coordinator}: process 0 cannot open port {port} ({os.strerror(error.errno)}); '
-                        'choose another') from error
-
-
-def _cluster_size() -> int:
-    """Returns how many processes Slurm (srun) or Open MPI (mpirun) started with this one."""
-    if 'SLURM_STEP_NODELIST' in os.environ:
-        return int(os.environ.get('SLURM_NTASKS', '1'))
-    return int(os.environ.get('OMPI_COMM_WORLD_SIZE', '1'))
 
 
 def rank() -> int:

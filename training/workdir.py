@@ -1,6 +1,7 @@
 """The folder of a run: its lock, and what is wrong with it in one line."""
 
 import fcntl
+import logging
 import os
 from pathlib import Path
 
@@ -8,7 +9,13 @@ from ..common.errors import UserError
 
 
 def take_lock(workdir: Path) -> int:
-    """Takes the writer's lock. The kernel gives it back when the process ends, however it ends."""
+    """Takes the writer's lock; a file system without locks is warned of.
+
+    The kernel gives the lock back when the process ends, however it ends.
+
+    Raises:
+      UserError: another process has it, or nothing can be written there.
+    """
     try:
         str(workdir).encode()
     except UnicodeEncodeError:  # TensorStore takes no other names
@@ -21,9 +28,12 @@ def take_lock(workdir: Path) -> int:
         raise UserError(f'cannot write to {workdir}: {error.strerror}') from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(descriptor)
         raise UserError(f'another process is training in {workdir}: wait for it or use another --workdir') from error
+    except OSError as error:  # Lustre mounted without -o flock, NFS without its lock service
+        logging.warning('the file system of %s has no locks (%s): see to it yourself that only one run writes there',
+                        workdir, error.strerror)
     return descriptor
 
 

@@ -5,9 +5,10 @@ import pytest
 
 from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
-from practicum.input_pipeline import preprocessing
+from practicum.input_pipeline import checks, preprocessing
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.input_pipeline.checks import check_batch, check_source
+from practicum.input_pipeline.source import Source
 from practicum.training.defaults import base
 
 INFO = DatasetInfo(class_names=('a', 'b', 'c'))
@@ -66,3 +67,37 @@ def test_every_type_of_image_is_brought_to_one_range_once(dtype, white):
     prepared = preprocessing.build(IMAGE)({'image': values}, None)['image']
     assert prepared.dtype == np.float32
     np.testing.assert_allclose(prepared, values / np.float64(white), rtol=1e-6)
+
+
+def test_the_summary_of_the_same_data_is_the_same_and_of_others_is_not():
+    """What several hosts compare; pixels and fractions may be rounded differently on each of them."""
+    def summary(**changes):
+        arrays = {'image': np.zeros((5, 2, 2, 1), np.uint8), 'label': np.asarray([0, 1, 0, 1, 1], np.int32),
+                  'y': np.zeros(5, np.float32)} | changes
+        info = DatasetInfo(class_names=('cat', 'dog'))
+        return checks.summary(ArraySource(arrays, info, [{'file': f'{i}.png'} for i in range(5)]))
+    assert summary() == summary(image=np.ones((5, 2, 2, 1), np.uint8)) == summary(y=np.full(5, 1e-7, np.float32))
+    assert summary() != summary(label=np.asarray([0, 1, 0, 1, 0], np.int32))
+
+
+def test_a_summary_looks_at_few_examples_and_at_the_classes_and_names():
+    described = []
+
+    class Many(Source):
+        info = DatasetInfo(class_names=('cat', 'dog'))
+        labels = np.zeros(100_000, np.int32)
+
+        def __len__(self):
+            return len(self.labels)
+
+        def describe(self, indices):
+            described.append(len(indices))
+            return [{'file': f'{self.prefix}{i}'} for i in indices]
+
+    def summary(prefix, info=Many.info):
+        source = Many()
+        source.prefix, source.info = prefix, info
+        return checks.summary(source)
+    assert summary('a') == summary('a') != summary('b')
+    assert summary('a') != summary('a', DatasetInfo(class_names=('cat', 'fox')))
+    assert max(described) <= 256

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from practicum.training.checkpoints import Checkpoints
 from practicum.training.loop import train
@@ -32,20 +33,25 @@ class Pair:
       total: steps.
       config: an experiment file.
       program: launch.py, or one that calls it.
+      names: of the workdirs.
+      homes: whether ~ is another folder for each of them, home0 and home1.
       extra: more overrides.
       workdir: a folder that they share; each has its own by default.
     """
 
     def __init__(self, folder: Path, total: int, config: Path = ROOT / 'tests' / 'tiny.py',
-                 program: Path = ROOT / 'launch.py', extra: tuple[str, ...] = (), workdir: Path | None = None):
+                 program: Path = ROOT / 'launch.py', names: tuple[str, str] = ('run', 'run'),
+                 homes: bool = False, extra: tuple[str, ...] = (), workdir: Path | None = None):
         folder.mkdir(exist_ok=True)
         with socket.socket() as probe:
             probe.bind(('127.0.0.1', 0))
             port = probe.getsockname()[1]
-        self.workdirs = [workdir or folder / f'host{rank}' for rank in range(2)]
+        self.workdirs = [workdir or folder / f'host{rank}' / name for rank, name in enumerate(names)]
         self._logs = [(folder / f'out{rank}', folder / f'err{rank}') for rank in range(2)]
         environments = [{} for _ in range(2)] if config.name == 'tiny.py' else [
             {'PRACTICUM_CACHE': str(folder.parent / f'cache{rank}')} for rank in range(2)]
+        if homes:
+            environments = [{'HOME': str(folder / f'home{rank}')} for rank in range(2)]
         self.processes = []
         for rank in range(2):
             words = ['--config', config, '--workdir', self.workdirs[rank], '--cpu_devices', 2,
@@ -187,9 +193,9 @@ import time
 
 sys.path.insert(0, {root!r})
 import launch
-from practicum.training import process, results
+from practicum.training import cluster, results
 
-process.HEARTBEAT_SECONDS = 10
+cluster.HEARTBEAT_SECONDS = 10
 write_result = results.write_result
 
 
@@ -223,11 +229,49 @@ def test_a_slow_end_is_waited_for_and_caches_need_not_be_shared(tmp_path):
 
 def test_a_mistake_that_only_one_process_can_see_ends_both(tmp_path):
     """Here: another run writes to the workdir of process 0."""
-    with Checkpoints(tmp_path / 'host0', writable=True), Pair(tmp_path, total=1_000_000) as pair:
+    with Checkpoints(tmp_path / 'host0' / 'run', writable=True), Pair(tmp_path, total=1_000_000) as pair:
         codes = pair.wait(60)
         assert codes[0] == 2 and codes[1] != 0
         assert 'error: another process is training in' in pair.errors(0)
         assert 'Traceback' not in pair.errors(0) + pair.errors(1)
+
+
+def test_two_runs_of_one_config_do_not_silently_become_one(tmp_path):
+    """As with `srun -n 2` around a script that names a workdir for each task."""
+    with Pair(tmp_path, total=1_000_000, names=('seed0', 'seed1')) as pair:
+        assert pair.wait(60)[0] == 2
+        for rank in range(2):
+            assert (f'error: the processes have different names of --workdir ({pair.workdirs[rank]} here): give all of '
+                    'them the same') in pair.errors(rank)
+    assert not any(workdir.exists() for workdir in pair.workdirs)
+
+
+OWN_IMAGES = """from tests.tiny import get_config as tiny
+
+
+def get_config():
+    config = tiny()
+    config.data.source, config.data.name = 'folder', '~/images'
+    config.evaluation.periodic, config.evaluation.final, config.checkpoint.best_metric = (), (), ''
+    return config
+"""
+
+
+def test_hosts_with_different_data_notice_at_the_start(tmp_path):
+    """The same path, but one machine has another file: as many, of the same classes."""
+    config = tmp_path / 'own_images.py'
+    config.write_text(OWN_IMAGES)
+    for rank in range(2):
+        for name in ('cat/1', 'cat/2', 'dog/3', f'dog/{4 + rank}'):
+            file = tmp_path / f'home{rank}' / 'images' / f'{name}.png'
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new('L', (8, 8)).save(file)
+    with Pair(tmp_path, 1_000_000, config, homes=True) as pair:
+        assert pair.wait(60)[0] == 2
+        for rank in range(2):
+            assert ('error: the processes have different training data (4 examples here): give all machines the same '
+                    'files\n') in pair.errors(rank)
+    assert not any(workdir.exists() for workdir in pair.workdirs)
 
 
 def test_a_port_that_is_taken_is_one_error(run_launch, tmp_path):
@@ -240,6 +284,62 @@ def test_a_port_that_is_taken_is_one_error(run_launch, tmp_path):
     assert done.stderr == (f'error: --coordinator 127.0.0.1:{port}: process 0 cannot open port {port} '
                            '(Address already in use); choose another\n')
     assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize('environment, words, message', [
+    ({}, ('--coordinator', 'nowhere.invalid:99', '--num_processes', 2, '--process_id', 1),
+     'error: --coordinator nowhere.invalid:99: the name nowhere.invalid cannot be resolved on '),
+    ({'SLURM_JOB_ID': '7', 'SLURM_STEP_NODELIST': 'nowhere[07-08].invalid', 'SLURM_STEP_NUM_TASKS': '2',
+      'SLURM_STEP_NUM_NODES': '1', 'SLURM_PROCID': '1', 'SLURM_LOCALID': '1'}, (),
+     "error: Slurm's process 0 at nowhere07:61447: the name nowhere07 cannot be resolved on "),
+], ids=['by hand', 'slurm'])
+def test_a_name_that_does_not_resolve_is_one_error_at_once(run_launch, environment, words, message):
+    """JAX alone would wait for five minutes and abort in C++."""
+    done = run_launch('--config', ROOT / 'tests' / 'tiny.py', *words, env=environment, timeout=30)
+    assert done.returncode == 2 and done.stdout == ''
+    assert done.stderr.startswith(message) and done.stderr.count('\n') == 1
+
+
+IMPATIENT = """import sys
+
+sys.path.insert(0, {root!r})
+import launch
+from practicum.training import cluster
+
+cluster.JOIN_SECONDS = 1
+sys.exit(launch.main())
+"""
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_a_process_whose_others_do_not_come_gives_up_in_one_line(tmp_path, rank):
+    program = tmp_path / 'impatient.py'
+    program.write_text(IMPATIENT.format(root=str(ROOT)))
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        address = f'127.0.0.1:{probe.getsockname()[1]}'
+    done = subprocess.run([sys.executable, program, '--config', ROOT / 'tests' / 'tiny.py', '--coordinator', address,
+                           '--num_processes', '2', '--process_id', str(rank)], capture_output=True, text=True,
+                          timeout=60, cwd=ROOT)
+    assert done.returncode == 2 and done.stdout == f'process {rank} of 2 waits for the others at {address}\n'
+    assert done.stderr.startswith(f'error: process {rank} of 2 has waited 1 s at {address}, and not all of them came')
+    assert done.stderr.count('\n') == 1
+
+
+def test_a_process_that_is_killed_while_it_waits_does_not_speak_of_a_lost_one(tmp_path):
+    with Pair(tmp_path, total=1_000_000) as pair:
+        pair.processes[1].kill()
+        deadline = time.monotonic() + 30
+        while 'waits for the others' not in pair.output(0):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        pair.processes[0].kill()
+        pair.wait(5)
+        while 'error: ' not in pair.errors(0):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert pair.errors(0).startswith('error: process 0 of 2 was ended while it waited for the others at 127.0.0.1:')
+        assert pair.errors(0).count('\n') == 1
 
 
 @pytest.mark.parametrize('words, message', [

@@ -1,6 +1,7 @@
 """The folder of a run that cannot be one: one line that says why."""
 
 import errno
+import fcntl
 import os
 
 import pytest
@@ -30,3 +31,12 @@ def test_a_workdir_whose_name_is_not_utf8_is_refused_at_once(tmp_path):
     with pytest.raises(UserError, match='is not UTF-8'):
         Checkpoints(tmp_path / 'caf\udce9', writable=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_locks_is_warned_of_and_not_taken_for_a_second_run(tmp_path, monkeypatch, caplog):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    monkeypatch.setattr(fcntl, 'flock', refuse)
+    with Checkpoints(tmp_path / 'run', writable=True):
+        pass
+    assert 'has no locks (Function not implemented)' in caplog.text
