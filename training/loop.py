@@ -176,8 +176,7 @@ def run(training: components.Training, evaluations: Evaluations, state: TrainSta
             if stop():
                 raise Interrupted
             profiler.before(step)
-            # What is not put on the devices on purpose would be waited for in every step.
-            with jax.transfer_guard('disallow'), jax.profiler.StepTraceAnnotation('train', step_num=step):
+            with training.parallel.guard(), jax.profiler.StepTraceAnnotation('train', step_num=step):
                 state, metrics = train_step(state, batch)
                 step += 1
                 batch = next_batch() if step < training.total else None  # while the devices are at work

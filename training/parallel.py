@@ -7,6 +7,7 @@ A step is written once, see models/batch_axis.py. `Parallel` compiles it in one 
         every device or in shards, see sharding.py
 """
 
+import contextlib
 import enum
 import math
 import warnings
@@ -168,14 +169,30 @@ class Parallel:
         return _map_places(put, places, tree)
 
     def shard(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Puts this process's rows of a batch, [rows, ...] each, on its devices; returns before they are there."""
+        """Puts this process's rows of a batch, [rows, ...] each, on its devices; returns before they are there.
+
+        One CPU computes where the batch is already: there it stays as it is, a tenth of a millisecond sooner.
+        """
         if self.mode == 'pmap':
             n = len(self.local)
             batch = {key: value.reshape(n, value.shape[0] // n, *value.shape[1:]) for key, value in batch.items()}
+        if self._on_one_cpu:
+            return batch
         if self.mode == 'pmap' or self.processes == 1:
             return jax.device_put(batch, self._rows)
         with jax.transfer_guard('allow'):  # it is meant, but JAX does not take it for an explicit one
             return {key: jax.make_array_from_process_local_data(self._rows, value) for key, value in batch.items()}
+
+    def guard(self) -> contextlib.AbstractContextManager:
+        """Returns a context in which whatever `shard` or `place` did not put on the devices is an error of JAX.
+
+        It would be moved in every step, and waited for.
+        """
+        return contextlib.nullcontext() if self._on_one_cpu else jax.transfer_guard('disallow')
+
+    @property
+    def _on_one_cpu(self) -> bool:
+        return self.count == 1 and cpu_kernels.on_cpu()
 
     def fetch(self, tree: Any) -> Any:
         """Returns the host copy of arrays that are `SHARED` or `STATE`, whole, waiting for them.
