@@ -7,7 +7,6 @@ which learn of damage in different ways, could disagree on where 'train[:90%]' e
 import hashlib
 import logging
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from .arrays import ArraySource
 from .source import Examples, Source
 
 REASON = 'unreadable'  # in the metadata of a loaded example: why it is black
-_CHUNK = 32  # images checked per task, after which a request to stop is heard
+_CHUNK = 256  # images checked per task, after which a request to stop is heard
 _NAMED = 3  # in messages
 
 
@@ -97,16 +96,16 @@ def readable(source: Source, indices: np.ndarray, limit: float, *, pixels: bool,
       UserError: more than `limit` cannot be read.
       Interrupted: the process was asked to stop.
     """
-    def reasons_of(chunk: Sequence[int]) -> dict[int, str]:
+    def reasons_of(chunk: np.ndarray) -> dict[int, str]:
         found = {}
-        for i in chunk:
+        for i in chunk.tolist():
             try:
                 source.check(i, pixels=pixels)
             except UserError as error:
                 found[i] = str(error)
         return found
 
-    def check(chosen: Sequence[int]) -> dict[int, str]:
+    def check(chosen: np.ndarray) -> dict[int, str]:
         chunks = [chosen[i:i + _CHUNK] for i in range(0, len(chosen), _CHUNK)]
         tick, reasons = ProgressLog('checking', len(chunks)), {}
         for done, found in enumerate(parallel_map(reasons_of, chunks, workers), start=1):
@@ -116,10 +115,11 @@ def readable(source: Source, indices: np.ndarray, limit: float, *, pixels: bool,
 
     def check_all() -> list[int]:
         logging.info('checking %s: %s images, once', source.name, f'{len(indices):,}')
-        return list(check(indices.tolist()))
+        return list(check(indices))
 
     identity = [pixels, hashlib.sha256(np.ascontiguousarray(indices, np.int64)).hexdigest(), source.files_identity]
-    reasons = check(cached_json('unreadable', identity, check_all))  # again: permissions may have changed
+    damaged = cached_json('unreadable', identity, check_all, f'checking {source.name}')
+    reasons = check(np.asarray(damaged, np.int64))  # again: permissions may have changed
     if reasons:
         report(list(reasons.values()), len(indices), source.name, limit)
     return indices[~np.isin(indices, list(reasons))]
