@@ -27,6 +27,7 @@ from . import (
     unreadable,
 )
 from .arrays import ArraySource, concatenate
+from .reading_processes import ProcessSource
 from .source import ConcatenatedSource, Examples, Source
 from .text_source import TokenStream
 
@@ -102,6 +103,8 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
         examples = captions.tokenize(examples, text, vocabulary)
     if invert:
         examples = examples.select(change=_inverted)
+    if data['processes'] and not in_memory:
+        examples = ProcessSource(examples, data['processes'])
     if source.can_be_unreadable and training and not in_memory:
         examples = unreadable.ReplacingSource(examples, data['max_unreadable'], len(chosen) - len(sound))
     return examples
@@ -152,6 +155,8 @@ def _inverted(examples: Examples) -> Examples:
 
 
 def _check_fields(data: Mapping[str, Any]) -> None:
+    if data['processes'] < 0:
+        raise UserError(f"config.data.processes = {data['processes']}: it must be at least 0")
     if not 0 <= data['max_unreadable'] <= 1:
         raise UserError(f"config.data.max_unreadable = {data['max_unreadable']}: it is a share, from 0 to 1")
     if data['sampling'] not in SAMPLINGS:

@@ -93,6 +93,13 @@ class TfdsSource(Source):
                             'config.augment.zoom and shift crop on the device')
         self._data, self._encoded, self._opening = None, None, threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what another process opens the same source with."""
+        return self.__dict__ | {'_data': None, '_encoded': None, '_opening': None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {'_opening': threading.Lock()}
+
     @property
     def identity(self) -> list:
         """See `Source`."""

@@ -36,6 +36,7 @@ def base() -> ConfigDict:
     config.data.sampling = 'uniform'  # or 'balanced': training examples of each class equally often, drawn again
     config.data.memory_limit_mb = 2048  # image data sets up to this size are kept in memory, larger ones stream
     config.data.workers = 0  # threads that read ahead when streaming; 0: one per core
+    config.data.processes = 0  # that read in place of those threads, for formats that Python itself decodes; 0: none
     # Smallest and largest share of the area that is cropped from a training image in a 'folder' or by 'tfds', such as
     # (0.08, 1.0); images are then read from their files in every epoch. (): whole images.
     config.data.random_resized_crop = ()
