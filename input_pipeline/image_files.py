@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..common.dataset_info import DatasetInfo
-from ..common.errors import printable
-from . import images, memory
+from ..common.errors import UserError, printable
+from . import images, memory, plain_jpeg
 from .file_list import FileList
 from .source import Examples, Source
 
@@ -85,6 +85,19 @@ class ImageFilesSource(Source):
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """Returns for each 'file', its path below the root."""
         return [{'file': printable(self.files[i].relative_to(self._root).as_posix())} for i in indices]
+
+    def encoded(self, index: int) -> bytes:
+        """Returns the file of an image if it is a plain JPEG, else a PNG of what `images.read_image` returns for it.
+
+        Raises:
+          UserError: it cannot be read, or its pixels do not have 8 bits.
+        """
+        if self._bits != 8 or self._channels not in (1, 3):
+            raise UserError(f'{self.name}: only images of 1 or 3 channels of 8 bits are encoded')
+        data = plain_jpeg.bytes_of(self._path(index))
+        if plain_jpeg.decode(data, self._channels) is not None:
+            return data
+        return images.to_png(images.read_image(self._path(index), channels=self._channels))
 
     def _path(self, index: int) -> str | Path:
         return self.files.path(index) if isinstance(self.files, FileList) else self.files[index]

@@ -1,6 +1,7 @@
 """Reading image files as users have them, into arrays of one size, depth and number of channels."""
 
 import contextlib
+import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -205,6 +206,13 @@ def convert(image: np.ndarray | Image.Image, channels: int) -> np.ndarray:
             return image
         image = Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[-1] == 1 else image))
     return _to_channels(image, 'image', channels)
+
+
+def to_png(image: np.ndarray) -> bytes:
+    """Returns the bytes of a PNG of an image, uint8 [height, width, 1 or 3]."""
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, 'PNG')
+    return file.getvalue()
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

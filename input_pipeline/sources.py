@@ -85,9 +85,11 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
     in_memory = isinstance(source, ArraySource) or (
         not source.needs_rng and _megabytes(source, image) <= data['memory_limit_mb'])
     if not in_memory and not source.random_access:
-        raise UserError(f'{source.name} does not fit into config.data.memory_limit_mb = {data["memory_limit_mb"]}, and '
-                        'TFRecord files cannot be streamed: prepare it with tfds build --file_format=array_record, '
-                        'convert it with tfds convert_format --out_file_format=array_record, or raise the limit')
+        why = 'has random parts of its images cropped' if source.needs_rng else (
+            f"does not fit into config.data.memory_limit_mb = {data['memory_limit_mb']}")
+        raise UserError(f'{source.name} {why}, and TFRecord files cannot be streamed: prepare it with tfds build '
+                        '--file_format=array_record, or convert it with tfds convert_format '
+                        '--out_file_format=array_record' + ('' if source.needs_rng else ', or raise the limit'))
     examples = memory.load(source) if in_memory and not isinstance(source, ArraySource) else source
     if held_out or rest:
         fold = splits.fold_of(examples, chosen, data['folds'], data['group_by'])

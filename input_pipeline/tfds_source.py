@@ -26,7 +26,7 @@ from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from ..common.files import digest
 from ..common.json_cache import cached_json
-from . import datasets, images, memory
+from . import datasets, images, memory, plain_jpeg
 from .source import Examples, Source
 
 _NUMBERS = ('float16', 'float32', 'float64', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32')
@@ -91,11 +91,12 @@ class TfdsSource(Source):
         if self.needs_rng and (self.frames != 1 or self.has_masks):
             raise UserError(f'config.data.random_resized_crop: {self.name} has videos or masks, which are not cropped; '
                             'config.augment.zoom and shift crop on the device')
-        self._data, self._encoded, self._opening = None, None, threading.Lock()
+        self._encoded = 'image' in features.get(self._image_key, {})  # rather than videos
+        self._data, self._feature, self._opening = None, None, threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns what another process opens the same source with."""
-        return self.__dict__ | {'_data': None, '_encoded': None, '_opening': None}
+        return self.__dict__ | {'_data': None, '_feature': None, '_opening': None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state | {'_opening': threading.Lock()}
@@ -137,33 +138,21 @@ class TfdsSource(Source):
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """Returns by name the features that are neither image nor target, and 'captions', a list of str."""
-        if self._metadata_keys or self.has_captions:
-            return [example['metadata'] for example in self._fetch(indices)]
-        return [{} for _ in indices]
+        if not self._metadata_keys and not self.has_captions:
+            return [{} for _ in indices]
+        if self._encoded and self.random_access and 'spacing_mm' not in self._metadata_keys:  # that of resized pixels
+            return [self._describe(example) for example in self._records(indices)]
+        return [example['metadata'] for example in self._fetch(indices)]
 
     def _fetch(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        with self._opening:  # several threads read
-            if self._data is None:
-                import tensorflow_datasets as tfds
-                builder = tfds.builder_from_directory(str(self._folder))
-                if self.random_access:
-                    self._data = builder.as_data_source(self._split)
-                else:
-                    self._data = _Listed(builder, self._split, self._fit)
-        examples = self._data.__getitems__([int(i) for i in indices])
-        return [self._fit(example) for example in examples] if self.random_access else examples
+        return [self._fit(example) for example in self._records(indices)] if self.random_access else self._listed(
+            indices)
 
     def _fetch_crops(self, indices: np.ndarray, uniforms: np.ndarray) -> list[dict[str, Any]]:
-        """Returns examples with a random part of the image each, decoded here from the bytes of its file."""
-        with self._opening:
-            if self._encoded is None:
-                import tensorflow_datasets as tfds
-                builder = tfds.builder_from_directory(str(self._folder))
-                self._encoded = builder.as_data_source(self._split,
-                                                       decoders={self._image_key: tfds.decode.SkipDecoding()})
+        """Returns examples with a random part of the image each."""
         from . import jpeg
         examples = []
-        for example, numbers in zip(self._encoded.__getitems__([int(i) for i in indices]), uniforms):
+        for example, numbers in zip(self._records(indices), uniforms):
             encoded = example[self._image_key]
             out = np.empty((*self._size, self._channels), np.uint8)
             jpeg.crop(encoded, lambda: self._to_channels(np.asarray(Image.open(io.BytesIO(encoded)))), numbers,
@@ -171,14 +160,36 @@ class TfdsSource(Source):
             examples.append({'image': out, 'target': example.get(self._target_key)})
         return examples
 
+    def _records(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        """Returns examples whose images, if they are single ones, are the bytes of their files."""
+        with self._opening:  # several threads read
+            if self._data is None:
+                import tensorflow_datasets as tfds
+                builder = tfds.builder_from_directory(str(self._folder))
+                skipped = {self._image_key: tfds.decode.SkipDecoding()} if self._encoded else None
+                self._data = builder.as_data_source(self._split, decoders=skipped)
+                self._feature = builder.info.features[self._image_key]
+        return self._data.__getitems__([int(i) for i in indices])
+
+    def _listed(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        """Returns fitted examples of a format that cannot be read but from its beginning."""
+        with self._opening:
+            if self._data is None:
+                import tensorflow_datasets as tfds
+                self._data = _Listed(tfds.builder_from_directory(str(self._folder)), self._split, self._fit)
+        return self._data.__getitems__([int(i) for i in indices])
+
+    def _decode(self, encoded: bytes) -> np.ndarray:
+        """The bytes of an image -> [height, width, channels], as many channels as the data set says it has."""
+        channels = self._feature.shape[-1]
+        plain = plain_jpeg.decode(encoded, channels) if channels in (1, 3) else None
+        return self._feature.decode_example_np(encoded) if plain is None else plain
+
     def _fit(self, example: Mapping[str, Any]) -> dict[str, Any]:
         """Returns image and target in the model's size, and the metadata."""
         image, target = example[self._image_key], example[self._target_key]
-        metadata = {key: _plain(example[key]) for key in self._metadata_keys}
-        if 'scene' in metadata:
-            metadata['scene'] = json.loads(metadata['scene'])
-        if self.has_captions:
-            metadata['captions'] = _texts(target)
+        image = self._decode(image) if isinstance(image, bytes) else image
+        metadata = self._describe(example)
         if 'spacing_mm' in metadata:
             spacing = images.resized_spacing(metadata.pop('spacing_mm'), image.shape[:2], self._size)
             metadata |= {'spacing_mm': spacing} if spacing else {}
@@ -186,6 +197,14 @@ class TfdsSource(Source):
             target = images.resize_mask(target[..., 0], self._size)
         fitted = self._fit_image(image) if self.frames == 1 else np.stack([self._fit_image(frame) for frame in image])
         return {'image': fitted, 'target': target, 'metadata': metadata}
+
+    def _describe(self, example: Mapping[str, Any]) -> dict[str, Any]:
+        metadata = {key: _plain(example[key]) for key in self._metadata_keys}
+        if 'scene' in metadata:
+            metadata['scene'] = json.loads(metadata['scene'])
+        if self.has_captions:
+            metadata['captions'] = _texts(example[self._target_key])
+        return metadata
 
     def _fit_image(self, image: np.ndarray) -> np.ndarray:
         """[height, width, channels], as many channels as there are -> the model's."""
