@@ -20,15 +20,24 @@ def cached_json(what: str, identity: Any, compute: Callable[[], Any], doing: str
       compute: returns what JSON can hold.
       doing: what is computed, for the line of those that wait, such as 'checking pets/train'.
     """
-    file = cache_folder() / what / f'{digest([_VERSION, identity])}.json'
+    file = _file(what, identity)
     found = _read(file)
     if found is None:
         with one_at_a_time(doing or f'finding out about {what}', [what, file.name]):
             found = _read(file)
             if found is None:
                 found = [compute()]
-                write_cached(file, lambda opened: opened.write(json.dumps(found[0]).encode()), what)
+                put_json(what, identity, found[0])
     return found[0]
+
+
+def put_json(what: str, identity: Any, value: Any) -> None:
+    """Has `cached_json` return this value from now on."""
+    write_cached(_file(what, identity), lambda opened: opened.write(json.dumps(value).encode()), what)
+
+
+def _file(what: str, identity: Any) -> Path:
+    return cache_folder() / what / f'{digest([_VERSION, identity])}.json'
 
 
 def _read(file: Path) -> list[Any] | None:

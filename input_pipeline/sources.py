@@ -100,6 +100,7 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
     elif source.can_be_unreadable:
         sound = unreadable.readable(source, chosen, data['max_unreadable'], pixels=not training,
                                     workers=data['workers'])
+        examples = source if training else unreadable.NotingSource(source, chosen)
     examples = _with_labels(examples, source, sound, data, training)
     if text is not None and source.has_captions:
         examples = captions.tokenize(examples, text, vocabulary)

@@ -13,10 +13,10 @@ import numpy as np
 
 from ..common.console import ProgressLog, warn_once
 from ..common.errors import UserError
-from ..common.json_cache import cached_json
+from ..common.json_cache import cached_json, put_json
 from ..common.threads import parallel_map
 from .arrays import ArraySource
-from .source import Examples, Source
+from .source import Examples, IndexedSource, Source
 
 REASON = 'unreadable'  # in the metadata of a loaded example: why it is black
 _CHUNK = 256  # images checked per task, after which a request to stop is heard
@@ -86,7 +86,8 @@ def readable(source: Source, indices: np.ndarray, limit: float, *, pixels: bool,
       source: see `Source.can_be_unreadable`.
       indices: int [n], the examples that are wanted.
       limit: config.data.max_unreadable.
-      pixels: decode every image, rather than its header alone.
+      pixels: make sure that each has all of its pixels, rather than a header alone. That of a plain JPEG without
+        decoding it: how some of them are damaged shows when they are read, see `NotingSource`.
       workers: threads; 0 for one per core.
 
     Returns:
@@ -117,12 +118,51 @@ def readable(source: Source, indices: np.ndarray, limit: float, *, pixels: bool,
         logging.info('checking %s: %s images, once', source.name, f'{len(indices):,}')
         return list(check(indices))
 
-    identity = [pixels, hashlib.sha256(np.ascontiguousarray(indices, np.int64)).hexdigest(), source.files_identity]
-    damaged = cached_json('unreadable', identity, check_all, f'checking {source.name}')
-    reasons = check(np.asarray(damaged, np.int64))  # again: permissions may have changed
+    damaged = cached_json('unreadable', _identity(source, indices, pixels), check_all, f'checking {source.name}')
+    reasons = {}
+    for i in damaged:  # again: permissions may have changed
+        try:
+            source.read(np.array([i])) if pixels else source.check(i, pixels=False)
+        except UserError as error:
+            reasons[i] = str(error)
     if reasons:
         report(list(reasons.values()), len(indices), source.name, limit)
     return indices[~np.isin(indices, list(reasons))]
+
+
+def _identity(source: Source, indices: np.ndarray, pixels: bool) -> list:
+    return [pixels, hashlib.sha256(np.ascontiguousarray(indices, np.int64)).hexdigest(), source.files_identity]
+
+
+class NotingSource(IndexedSource):
+    """A source for evaluation, which wants each example once: damage that nobody saw before is an error, and noted.
+
+    So the next start leaves the image out, as it does others that `readable` finds.
+
+    Args:
+      source: what is read.
+      indices: int [n], the examples that `readable` was asked for.
+    """
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        super().__init__(source)
+        self._checked = indices
+
+    def read(self, indices: np.ndarray, uniforms: np.ndarray | None = None) -> Examples:
+        """See `Source`.
+
+        Raises:
+          UserError: an image is damaged.
+        """
+        try:
+            return super().read(indices, uniforms)
+        except UserError as error:
+            found = read_or_blank(self._source, indices)[1]
+            if not found:
+                raise
+            identity = _identity(self._source, self._checked, pixels=True)
+            put_json('unreadable', identity, sorted({*cached_json('unreadable', identity, list), *found}))
+            raise UserError(f'{next(iter(found.values()))}; start again, and it is left out') from error
 
 
 class ReplacingSource(Source):
