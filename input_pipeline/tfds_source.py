@@ -27,6 +27,7 @@ from ..common.errors import UserError, nearest
 from ..common.files import digest
 from ..common.json_cache import cached_json
 from . import datasets, images, memory, plain_jpeg
+from .shards import Shards
 from .source import Examples, Source
 
 _NUMBERS = ('float16', 'float32', 'float64', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32')
@@ -186,10 +187,10 @@ class TfdsSource(Source):
             if self._data is None:
                 import tensorflow_datasets as tfds
                 builder = tfds.builder_from_directory(str(self._folder))
-                self._data = builder.as_data_source(
-                    self._split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+                split = builder.info.splits[self._split]
+                self._data = Shards([str(path) for path in split.filepaths], split.shard_lengths)
                 self._features = builder.info.features
-        return self._data.__getitems__([int(i) for i in indices])
+        return self._data.read(np.asarray(indices))
 
     def _listed(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """Returns fitted examples of a format that cannot be read but from its beginning."""
