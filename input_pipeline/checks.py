@@ -1,5 +1,6 @@
 """What every data set must be, checked on the host before the first step: silence would train on nonsense."""
 
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
+from ..common.files import digest
 from .arrays import ArraySource
 from .source import Source
 
@@ -32,6 +34,17 @@ def check_source(source: Source, image: Mapping[str, Any], where: str) -> None:
         check_batch(targets, source.info, image, where)
     elif source.labels is not None:
         check_batch({'label': source.labels}, source.info, image, where)
+
+
+def digest_of(source: Source) -> str:
+    """Returns what tells data sets apart: number, classes, labels, and the content of some examples spread over all.
+
+    Hosts that read different ones, such as an older copy of a folder, would train on a mixture of them.
+    """
+    chosen = np.unique(np.linspace(0, len(source) - 1, _EXAMPLES).astype(int))
+    arrays = source.read(chosen) | ({} if source.labels is None else {'labels of all': source.labels})
+    checksums = {name: zlib.crc32(np.ascontiguousarray(values)) for name, values in arrays.items()}
+    return digest([len(source), source.info.to_json(), source.describe(chosen), checksums])
 
 
 def check_batch(batch: Mapping[str, np.ndarray], info: DatasetInfo, image: Mapping[str, Any], where: str = 'the data'

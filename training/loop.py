@@ -12,6 +12,7 @@ from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
 from ..common.files import digest
 from ..common.vocabulary import Vocabulary
+from ..input_pipeline import checks
 from ..input_pipeline.batches import stream
 from . import components, feature_cache
 from . import config as config_lib
@@ -48,6 +49,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
             logging.info('asked to stop before the first step: the same command begins again')
             return stop.exit_code
         training.parallel.check_same(digest(config_lib.to_dict(config)), 'configs')
+        if training.parallel.processes > 1:
+            training.parallel.check_same(checks.digest_of(training.source), 'training data',
+                                         'config.data.name must be the same files on every machine')
         logging.info('%s: %s steps of %d on %s; %s training examples', config.experiment, f'{training.total:,}',
                      config.batch_size, training.parallel, f'{training.batches.examples:,}')
         # Before anything is written: these raise whatever in the config does not fit.

@@ -116,12 +116,12 @@ class Parallel:
             return tree
         return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
 
-    def check_same(self, text: str, what: str) -> None:
+    def check_same(self, text: str, what: str, cure: str = 'start all of them with the same command') -> None:
         """Raises UserError in every process unless all of them have the same text."""
         if self.processes > 1:
             checksums = multihost_utils.process_allgather(np.uint32(zlib.crc32(text.encode())))
             if len(set(np.asarray(checksums).tolist())) > 1:
-                raise UserError(f'the processes have different {what}: start all of them with the same command')
+                raise UserError(f'the processes have different {what}: {cure}')
 
     def broadcast_text(self, text: str | None) -> str | None:
         """Returns process 0's text, or None, in every process."""

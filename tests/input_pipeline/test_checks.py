@@ -1,13 +1,18 @@
 """What is found wrong with data before the first step, rather than trained on in silence."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
-from practicum.input_pipeline import preprocessing
+from practicum.input_pipeline import preprocessing, sources
 from practicum.input_pipeline.arrays import ArraySource
-from practicum.input_pipeline.checks import check_batch, check_source
+from practicum.input_pipeline.checks import check_batch, check_source, digest_of
+from practicum.input_pipeline.source import Source
+from practicum.input_pipeline.text_source import TokenStream
 from practicum.training.defaults import base
 
 INFO = DatasetInfo(class_names=('a', 'b', 'c'))
@@ -66,3 +71,32 @@ def test_every_type_of_image_is_brought_to_one_range_once(dtype, white):
     prepared = preprocessing.build(IMAGE)({'image': values}, None)['image']
     assert prepared.dtype == np.float32
     np.testing.assert_allclose(prepared, values / np.float64(white), rtol=1e-6)
+
+
+# --- hosts with different data ---
+
+def folder(root: Path, count=12, grey=9, name='{}.png') -> Source:
+    for label in ('cat', 'dog'):
+        (root / label).mkdir(parents=True)
+        for i in range(count // 2):
+            Image.new('L', (4, 4), grey + i).save(root / label / name.format(i))
+    data = base().data
+    data.update(source='folder', name=str(root), memory_limit_mb=0)
+    return sources.open_split(data, {'size': (4, 4), 'channels': 1}, 'train', training=True)
+
+
+def test_a_copy_of_a_folder_is_the_same_data_and_another_folder_is_not(tmp_path):
+    same = [digest_of(folder(tmp_path / name)) for name in 'ab']
+    others = [digest_of(folder(tmp_path / name, **options)) for name, options in (
+        ('c', {'count': 14}), ('d', {'grey': 10}), ('e', {'name': 'x{}.png'}))]
+    assert same[0] == same[1] and len({same[0], *others}) == 4
+
+
+def test_arrays_and_texts_are_told_apart():
+    def arrays(**changed):
+        return ArraySource({'image': BYTES, 'label': np.arange(4, dtype=np.int32) % 3} | changed, INFO)
+    first = digest_of(arrays())
+    assert digest_of(arrays()) == first
+    assert digest_of(arrays(image=BYTES + 1)) != first != digest_of(arrays(label=np.zeros(4, np.int32)))
+    texts = [digest_of(TokenStream(np.arange(40, dtype=np.int32) + k, 5, 1, INFO)) for k in (0, 0, 1)]
+    assert texts[0] == texts[1] != texts[2]
