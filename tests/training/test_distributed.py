@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from practicum.training.checkpoints import Checkpoints
 from practicum.training.loop import train
@@ -209,6 +210,43 @@ def test_a_mistake_that_only_one_process_can_see_ends_both(tmp_path):
         assert codes[0] == 2 and codes[1] != 0
         assert 'error: another process is training in' in pair.errors(0)
         assert 'Traceback' not in pair.errors(0) + pair.errors(1)
+
+
+PETS = """from tests.tiny import get_config as tiny
+
+
+def get_config():
+    config = tiny()
+    config.data.source, config.data.name = 'folder', '~/pets'
+    config.evaluation.sets.validation.split = config.evaluation.sets.test.split = 'train'
+    return config
+"""
+AT_HOME = """import os
+import sys
+
+os.environ['HOME'] = f"{home}{{sys.argv[sys.argv.index('--process_id') + 1]}}"
+sys.path.insert(0, {root!r})
+import launch
+
+sys.exit(launch.main())
+"""
+
+
+def test_different_data_under_one_name_are_one_line(tmp_path):
+    """The second machine has an older copy of one image."""
+    for rank in range(2):
+        for i in range(8):
+            file = tmp_path / f'home{rank}' / 'pets' / ('cat', 'dog')[i % 2] / f'{i}.png'
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.new('L', (8, 8), 20 * i + (rank if i == 3 else 0)).save(file)
+    config, program = tmp_path / 'pets.py', tmp_path / 'at_home.py'
+    config.write_text(PETS)
+    program.write_text(AT_HOME.format(home=tmp_path / 'home', root=str(ROOT)))
+    with Pair(tmp_path / 'runs', 4, config, program) as pair:
+        assert pair.wait(120) == [2, 2], (pair.output(0), pair.errors(0), pair.errors(1))
+        for rank in range(2):
+            assert pair.errors(rank) == ('error: the processes have different training data: config.data.name must be '
+                                         'the same files on every machine\n')
 
 
 def test_a_port_that_is_taken_is_one_error(run_launch, tmp_path):
