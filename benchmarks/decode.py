@@ -3,10 +3,11 @@
     python benchmarks/decode.py
 
 500 JPEGs of 400x300 with smooth noise like a photo's (quality 90, about 34 kB) become 224x224 uint8, all ways with the
-same crops, from files to batches of 50 on all cores. tf.data decodes the crop alone (tf.image.decode_and_crop_jpeg) and
-resizes bilinear, once to float32 and once to uint8. Rounds alternate. Prints JSON lines: medians in images/s of wall
-time, the same per core of processor time (which other work on the machine hardly changes), and the median of each
-round's ratio to the faster tf.data.
+same crops, from files to batches of 50 on all cores. Ours are the source of a folder, read by threads and by processes,
+and of the array_record that `launch.py prepare` makes of it. tf.data decodes the crop alone
+(tf.image.decode_and_crop_jpeg) and resizes bilinear, once to float32 and once to uint8. Rounds alternate. Prints JSON
+lines: medians in images/s of wall time, the same per core of processor time (which other work on the machine hardly
+changes), and the median of each round's ratio to the faster tf.data.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from folder_input import processor_seconds
+
 import launch  # noqa: F401  a checkout becomes the package `practicum`
 from practicum.common.tensorflow import import_tensorflow
 from practicum.training import process
@@ -37,12 +40,30 @@ import simplejpeg
 from PIL import Image  # noqa: E402
 
 from practicum.input_pipeline import jpeg
+from practicum.input_pipeline.record_files import convert
+from practicum.input_pipeline.source import Source
+from practicum.input_pipeline.sources import open_split
+from practicum.training.defaults import base
 
 IMAGES = 500
 BATCH = 50
 HEIGHT, WIDTH, SIDE = 300, 400, 224
 AREA = (0.08, 1.0)
 SIZE = (SIDE, SIDE)
+
+
+def config(name: str, **fields):
+    """Returns config.data and config.image."""
+    found = base()
+    found.data.update(source='folder', name=name, memory_limit_mb=0, random_resized_crop=AREA)
+    found.data.update(**fields)
+    found.image.update(size=SIZE, channels=3)
+    return found.data, found.image
+
+
+def opened(name: str, **fields) -> Source:
+    """Opens the training split of a config."""
+    return open_split(*config(name, **fields), 'train', training=True)
 
 
 def photo(generator: np.random.Generator) -> bytes:
@@ -109,21 +130,26 @@ def main() -> None:
     batches = [slice(i, i + BATCH) for i in range(0, IMAGES, BATCH)]
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
-        files = [Path(folder) / f'{i}.jpg' for i in range(IMAGES)]
-        for file in files:
+        os.environ['PRACTICUM_CACHE'] = f'{folder}/cache'
+        for i in range(IMAGES):
+            file = Path(folder, 'images', 'train', ('even', 'odd')[i % 2], f'{i}.jpg')
+            file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(photo(generator))
-        paths = [str(file) for file in files]
+        source, in_processes = (opened(f'{folder}/images', processes=count) for count in (0, workers))
+        convert(*config(f'{folder}/images'), ['train'], Path(folder), 'records')
+        records = opened('records', source='tfds', data_dir=folder)
+        paths = [os.path.join(folder, 'images', 'train', described['file'])
+                 for described in source.describe(np.arange(IMAGES))]
+        files = list(map(Path, paths))
 
-        def ours(rows: slice) -> np.ndarray:
-            out = np.empty((BATCH, *SIZE, 3), np.uint8)
-            for row, i in enumerate(range(IMAGES)[rows]):
-                jpeg.read_crop(files[i], draws[i], AREA, out[row])
-            return out
+        def ours(read: Source) -> Callable:
+            return lambda rows: read.read(np.arange(IMAGES)[rows], draws[rows])['image']
 
         def one_by_one(way: Callable) -> Callable:
             return lambda rows: np.stack([way(files[i], tuple(windows[i])) for i in range(IMAGES)[rows]])
 
-        in_threads = {'ours': ours, 'tf_function_of_a_batch': lambda rows: tensorflow_batch(
+        in_threads = {'ours': ours(source), 'ours_in_processes': ours(in_processes), 'ours_array_record': ours(records),
+                      'tf_function_of_a_batch': lambda rows: tensorflow_batch(
             tf.constant(paths[rows]), windows[rows]).numpy()}
         in_threads |= {way.__name__: one_by_one(way) for way in (pillow, pillow_cv2, simplejpeg_pillow,
                                                                  tensorflow_eager)}
@@ -139,10 +165,10 @@ def main() -> None:
         results = {name: run() for name, run in ways.items()}  # the first time is not counted
         for _ in range(rounds):
             for name, run in ways.items():
-                began, began_processor = time.perf_counter(), time.process_time()
+                began, began_processor = time.perf_counter(), processor_seconds()
                 run()
                 wall[name].append(IMAGES / (time.perf_counter() - began))
-                processor[name].append(IMAGES / (time.process_time() - began_processor))
+                processor[name].append(IMAGES / (processor_seconds() - began_processor))
 
     reference = np.concatenate([np.asarray(batch, np.float32) for batch in results['tf_data_float32']])
     for name in ways:

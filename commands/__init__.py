@@ -10,6 +10,7 @@ from .import_weights import ImportWeights
 from .list_experiments import ListExperiments
 from .neighbors import Neighbors
 from .predict import Predict
+from .prepare import Prepare
 from .report import Report
 from .show import Show
 from .train import Train
@@ -23,6 +24,7 @@ COMMANDS = {
     'embed': Embed(),
     'neighbors': Neighbors(),
     'import': ImportWeights(),
+    'prepare': Prepare(),
     'show': Show(),
     'list': ListExperiments(),
 }

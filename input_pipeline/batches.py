@@ -4,6 +4,7 @@ import functools
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,8 @@ NUM_UNIFORMS = 4  # random numbers for each example, where a source takes them
 _UNIFORMS = 2**32  # above every seed, so that no step's numbers are those that an epoch is permuted with
 _BALANCED = 2**33  # and those that draw classes
 
-_AHEAD = 4  # batches that are read ahead: their memory is what streaming takes
+_AHEAD = 4  # batches that are read ahead, or more small ones, so that all threads have work
+_AHEAD_BYTES = 512 * 2**20  # that batches which are read ahead may take: that, and one more, is what streaming takes
 _ROWS = 8  # of a batch that one thread reads at least
 
 
@@ -61,7 +63,7 @@ class TrainBatches(_SplitBatches):
                  sampling: str = 'uniform'):
         self._source, self._batch_size, self._seed, self._rows = source, batch_size, seed, rows
         self.examples = len(source)
-        self._permutation = functools.lru_cache(maxsize=4)(self._permute)
+        self._permutation = functools.lru_cache(maxsize=2)(self._permute)
         self._by_class = None
         if sampling == 'balanced':
             if source.labels is None:
@@ -158,7 +160,8 @@ def eval_batches(source: Source, batch_size: int, rows: slice = slice(None), *, 
 def stream(make: Callable[[int], Batch], numbers: range, *, source: Source, workers: int = 0) -> Iterator[Batch]:
     """Yields make(n) for the numbers in order; reads ahead in threads unless the source is in memory.
 
-    Each batch is read by all threads together, so that few batches are in flight however many cores there are.
+    Each batch is read by all threads together, so that few batches are in flight however many cores there are. Of large
+    ones there are fewer: one beside that which is being made use of, and others as far as they fit into 512 MiB.
 
     Args:
       make: what `train_batches` or `eval_batches` returned.
@@ -176,15 +179,25 @@ def stream(make: Callable[[int], Batch], numbers: range, *, source: Source, work
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix='read')
     ahead: deque[list[Future]] = deque()
+    most = 1  # until the first batch says how large they are
     try:
         for number in numbers:
             ahead.append([pool.submit(part) for part in parts(number)])
-            if len(ahead) > max(_AHEAD, -(-2 * workers // len(ahead[-1]))):
-                yield _join([future.result() for future in ahead.popleft()])
+            if len(ahead) > most:
+                batch = _join([future.result() for future in ahead.popleft()])
+                most = _most_ahead(batch, max(_AHEAD, -(-2 * workers // len(ahead[-1]))))
+                yield batch
+                del batch
         while ahead:
             yield _join([future.result() for future in ahead.popleft()])
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _most_ahead(batch: Any, most: int) -> int:
+    """Returns how many batches of the size of this one are read ahead, at most so many."""
+    size = sum(values.nbytes for values in batch.values()) if isinstance(batch, dict) else 0
+    return max(1, min(most, _AHEAD_BYTES // max(1, size)))
 
 
 def _join(parts: list[Batch]) -> Batch:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import logging
 import math
+import os
 import re
 import warnings
 from pathlib import Path
@@ -41,6 +42,11 @@ class DicomImage:
     spacing_mm: tuple[float, float] | None
     patient_id: str
     series_description: str
+
+
+def has_suffix(path) -> bool:
+    """Whether a file is called DICOM."""
+    return os.fspath(path).lower().endswith(SUFFIXES)
 
 
 def is_dicom(path) -> bool:

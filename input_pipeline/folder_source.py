@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest, printable
-from . import images
+from . import class_folders, file_list, images, memory
 from .image_files import ImageFilesSource
+
+_MOST_LOOKED_AT = 100_000  # files, one by one, to see whether any has changed; of more it is their folders
 
 
 class FolderSource(ImageFilesSource):
@@ -29,23 +29,29 @@ class FolderSource(ImageFilesSource):
     """
 
     def __init__(self, root: Path, image: Mapping[str, Any], crop_area: Sequence[float] = ()):
-        classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith('.'))
-        if not classes:
-            raise UserError(f'{root} has no class folders: it should hold <class>/<image> files')
-        labelled = [(file, label) for label, name in enumerate(classes) for file in images.find_images(root / name)]
-        if len(classes) < 2:
-            raise UserError(f'{root}: at least 2 classes are needed, there is 1 folder ({classes[0]}); expected are '
-                            f'{root}/<class>/*.jpg')
-        labelled.sort(key=lambda pair: order(pair[0], root))
-        labels = np.asarray([label for _, label in labelled], np.int32)
-        super().__init__(str(root), root, [file for file, _ in labelled], {'label': labels},
-                         DatasetInfo(class_names=tuple(map(printable, classes))), image, crop_area)
+        found = class_folders.find(root)
+        super().__init__(str(root), root, found.files, {'label': found.labels},
+                         DatasetInfo(class_names=tuple(map(printable, found.classes))), image, crop_area)
+        self._folders = found.folders
 
     @property
     def identity(self) -> list:
         """See `Source`."""
         return ['folder', str(Path(self.name).absolute()), self._size, self._channels, self.info.to_json(),
-                *self.files_identity, *images.more_identity(self._resize, self._bits)]
+                *self._each_file(), *images.more_identity(self._resize, self._bits)]
+
+    @property
+    def files_identity(self) -> list:
+        """See `Source`; of more than 100,000 files it is that of their folders, see `class_folders.ClassFolders`."""
+        if len(self.files) <= _MOST_LOOKED_AT:
+            return self._each_file()
+        return ['folders', str(Path(self.name).absolute()), self.files.digest(), self._folders]
+
+    def _each_file(self) -> list:
+        """Returns what changes whenever a file does, also where one is written anew in its place."""
+        if len(self.files) <= _MOST_LOOKED_AT:
+            return [list(self.files.paths()), memory.fingerprint(self.files.paths())]
+        return [self.files.digest(), hashlib.sha256(file_list.sizes_and_times(self.files)).hexdigest()]
 
 
 def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, crop_area: Sequence[float] = ()
@@ -56,7 +62,7 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, cr
 
 def order(file: Path, root: Path) -> bytes:
     """What files below root are sorted by: the same wherever root lies, and no file's place depends on the others."""
-    return hashlib.md5(os.fsencode(file.relative_to(root).as_posix())).digest()  # names need not be UTF-8
+    return file_list.order(os.fsencode(file.relative_to(root).as_posix()))  # names need not be UTF-8
 
 
 def find_folder(data: Mapping[str, Any]) -> Path:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..common.dataset_info import DatasetInfo
-from ..common.errors import printable
-from . import images, memory
+from ..common.errors import UserError, printable
+from . import images, memory, plain_jpeg
+from .file_list import FileList
 from .source import Examples, Source
 
 
@@ -32,7 +33,7 @@ class ImageFilesSource(Source):
 
     def __init__(self, name: str, root: Path, files: Sequence[Path], features: Mapping[str, np.ndarray],
                  info: DatasetInfo, image: Mapping[str, Any], crop_area: Sequence[float] = ()):
-        self.name, self.info, self.files, self._root, self._features = name, info, list(files), root, dict(features)
+        self.name, self.info, self.files, self._root, self._features = name, info, files, root, dict(features)
         self._size, self._channels = tuple(image['size']), image['channels']
         self._resize, self._bits = image.get('resize', 'stretch'), image.get('bits', 8)
         self._crop_area = tuple(crop_area)
@@ -64,11 +65,11 @@ class ImageFilesSource(Source):
         examples = self.blank(indices)
         for row, (out, i) in enumerate(zip(examples['image'], indices)):
             if uniforms is None or not self.needs_rng:
-                image = images.read_image(self.files[i], channels=self._channels, bits=self._bits)
+                image = images.read_image(self._path(i), channels=self._channels, bits=self._bits)
                 out[...] = images.fit(image, self._size, self._resize)
             else:
                 from . import jpeg
-                jpeg.read_crop(self.files[i], uniforms[row], self._crop_area, out)
+                jpeg.read_crop(self._path(i), uniforms[row], self._crop_area, out)
         return examples
 
     def blank(self, indices: np.ndarray) -> Examples:
@@ -79,8 +80,24 @@ class ImageFilesSource(Source):
 
     def check(self, index: int, *, pixels: bool) -> None:
         """See `Source`."""
-        images.check(self.files[index], channels=self._channels, bits=self._bits, pixels=pixels)
+        images.check(self._path(index), channels=self._channels, bits=self._bits, pixels=pixels)
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """Returns for each 'file', its path below the root."""
         return [{'file': printable(self.files[i].relative_to(self._root).as_posix())} for i in indices]
+
+    def encoded(self, index: int) -> bytes:
+        """Returns the file of an image if it is a plain JPEG, else a PNG of what `images.read_image` returns for it.
+
+        Raises:
+          UserError: it cannot be read, or its pixels do not have 8 bits.
+        """
+        if self._bits != 8 or self._channels not in (1, 3):
+            raise UserError(f'{self.name}: only images of 1 or 3 channels of 8 bits are encoded')
+        data = plain_jpeg.bytes_of(self._path(index))
+        if plain_jpeg.decode(data, self._channels) is not None:
+            return data
+        return images.to_png(images.read_image(self._path(index), channels=self._channels))
+
+    def _path(self, index: int) -> str | Path:
+        return self.files.path(index) if isinstance(self.files, FileList) else self.files[index]

@@ -1,6 +1,7 @@
 """Reading image files as users have them, into arrays of one size, depth and number of channels."""
 
 import contextlib
+import io
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,8 @@ from PIL import Image, ImageOps
 
 from ..common.console import warn_once
 from ..common.errors import UserError, file_error, nearest, printable, some
-from . import dicom
+from . import dicom, plain_jpeg
+from .plain_jpeg import MAX_PIXELS
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp',
                   *dicom.SUFFIXES)
@@ -26,8 +28,6 @@ _DTYPES = {8: np.uint8, 16: np.uint16}
 # Ghostscript) and none of those is a photograph.
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 
-# Above any camera's sensor; decoded, an image of this size takes 300 MB.
-MAX_PIXELS = 100_000_000
 _MAX_VIDEO_PIXELS = 500_000_000  # of all frames, all of which are decoded on the way to the last
 _ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
@@ -60,6 +60,10 @@ def read_image(path, *, channels: int, bits: int = 8) -> np.ndarray:
     depth(bits)
     if channels < 1:
         raise UserError(f'config.image.channels = {channels}: it is 1 (grey), 3 (RGB) or more')
+    if bits == 8 and channels in (1, 3) and not dicom.has_suffix(path):
+        plain = plain_jpeg.read(path, channels)
+        if plain is not None:
+            return plain
     if dicom.is_dicom(path):
         if channels not in (1, 3):
             raise file_error(path, f'is DICOM, which is read with 1 or 3 channels: config.image.channels = {channels}')
@@ -204,6 +208,13 @@ def convert(image: np.ndarray | Image.Image, channels: int) -> np.ndarray:
     return _to_channels(image, 'image', channels)
 
 
+def to_png(image: np.ndarray) -> bytes:
+    """Returns the bytes of a PNG of an image, uint8 [height, width, 1 or 3]."""
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, 'PNG')
+    return file.getvalue()
+
+
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resamples to (height, width), bilinear and antialiased; the array itself if it has that size already.
 
@@ -296,26 +307,73 @@ def find_images(path) -> list[Path]:
     if not is_folder:
         raise file_error(path, 'no such file or folder')
 
-    def refuse(error):
-        raise file_error(error.filename, f'cannot be listed: {error.strerror}')
-
     images, linked = [], []
-    for parent, subfolders, files in os.walk(folder, onerror=refuse):
-        subfolders[:] = [name for name in subfolders if not name.startswith('.')]
-        linked += [printable(name) for name in subfolders if Path(parent, name).is_symlink()]
-        images += [Path(parent, name) for name in files
-                   if not name.startswith('.') and name.lower().endswith(IMAGE_SUFFIXES)]
-    skipped = f'{len(linked):,} link(s) to folders are not followed: {some(sorted(linked))}' if linked else ''
+    for parent, names, links in walk_images(folder):
+        images += [Path(parent, name) for name in names]
+        linked += links
+    skipped = skipped_links(linked)
     if not images:
-        more = f'; {skipped}' if skipped else ''
-        raise file_error(path, f'no images in this folder (looked for {" ".join(IMAGE_SUFFIXES)}){more}')
+        raise no_images(path, skipped)
     if skipped:
         warn_once(printable(f'{path}: {skipped}'))
     return sorted(images)
 
 
-def check(path: Path, *, channels: int, bits: int = 8, pixels: bool) -> None:
-    """Raises the UserError of `read_image` if an image cannot be read; without `pixels` only its header is."""
+def walk_images(folder: str | os.PathLike) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yields for a folder and each of those in it: its path, its image files, and its links to folders, by name.
+
+    What is an image, and what is skipped, see `find_images`. Files are not looked at: their folder says enough of them.
+
+    Raises:
+        UserError: a folder may not be read.
+    """
+    files, links, folders = [], [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith('.'):
+                    continue
+                try:
+                    is_folder = entry.is_dir()
+                except OSError:  # a link to itself
+                    is_folder = False
+                if not is_folder:
+                    if name.lower().endswith(IMAGE_SUFFIXES):
+                        files.append(name)
+                elif entry.is_symlink():
+                    links.append(printable(name))
+                else:
+                    folders.append(name)
+    except OSError as error:
+        raise file_error(error.filename, f'cannot be listed: {error.strerror}') from None
+    yield os.fspath(folder), files, links
+    for name in folders:
+        yield from walk_images(os.path.join(folder, name))
+
+
+def skipped_links(links: Sequence[str]) -> str:
+    """Returns what is to be said about links to folders; '' if there are none."""
+    return f'{len(links):,} link(s) to folders are not followed: {some(sorted(links))}' if links else ''
+
+
+def no_images(path: object, skipped: str = '') -> UserError:
+    """Returns the error of a folder without images."""
+    return file_error(path, f'no images in this folder (looked for {" ".join(IMAGE_SUFFIXES)})'
+                            + (f'; {skipped}' if skipped else ''))
+
+
+def check(path: str | os.PathLike, *, channels: int, bits: int = 8, pixels: bool) -> None:
+    """Raises the UserError of `read_image` if an image cannot be read.
+
+    Args:
+        path: of the image.
+        channels, bits: as for `read_image`.
+        pixels: look at its pixels too; of a plain JPEG, only whether they have an end. Without, at its header alone.
+    """
+    if channels in (1, 3) and not dicom.has_suffix(path) and plain_jpeg.is_sound(path, whole=pixels):
+        return
+    path = Path(path)
     if pixels:
         read_image(path, channels=channels, bits=bits)
     else:

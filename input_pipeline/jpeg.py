@@ -5,21 +5,19 @@ and OpenCV resizes with SIMD: about half of Pillow's time, see benchmarks/decode
 grey or colour JPEG goes through `images.read_image`.
 """
 
-import io
 import math
+import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
 import simplejpeg
 from PIL import Image
 
-from . import images
+from . import images, plain_jpeg
 
 _RATIOS = (3 / 4, 4 / 3)  # width / height of a crop
 _REDUCTIONS = (8, 4, 2)  # sizes that libjpeg-turbo decodes to with SIMD
-_ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 cv2.setNumThreads(0)  # batches are read in threads already, one per core
 
@@ -47,7 +45,7 @@ def crop_window(height: int, width: int, uniforms: Sequence[float], area: Sequen
             crop_height, crop_width)
 
 
-def read_crop(path: Path, uniforms: Sequence[float], area: Sequence[float], out: np.ndarray) -> None:
+def read_crop(path: str | os.PathLike, uniforms: Sequence[float], area: Sequence[float], out: np.ndarray) -> None:
     """Reads a random part of an image and resizes it, bilinear.
 
     A part at least twice, four or eight times as large as `out` is decoded at a half, quarter or eighth, and begins and
@@ -63,11 +61,8 @@ def read_crop(path: Path, uniforms: Sequence[float], area: Sequence[float], out:
     Raises:
       UserError: see `images.read_image`.
     """
-    try:
-        data = path.read_bytes()
-    except OSError:  # what is said about it is up to `read_image`
-        data = b''
-    crop(data, lambda: images.read_image(path, channels=out.shape[2], bits=8 * out.itemsize), uniforms, area, out)
+    crop(plain_jpeg.bytes_of(path), lambda: images.read_image(path, channels=out.shape[2], bits=8 * out.itemsize),
+         uniforms, area, out)
 
 
 def crop(data: bytes, decode: Callable[[], np.ndarray], uniforms: Sequence[float], area: Sequence[float],
@@ -80,15 +75,15 @@ def crop(data: bytes, decode: Callable[[], np.ndarray], uniforms: Sequence[float
       uniforms, area, out: see `read_crop`.
     """
     size, channels, image = out.shape[:2], out.shape[2], None
+    plain = plain_jpeg.header(data) if out.dtype == np.uint8 and channels in (1, 3) else None
     try:
-        old_height, old_width, colours, _ = simplejpeg.decode_jpeg_header(data)
-        plain = out.dtype == np.uint8 and channels in (1, 3) and colours in ('Gray', 'RGB', 'YCbCr')
-        if plain and old_height * old_width <= images.MAX_PIXELS and _upright(data):
+        if plain and plain_jpeg.is_upright(data):
+            old_height, old_width, colours = plain
             window = crop_window(old_height, old_width, uniforms, area)
             by = _reduction(window, size)
             least = {'min_height': -(-old_height // by), 'min_width': -(-old_width // by)} if by > 1 else {}
             image = simplejpeg.decode_jpeg(data, 'GRAY' if colours == 'Gray' else 'RGB', min_factor=by, **least)
-    except ValueError:  # not a JPEG, or damaged
+    except ValueError:  # damaged
         image = None
     if image is None:
         image = decode()
@@ -113,15 +108,3 @@ def crop(data: bytes, decode: Callable[[], np.ndarray], uniforms: Sequence[float
 def _reduction(window: tuple[int, int, int, int], size: Sequence[int]) -> int:
     """Returns by how much an image can be reduced with no fewer pixels left of the window than are asked for."""
     return next((by for by in _REDUCTIONS if window[2] >= by * size[0] and window[3] >= by * size[1]), 1)
-
-
-def _upright(data: bytes) -> bool:
-    """Whether a JPEG is to be shown as it is stored."""
-    head = data[:data.find(b'\xff\xda')]  # before the pixels, or before those of a thumbnail in the EXIF data
-    if b'Exif\0\0' not in head and b'tiff:Orientation' not in head:
-        return True
-    try:
-        with Image.open(io.BytesIO(data), formats=('JPEG',)) as image:
-            return image.getexif().get(_ORIENTATION, 1) == 1
-    except Exception:  # damaged EXIF data trip Pillow in many ways; `images.read_image` copes with them
-        return False

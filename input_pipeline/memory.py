@@ -7,9 +7,10 @@ what is noted of them has a checksum: whatever is damaged is decoded again.
 
 import json
 import logging
+import os
 import weakref
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..common.console import ProgressLog
 from ..common.dataset_info import DatasetInfo
 from ..common.files import cache_folder, cache_limit, digest, replacing_folder, trim
 from ..common.threads import parallel_map
+from ..common.turns import one_at_a_time
 from . import unreadable
 from .arrays import ArraySource
 from .source import Source
@@ -48,8 +50,11 @@ def load(source: Source) -> ArraySource:
         folder = cache_folder() / 'decoded' / name
         loaded = _read(folder)
         if loaded is None:
-            loaded = _decode(source)
-            _write(folder, loaded)
+            with one_at_a_time(f'decoding {source.name}', ['decoded', name]):
+                loaded = _read(folder)
+                if loaded is None:
+                    loaded = _decode(source)
+                    _write(folder, loaded)
         loaded.name = source.name
         return loaded
     return shared(name, read_or_decode)
@@ -128,14 +133,15 @@ def _checksum(facts: dict[str, Any]) -> int:
     return zlib.crc32(json.dumps(facts, sort_keys=True).encode())
 
 
-def fingerprint(files: Sequence[Path]) -> list[list]:
+def fingerprint(files: Iterable[str | os.PathLike]) -> list[list]:
     """Returns name, size and modification time of files, for a source's `identity`; the name alone of missing ones."""
     found = []
     for file in files:
+        name = os.path.basename(file)
         try:
-            stat = file.stat()
+            status = os.stat(file)
         except OSError:  # a link to nothing, or to itself: one of the unreadable ones
-            found.append([file.name])
+            found.append([name])
         else:
-            found.append([file.name, stat.st_size, stat.st_mtime_ns])
+            found.append([name, status.st_size, status.st_mtime_ns])
     return found

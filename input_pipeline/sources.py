@@ -27,6 +27,7 @@ from . import (
     unreadable,
 )
 from .arrays import ArraySource, concatenate
+from .reading_processes import ProcessSource
 from .source import ConcatenatedSource, Examples, Source
 from .text_source import TokenStream
 
@@ -84,9 +85,11 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
     in_memory = isinstance(source, ArraySource) or (
         not source.needs_rng and _megabytes(source, image) <= data['memory_limit_mb'])
     if not in_memory and not source.random_access:
-        raise UserError(f'{source.name} does not fit into config.data.memory_limit_mb = {data["memory_limit_mb"]}, and '
-                        'TFRecord files cannot be streamed: prepare it with tfds build --file_format=array_record, '
-                        'convert it with tfds convert_format --out_file_format=array_record, or raise the limit')
+        why = 'has random parts of its images cropped' if source.needs_rng else (
+            f"does not fit into config.data.memory_limit_mb = {data['memory_limit_mb']}")
+        raise UserError(f'{source.name} {why}, and TFRecord files cannot be streamed: prepare it with tfds build '
+                        '--file_format=array_record, or convert it with tfds convert_format '
+                        '--out_file_format=array_record' + ('' if source.needs_rng else ', or raise the limit'))
     examples = memory.load(source) if in_memory and not isinstance(source, ArraySource) else source
     if held_out or rest:
         fold = splits.fold_of(examples, chosen, data['folds'], data['group_by'])
@@ -97,11 +100,14 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
     elif source.can_be_unreadable:
         sound = unreadable.readable(source, chosen, data['max_unreadable'], pixels=not training,
                                     workers=data['workers'])
+        examples = source if training else unreadable.NotingSource(source, chosen)
     examples = _with_labels(examples, source, sound, data, training)
     if text is not None and source.has_captions:
         examples = captions.tokenize(examples, text, vocabulary)
     if invert:
         examples = examples.select(change=_inverted)
+    if data['processes'] and not in_memory:
+        examples = ProcessSource(examples, data['processes'])
     if source.can_be_unreadable and training and not in_memory:
         examples = unreadable.ReplacingSource(examples, data['max_unreadable'], len(chosen) - len(sound))
     return examples
@@ -152,6 +158,8 @@ def _inverted(examples: Examples) -> Examples:
 
 
 def _check_fields(data: Mapping[str, Any]) -> None:
+    if data['processes'] < 0:
+        raise UserError(f"config.data.processes = {data['processes']}: it must be at least 0")
     if not 0 <= data['max_unreadable'] <= 1:
         raise UserError(f"config.data.max_unreadable = {data['max_unreadable']}: it is a share, from 0 to 1")
     if data['sampling'] not in SAMPLINGS:

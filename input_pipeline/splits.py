@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,12 @@ def parse(split: str) -> list[Part]:
                 raise UserError(f'split {split!r}: there is no {bound} of the examples, 100% are all')
         parts.append(Part(*match.groups()))
     return parts
+
+
+def whole_splits(splits: Iterable[str]) -> list[str]:
+    """Returns the names of the whole splits that these are parts of, each once; folds are parts of those named too."""
+    names = [part.name for split in splits for part in parse(split)]
+    return [name for name in dict.fromkeys(names) if name != FOLD]
 
 
 def positions(parts: Sequence[Part], lengths: Mapping[str, int]) -> np.ndarray:

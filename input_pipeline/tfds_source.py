@@ -1,17 +1,11 @@
 """Data sets prepared by tensorflow-datasets, read without importing TensorFlow where their file format allows it.
 
-Stock data sets are found by their tfds name in any data_dir; those of `input_pipeline/datasets` are prepared on first
-use, since they need no download. tfds itself is imported only when something is not in the decoded cache.
+Where they lie, see prepared_data.py. tfds itself is imported only when something is not in the decoded cache.
 """
 
-import contextlib
 import io
 import json
-import logging
 import math
-import os
-import re
-import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,17 +15,16 @@ import numpy as np
 from PIL import Image
 
 from ..common import interrupt
-from ..common.console import warn_once
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
-from ..common.files import digest
 from ..common.json_cache import cached_json
-from . import datasets, images, memory
+from . import images, memory, plain_jpeg
+from .prepared_data import prepared_folder
+from .shards import Shards
 from .source import Examples, Source
 
 _NUMBERS = ('float16', 'float32', 'float64', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32')
 _RANDOM_ACCESS = ('array_record',)
-_MANUAL_FILES = 'manual_files.txt'  # beside the prepared data: a digest of the files they were made from
 
 
 class TfdsSource(Source):
@@ -91,7 +84,16 @@ class TfdsSource(Source):
         if self.needs_rng and (self.frames != 1 or self.has_masks):
             raise UserError(f'config.data.random_resized_crop: {self.name} has videos or masks, which are not cropped; '
                             'config.augment.zoom and shift crop on the device')
-        self._data, self._encoded, self._opening = None, None, threading.Lock()
+        self._encoded = 'image' in features.get(self._image_key, {})  # rather than videos
+        self._labelled = (self._encoded and self.random_access and 'classLabel' in features.get(self._target_key, {}))
+        self._data, self._features, self._opening = None, None, threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what another process opens the same source with."""
+        return self.__dict__ | {'_data': None, '_features': None, '_opening': None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state | {'_opening': threading.Lock()}
 
     @property
     def identity(self) -> list:
@@ -113,6 +115,8 @@ class TfdsSource(Source):
           UserError: videos of different lengths.
         """
         cropped = uniforms is not None and self.needs_rng
+        if self._labelled:
+            return self._read_labelled(indices, uniforms if cropped else None)
         examples = self._fetch_crops(indices, uniforms) if cropped else self._fetch(indices)
         lengths = sorted({len(example['image']) for example in examples}) if self.frames != 1 else [1]
         if len(lengths) > 1:
@@ -130,48 +134,76 @@ class TfdsSource(Source):
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
         """Returns by name the features that are neither image nor target, and 'captions', a list of str."""
-        if self._metadata_keys or self.has_captions:
-            return [example['metadata'] for example in self._fetch(indices)]
-        return [{} for _ in indices]
+        if not self._metadata_keys and not self.has_captions:
+            return [{} for _ in indices]
+        if self._encoded and self.random_access and 'spacing_mm' not in self._metadata_keys:  # that of resized pixels
+            return [self._describe(example) for example in self._records(indices)]
+        return [example['metadata'] for example in self._fetch(indices)]
 
     def _fetch(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        return [self._fit(example) for example in self._records(indices)] if self.random_access else self._listed(
+            indices)
+
+    def _fetch_crops(self, indices: np.ndarray, uniforms: np.ndarray) -> list[dict[str, Any]]:
+        """Returns examples with a random part of the image each."""
+        return [{'image': self._crop(example[self._image_key], numbers), 'target': example.get(self._target_key)}
+                for example, numbers in zip(self._records(indices), uniforms)]
+
+    def _crop(self, encoded: bytes, uniforms: np.ndarray) -> np.ndarray:
+        from . import jpeg
+        out = np.empty((*self._size, self._channels), np.uint8)
+        jpeg.crop(encoded, lambda: self._to_channels(np.asarray(Image.open(io.BytesIO(encoded)))), uniforms,
+                  self._crop_area, out)
+        return out
+
+    def _read_labelled(self, indices: np.ndarray, uniforms: np.ndarray | None) -> Examples:
+        """Reads single images with one class each, past what tfds does for features of all kinds: half of the time."""
+        from tensorflow_datasets.proto import tf_example_pb2
+        images_, labels = [], np.empty(len(indices), np.int32)
+        for row, record in enumerate(self._raw(indices)):
+            features = tf_example_pb2.Example.FromString(record).features.feature
+            encoded = features[self._image_key].bytes_list.value[0]
+            labels[row] = features[self._target_key].int64_list.value[0]
+            images_.append(self._fit_image(self._decode(encoded)) if uniforms is None
+                           else self._crop(encoded, uniforms[row]))
+        return {'image': np.stack(images_), 'label': labels}
+
+    def _records(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        """Returns examples whose images, if they are single ones, are the bytes of their files."""
+        import tensorflow_datasets as tfds
+        skipped = {self._image_key: tfds.decode.SkipDecoding()} if self._encoded else None
+        return [self._features.deserialize_example_np(record, decoders=skipped) for record in self._raw(indices)]
+
+    def _raw(self, indices: np.ndarray) -> list[bytes]:
         with self._opening:  # several threads read
             if self._data is None:
                 import tensorflow_datasets as tfds
                 builder = tfds.builder_from_directory(str(self._folder))
-                if self.random_access:
-                    self._data = builder.as_data_source(self._split)
-                else:
-                    self._data = _Listed(builder, self._split, self._fit)
-        examples = self._data.__getitems__([int(i) for i in indices])
-        return [self._fit(example) for example in examples] if self.random_access else examples
+                split = builder.info.splits[self._split]
+                self._data = Shards([str(path) for path in split.filepaths], split.shard_lengths)
+                self._features = builder.info.features
+        return self._data.read(np.asarray(indices))
 
-    def _fetch_crops(self, indices: np.ndarray, uniforms: np.ndarray) -> list[dict[str, Any]]:
-        """Returns examples with a random part of the image each, decoded here from the bytes of its file."""
+    def _listed(self, indices: np.ndarray) -> list[dict[str, Any]]:
+        """Returns fitted examples of a format that cannot be read but from its beginning."""
         with self._opening:
-            if self._encoded is None:
+            if self._data is None:
                 import tensorflow_datasets as tfds
-                builder = tfds.builder_from_directory(str(self._folder))
-                self._encoded = builder.as_data_source(self._split,
-                                                       decoders={self._image_key: tfds.decode.SkipDecoding()})
-        from . import jpeg
-        examples = []
-        for example, numbers in zip(self._encoded.__getitems__([int(i) for i in indices]), uniforms):
-            encoded = example[self._image_key]
-            out = np.empty((*self._size, self._channels), np.uint8)
-            jpeg.crop(encoded, lambda: self._to_channels(np.asarray(Image.open(io.BytesIO(encoded)))), numbers,
-                      self._crop_area, out)
-            examples.append({'image': out, 'target': example.get(self._target_key)})
-        return examples
+                self._data = _Listed(tfds.builder_from_directory(str(self._folder)), self._split, self._fit)
+        return self._data.__getitems__([int(i) for i in indices])
+
+    def _decode(self, encoded: bytes) -> np.ndarray:
+        """The bytes of an image -> [height, width, channels], as many channels as the data set says it has."""
+        feature = self._features[self._image_key]
+        channels = feature.shape[-1]
+        plain = plain_jpeg.decode(encoded, channels) if channels in (1, 3) else None
+        return feature.decode_example_np(encoded) if plain is None else plain
 
     def _fit(self, example: Mapping[str, Any]) -> dict[str, Any]:
         """Returns image and target in the model's size, and the metadata."""
         image, target = example[self._image_key], example[self._target_key]
-        metadata = {key: _plain(example[key]) for key in self._metadata_keys}
-        if 'scene' in metadata:
-            metadata['scene'] = json.loads(metadata['scene'])
-        if self.has_captions:
-            metadata['captions'] = _texts(target)
+        image = self._decode(image) if isinstance(image, bytes) else image
+        metadata = self._describe(example)
         if 'spacing_mm' in metadata:
             spacing = images.resized_spacing(metadata.pop('spacing_mm'), image.shape[:2], self._size)
             metadata |= {'spacing_mm': spacing} if spacing else {}
@@ -179,6 +211,14 @@ class TfdsSource(Source):
             target = images.resize_mask(target[..., 0], self._size)
         fitted = self._fit_image(image) if self.frames == 1 else np.stack([self._fit_image(frame) for frame in image])
         return {'image': fitted, 'target': target, 'metadata': metadata}
+
+    def _describe(self, example: Mapping[str, Any]) -> dict[str, Any]:
+        metadata = {key: _plain(example[key]) for key in self._metadata_keys}
+        if 'scene' in metadata:
+            metadata['scene'] = json.loads(metadata['scene'])
+        if self.has_captions:
+            metadata['captions'] = _texts(example[self._target_key])
+        return metadata
 
     def _fit_image(self, image: np.ndarray) -> np.ndarray:
         """[height, width, channels], as many channels as there are -> the model's."""
@@ -234,7 +274,7 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, cr
     Raises:
       UserError: it is not prepared, with where it was looked for and how to get it.
     """
-    return TfdsSource(_prepared_folder(data), split, image['size'], image['channels'], image.get('resize', 'stretch'),
+    return TfdsSource(prepared_folder(data), split, image['size'], image['channels'], image.get('resize', 'stretch'),
                       crop_area)
 
 
@@ -244,7 +284,7 @@ def read_texts(data: Mapping[str, Any], split: str) -> list[str]:
     Raises:
       UserError: the data set is not there, or has no such split or feature.
     """
-    folder = _prepared_folder(data)
+    folder = prepared_folder(data)
     info = json.loads((folder / 'dataset_info.json').read_text())
     splits = [s['name'] for s in info['splits']]
     if split not in splits:
@@ -268,123 +308,7 @@ def read_texts(data: Mapping[str, Any], split: str) -> list[str]:
 
 def read_metadata(data: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what the builder of a data set noted about it, {} if nothing, preparing it as `open_split` does."""
-    return _metadata(_prepared_folder(data))
-
-
-def _prepared_folder(data: Mapping[str, Any]) -> Path:
-    """Returns <data_dir>/<name>/<version>, with the data set prepared there."""
-    if not data['name']:
-        raise UserError("config.data.name is empty: give the tfds name of a data set, such as 'mnist'")
-    data_dir = Path(data['data_dir'] or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets').expanduser()
-    data_dir = data_dir.absolute()
-    folder = find_prepared(data_dir, data['name'])
-    if folder is not None and data['manual_dir']:
-        _warn_of_other_files(folder, Path(data['manual_dir']).expanduser().absolute())
-    if folder is None and not _configurations(data_dir, data['name']):
-        prepare(data_dir, data['name'], download=data['download'], manual_dir=data['manual_dir'])
-        folder = find_prepared(data_dir, data['name'])
-    if folder is None:
-        raise UserError(f"config.data.name = {data['name']!r} leaves open which configuration of it is meant; prepared "
-                        f"in {data_dir}: {', '.join(_configurations(data_dir, data['name']))}")
-    return folder
-
-
-def find_prepared(data_dir: Path, name: str) -> Path | None:
-    """Returns the folder of the newest prepared version, or of the one in 'name:1.2.3'; None if there is none."""
-    name, _, version = name.partition(':')
-    found = [p.parent for p in (data_dir / name).glob('*/dataset_info.json') if re.fullmatch(r'[\d.]+', p.parent.name)]
-    if version:
-        found = [p for p in found if p.name == version]
-    return max(found, key=lambda p: [int(n) for n in p.name.split('.')], default=None)
-
-
-def _configurations(data_dir: Path, name: str) -> list[str]:
-    """Returns the prepared configurations of a data set, 'name/configuration', if it has any."""
-    return sorted(str(p.parent.parent.relative_to(data_dir)) for p in (data_dir / name).glob('*/*/dataset_info.json'))
-
-
-def prepare(data_dir: Path, name: str, *, download: bool, manual_dir: str | None = None) -> None:
-    """Prepares a data set in array_record format.
-
-    Args:
-      data_dir: where to.
-      name: tfds name, with its configuration if it has several: 'sunnybrook/by_patient'.
-      download: whether tfds may fetch files.
-      manual_dir: where the files are that tfds may not fetch; None for <data_dir>/downloads/manual.
-
-    Raises:
-      UserError: unknown name, or it would need a download that is not allowed or not possible.
-    """
-    base = re.split('[/:]', name)[0]
-    own = base in datasets.OWN
-    where = f'{name} is not prepared in {data_dir}'
-    if not own and not download:
-        close = nearest(base, list(datasets.OWN))
-        if close.startswith('did you mean'):
-            raise UserError(f'config.data.name = {name!r}: {close} Otherwise point --config.data.data_dir to where '
-                            'it is')
-        raise UserError(f'{where}: point --config.data.data_dir or $TFDS_DATA_DIR to where it is, or add '
-                        '--config.data.download=True to fetch it (needs network)')
-    if not own and not _network():
-        raise UserError(f'{where} and there is no network to fetch it: prepare it on a machine with network '
-                        f'(tfds build {name} --file_format=array_record) and copy the folder {data_dir / name}')
-    from ..common.tensorflow import import_tensorflow
-    import_tensorflow()
-    import tensorflow_datasets as tfds
-    if own:
-        datasets.register(base)
-        tfds.disable_progress_bar()
-        logging.info('preparing %s in %s', name, data_dir)
-    talk = contextlib.redirect_stdout(io.StringIO()) if own else contextlib.nullcontext()
-    try:
-        with talk:  # tfds would speak of a download
-            configuration = name.split(':')[0].partition('/')[2]
-            known = tfds.builder_cls(base).builder_configs
-            if configuration and configuration not in known:
-                raise UserError(f'{base} has no configuration {configuration!r}; {nearest(configuration, list(known))}')
-            try:
-                builder = tfds.builder(name, data_dir=str(data_dir), file_format='array_record')
-            except ValueError as error:  # 'digits:..'
-                raise UserError(f"config.data.name = {name!r} is no name of a tfds data set, such as 'mnist' or "
-                                f"'mnist:3.0.1': {' '.join(str(error).split())[:200]}") from error
-            manual = Path(manual_dir).expanduser().absolute() if manual_dir else data_dir / 'downloads' / 'manual'
-            if builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not manual.is_dir():
-                instructions = ' '.join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
-                raise UserError(f'{where} and there is no folder {manual} with its files: give it with '
-                                f'--config.data.manual_dir=DIR. {instructions}')
-            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(
-                try_download_gcs=not own, manual_dir=str(manual)))
-        if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
-            (Path(builder.data_dir) / _MANUAL_FILES).write_text(_manual_files(manual))
-    except tfds.core.DatasetNotFoundError as error:
-        raise UserError(f'tfds knows no data set {name!r}; {nearest(name, tfds.list_builders())}') from error
-    except (OSError, AssertionError) as error:
-        raise UserError(f'{where} and preparing it failed: {" ".join(str(error).split())[:300]}') from error
-
-
-def _manual_files(folder: Path) -> str:
-    """Returns what changes whenever the files in and below a folder do."""
-    files = [Path(parent, name) for parent, _, names in os.walk(folder) for name in names]
-    return digest(sorted(memory.fingerprint([file for file in files if file.is_file()])))
-
-
-def _warn_of_other_files(prepared: Path, manual_dir: Path) -> None:
-    """Data that are prepared already are used as they are, whatever has become of the files they were made from."""
-    note = prepared / _MANUAL_FILES
-    if note.is_file() and note.read_text() != _manual_files(manual_dir):
-        warn_once(f'{prepared} was prepared from other files than those in {manual_dir}, which are not read: remove '
-                  'the folder to prepare it from them')
-
-
-def _network(timeout_seconds: float = 3.0) -> bool:
-    """Whether tfds has a chance: it retries for minutes where there is no network."""
-    if any(os.environ.get(v) for v in ('https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY')):
-        return True
-    try:
-        socket.create_connection(('storage.googleapis.com', 443), timeout_seconds).close()
-        return True
-    except OSError:
-        return False
+    return _metadata(prepared_folder(data))
 
 
 def _features(folder: Path) -> dict[str, Any]:

@@ -7,20 +7,19 @@ which learn of damage in different ways, could disagree on where 'train[:90%]' e
 import hashlib
 import logging
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..common.console import ProgressLog, warn_once
 from ..common.errors import UserError
-from ..common.json_cache import cached_json
+from ..common.json_cache import cached_json, put_json
 from ..common.threads import parallel_map
 from .arrays import ArraySource
-from .source import Examples, Source
+from .source import Examples, IndexedSource, Source
 
 REASON = 'unreadable'  # in the metadata of a loaded example: why it is black
-_CHUNK = 32  # images checked per task, after which a request to stop is heard
+_CHUNK = 256  # images checked per task, after which a request to stop is heard
 _NAMED = 3  # in messages
 
 
@@ -87,7 +86,8 @@ def readable(source: Source, indices: np.ndarray, limit: float, *, pixels: bool,
       source: see `Source.can_be_unreadable`.
       indices: int [n], the examples that are wanted.
       limit: config.data.max_unreadable.
-      pixels: decode every image, rather than its header alone.
+      pixels: make sure that each has all of its pixels, rather than a header alone. That of a plain JPEG without
+        decoding it: how some of them are damaged shows when they are read, see `NotingSource`.
       workers: threads; 0 for one per core.
 
     Returns:
@@ -97,16 +97,16 @@ def readable(source: Source, indices: np.ndarray, limit: float, *, pixels: bool,
       UserError: more than `limit` cannot be read.
       Interrupted: the process was asked to stop.
     """
-    def reasons_of(chunk: Sequence[int]) -> dict[int, str]:
+    def reasons_of(chunk: np.ndarray) -> dict[int, str]:
         found = {}
-        for i in chunk:
+        for i in chunk.tolist():
             try:
                 source.check(i, pixels=pixels)
             except UserError as error:
                 found[i] = str(error)
         return found
 
-    def check(chosen: Sequence[int]) -> dict[int, str]:
+    def check(chosen: np.ndarray) -> dict[int, str]:
         chunks = [chosen[i:i + _CHUNK] for i in range(0, len(chosen), _CHUNK)]
         tick, reasons = ProgressLog('checking', len(chunks)), {}
         for done, found in enumerate(parallel_map(reasons_of, chunks, workers), start=1):
@@ -116,13 +116,53 @@ def readable(source: Source, indices: np.ndarray, limit: float, *, pixels: bool,
 
     def check_all() -> list[int]:
         logging.info('checking %s: %s images, once', source.name, f'{len(indices):,}')
-        return list(check(indices.tolist()))
+        return list(check(indices))
 
-    identity = [pixels, hashlib.sha256(np.ascontiguousarray(indices, np.int64)).hexdigest(), source.files_identity]
-    reasons = check(cached_json('unreadable', identity, check_all))  # again: permissions may have changed
+    damaged = cached_json('unreadable', _identity(source, indices, pixels), check_all, f'checking {source.name}')
+    reasons = {}
+    for i in damaged:  # again: permissions may have changed
+        try:
+            source.read(np.array([i])) if pixels else source.check(i, pixels=False)
+        except UserError as error:
+            reasons[i] = str(error)
     if reasons:
         report(list(reasons.values()), len(indices), source.name, limit)
     return indices[~np.isin(indices, list(reasons))]
+
+
+def _identity(source: Source, indices: np.ndarray, pixels: bool) -> list:
+    return [pixels, hashlib.sha256(np.ascontiguousarray(indices, np.int64)).hexdigest(), source.files_identity]
+
+
+class NotingSource(IndexedSource):
+    """A source for evaluation, which wants each example once: damage that nobody saw before is an error, and noted.
+
+    So the next start leaves the image out, as it does others that `readable` finds.
+
+    Args:
+      source: what is read.
+      indices: int [n], the examples that `readable` was asked for.
+    """
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        super().__init__(source)
+        self._checked = indices
+
+    def read(self, indices: np.ndarray, uniforms: np.ndarray | None = None) -> Examples:
+        """See `Source`.
+
+        Raises:
+          UserError: an image is damaged.
+        """
+        try:
+            return super().read(indices, uniforms)
+        except UserError as error:
+            found = read_or_blank(self._source, indices)[1]
+            if not found:
+                raise
+            identity = _identity(self._source, self._checked, pixels=True)
+            put_json('unreadable', identity, sorted({*cached_json('unreadable', identity, list), *found}))
+            raise UserError(f'{next(iter(found.values()))}; start again, and it is left out') from error
 
 
 class ReplacingSource(Source):

@@ -41,10 +41,10 @@ def pytest_configure(config: pytest.Config) -> None:
     from practicum.training import process
     process.prepare(cpu_devices=8)
     if not hasattr(config, 'workerinput'):
-        from practicum.input_pipeline import tfds_source
+        from practicum.input_pipeline import prepared_data
         data_dir = Path(os.environ['TFDS_DATA_DIR'])
-        if tfds_source.find_prepared(data_dir, 'digits') is None:
-            tfds_source.prepare(data_dir, 'digits', download=False)
+        if prepared_data.find_prepared(data_dir, 'digits') is None:
+            prepared_data.prepare(data_dir, 'digits', download=False)
 
 
 def free_memory() -> None:

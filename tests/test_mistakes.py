@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from practicum.input_pipeline import tfds_source
+from practicum.input_pipeline import prepared_data
 from practicum.training.checkpoints import Checkpoints
 
 TINY = str(Path(__file__).with_name('tiny.py'))
@@ -190,7 +190,7 @@ def test_a_step_that_is_not_there_is_one_line(call_launch, trained_run):
 def test_unprepared_data_without_permission_to_download(call_launch, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError('nobody allowed a connection')
-    monkeypatch.setattr(tfds_source.socket, 'create_connection', refuse)
+    monkeypatch.setattr(prepared_data.socket, 'create_connection', refuse)
     result = call_launch('--config', 'mnist_lenet', '--workdir', tmp_path / 'run',
                          f'--config.data.data_dir={tmp_path}/tfds')
     assert_one_line(result, 'mnist', f'{tmp_path}/tfds', '--config.data.data_dir', 'TFDS_DATA_DIR',
@@ -202,7 +202,7 @@ def test_unprepared_data_without_network(call_launch, tmp_path, monkeypatch):
     """tfds itself would retry for more than three minutes."""
     def refuse(*_, **__):
         raise OSError('Network is unreachable')
-    monkeypatch.setattr(tfds_source.socket, 'create_connection', refuse)
+    monkeypatch.setattr(prepared_data.socket, 'create_connection', refuse)
     for name in ('https_proxy', 'HTTPS_PROXY', 'http_proxy', 'HTTP_PROXY'):
         monkeypatch.delenv(name, raising=False)
     result = call_launch('--config', 'mnist_lenet', '--workdir', tmp_path / 'run', '--config.data.download=True',

@@ -40,6 +40,7 @@ def base() -> ConfigDict:
     # examples in the same order, and a step is sent nothing but their indices.
     config.data.on_device = False
     config.data.workers = 0  # threads that read ahead when streaming; 0: one per core
+    config.data.processes = 0  # that read in place of those threads, for formats that Python itself decodes; 0: none
     # Smallest and largest share of the area that is cropped from a training image in a 'folder' or by 'tfds', such as
     # (0.08, 1.0); images are then read from their files in every epoch. (): whole images.
     config.data.random_resized_crop = ()

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 
 from ..common.errors import UserError
 from ..common.files import replacing_folder, write_json
+from ..common.threads import cores
 from . import config as config_lib
 from .rows import copy_damaged
 
@@ -90,7 +91,7 @@ def environment() -> dict[str, Any]:
         'packages': {name: _version(name) for name in _PACKAGES},
         'devices': [str(device.device_kind) for device in jax.devices()],
         'processes': jax.process_count(),
-        'cpu_cores': os.cpu_count(),
+        'cpu_cores': cores(),
     }
 
 

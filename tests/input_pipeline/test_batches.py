@@ -8,6 +8,7 @@ import pytest
 
 from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
+from practicum.input_pipeline import batches as batches_module
 from practicum.input_pipeline import sources
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.input_pipeline.batches import EvalBatches, TrainBatches, stream
@@ -238,6 +239,22 @@ def test_few_batches_are_in_flight_however_many_cores_there_are():
     next(batches)
     batches.close()
     assert len(read) <= 5
+
+
+@pytest.mark.parametrize('limit, most', [(10**9, 5), (3.5, 4), (1.5, 2), (0, 2)])
+def test_large_batches_in_flight_are_bounded_by_their_bytes(limit, most, monkeypatch):
+    """Counted in batches: so many are being read or wait when the next one is asked for."""
+    source, read = SlowSource(100_000), []
+    batch = 2 * 8 * 1024  # 'index' and 'twice'
+    monkeypatch.setattr(batches_module, '_AHEAD_BYTES', int(limit * batch))
+
+    class Counted(TrainBatches):
+        def parts(self, number, count):
+            read.append(number)
+            return super().parts(number, count)
+    stream_ = stream(Counted(source, 1024, seed=0), range(90), source=source, workers=2)
+    ahead = [len(read) - taken for taken, _ in enumerate(stream_)]
+    assert len(read) == 90 and max(ahead) == most and ahead[0] == 2, 'of the first nobody knows the size'
 
 
 def test_an_error_while_reading_reaches_the_reader():

@@ -1,5 +1,6 @@
 """What is found wrong with data before the first step, rather than trained on in silence."""
 
+
 import numpy as np
 import pytest
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from practicum.common import console
 from practicum.common.errors import UserError
-from practicum.input_pipeline import images, jpeg, memory, sources, unreadable
+from practicum.input_pipeline import images, jpeg, memory, plain_jpeg, sources, unreadable
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.input_pipeline.batches import EvalBatches, TrainBatches, stream
 from practicum.input_pipeline.folder_source import FolderSource
@@ -231,14 +231,50 @@ def test_damage_done_after_the_check_stops_an_evaluation(root):
         source.read(np.arange(2))
 
 
+def broken(file: Path) -> None:
+    """Sound at both ends, but not between them: only whoever decodes it finds out."""
+    data = bytearray(file.read_bytes())
+    middle = (data.index(b'\xff\xda') + len(data)) // 2
+    data[middle:middle + 2] = b'\xff\xda'
+    file.write_bytes(data)
+
+
+def test_damage_that_an_evaluation_finds_is_left_out_from_then_on(root):
+    """A JPEG is not decoded to see whether it is sound, and once more to be evaluated."""
+    whole = brightness(open_split(root))
+    files = FolderSource(root, IMAGE).files
+    broken(files[7])
+    for other in ({}, {'merge_classes': (('all', ('cat', 'dog')),)}):
+        source = open_split(root, memory_limit_mb=0, max_unreadable=0.1, **other)
+        if not other:
+            assert len(source) == 40
+            with pytest.raises(UserError, match=f'{files[7]}: .*start again, and it is left out'):
+                source.read(np.arange(5, 9))
+            source = open_split(root, memory_limit_mb=0, max_unreadable=0.1)
+        assert brightness(source) == whole[:7] + whole[8:]
+    with pytest.raises(UserError, match='1 of 40 images'):
+        open_split(root, memory_limit_mb=0)
+
+
+def test_an_evaluation_decodes_its_photographs_once(root, monkeypatch):
+    decoded, decode = [], plain_jpeg.decode
+    monkeypatch.setattr(plain_jpeg, 'decode', lambda *args: decoded.append(1) or decode(*args))
+    source = open_split(root, memory_limit_mb=0)
+    assert not decoded
+    list(stream(EvalBatches(source, 8), range(5), source=source))
+    assert len(decoded) == 40
+
+
 @pytest.mark.parametrize('limit', [2048, 0])
 def test_what_could_not_be_read_is_tried_again(root, limit, monkeypatch):
     """Permissions are no property of a file's content: they do not show in its time and size."""
     file, fails = FolderSource(root, IMAGE).files[4], [True]
-    whole = images.read_image
+    whole, is_sound = images.read_image, plain_jpeg.is_sound
+    monkeypatch.setattr(plain_jpeg, 'is_sound', lambda path, *, whole: not (fails and str(path) == str(file)) and
+                        is_sound(path, whole=whole))
 
     def read(path, *, channels, bits=8):
-        if path == file and fails:
+        if str(path) == str(file) and fails:
             raise UserError(f'{path}: may not be read (permission denied)')
         return whole(path, channels=channels)
     monkeypatch.setattr(images, 'read_image', read)

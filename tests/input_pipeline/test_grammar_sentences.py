@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from practicum.common.errors import UserError
-from practicum.input_pipeline import tfds_source
+from practicum.input_pipeline import prepared_data, tfds_source
 from practicum.input_pipeline.datasets import grammar_sentences
 from practicum.training.defaults import base
 
@@ -139,7 +139,7 @@ def prepared(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grammar_sentences, 'SENTENCES', {'train': 50, 'validation': 20, 'test': 20})
         grammar_sentences.sentences.cache_clear()
-        tfds_source.prepare(Path(config.data_dir), 'grammar_sentences', download=False)
+        prepared_data.prepare(Path(config.data_dir), 'grammar_sentences', download=False)
     grammar_sentences.sentences.cache_clear()
     return config
 

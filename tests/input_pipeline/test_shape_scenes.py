@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from practicum.common.errors import UserError
-from practicum.input_pipeline import datasets, memory, tfds_source
+from practicum.input_pipeline import datasets, memory, prepared_data, tfds_source
 from practicum.input_pipeline.datasets import shape_grammar, shape_scenes
 from practicum.training.defaults import base
 
@@ -115,7 +115,7 @@ def prepared(tmp_path_factory) -> Path:
         patch.setattr(shape_scenes, 'EXAMPLES', {kind: {'train': 6, 'validation': 2, 'test': 2}
                                                  for kind in ('still', 'moving')})
         for name in ('still', 'moving', 'tags'):
-            tfds_source.prepare(folder, f'shape_scenes/{name}', download=False)
+            prepared_data.prepare(folder, f'shape_scenes/{name}', download=False)
     _prepare_coco(folder)
     return folder
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
-from practicum.input_pipeline import memory, sources, tfds_source
+from practicum.input_pipeline import memory, prepared_data, sources, tfds_source
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.input_pipeline.folder_source import FolderSource
 from practicum.input_pipeline.source import Source
@@ -185,10 +185,10 @@ def prepared(tmp_path) -> Path:
 def test_the_newest_version_is_read_unless_one_is_named(prepared):
     for version in ('0.9.0', '1.0.0-beta', '1.10.0', '1.2.0'):
         shutil.copytree(prepared / 'digits' / '1.0.0', prepared / 'digits' / version)
-    assert tfds_source.find_prepared(prepared, 'digits') == prepared / 'digits' / '1.10.0'
-    assert tfds_source.find_prepared(prepared, 'digits:1.2.0') == prepared / 'digits' / '1.2.0'
-    assert tfds_source.find_prepared(prepared, 'digits:3.0.0') is None
-    assert tfds_source.find_prepared(prepared, 'mnist') is None
+    assert prepared_data.find_prepared(prepared, 'digits') == prepared / 'digits' / '1.10.0'
+    assert prepared_data.find_prepared(prepared, 'digits:1.2.0') == prepared / 'digits' / '1.2.0'
+    assert prepared_data.find_prepared(prepared, 'digits:3.0.0') is None
+    assert prepared_data.find_prepared(prepared, 'mnist') is None
 
 
 def test_where_data_are_looked_for(prepared, cache, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from practicum.common.errors import UserError
-from practicum.input_pipeline import contours, datasets, dicom, sources, tfds_source
+from practicum.input_pipeline import contours, datasets, dicom, prepared_data, sources
 from practicum.input_pipeline.datasets import sunnybrook
 from practicum.training.defaults import base
 from tests.input_pipeline.test_dicom import write_dicom
@@ -273,7 +273,7 @@ def test_too_few_patients_or_slices_are_refused():
 ])
 def test_a_wrong_name_or_folder_is_one_line(name, manual_dir, parts, tmp_path):
     with pytest.raises(UserError) as error:
-        tfds_source.prepare(tmp_path, name, download=False, manual_dir=str(tmp_path / manual_dir))
+        prepared_data.prepare(tmp_path, name, download=False, manual_dir=str(tmp_path / manual_dir))
     assert all(part in str(error.value) for part in parts) and '\n' not in str(error.value)
 
 
