@@ -136,14 +136,25 @@ def test_two_processes_are_stopped_resumed_and_end_like_one(tmp_path):
 
 
 def test_two_processes_in_mode_jit_keep_a_state_in_shards(tmp_path):
-    """They save it together, and go on from it together; another process alone has it in one piece."""
-    sharded = ('parallel.mode=jit', 'parallel.sharding=fsdp', 'parallel.min_shard_mb=0')
+    """They save it together, and go on from it together; another process alone has it in one piece.
+
+    Each scores the examples that it evaluates: the table of all of them is that of one process.
+    """
+    sharded = ('parallel.mode=jit', 'parallel.sharding=fsdp', 'parallel.min_shard_mb=0', 'task.per_example=True')
     for total in (10, 20):
         with Pair(tmp_path, total, extra=sharded, workdir=tmp_path / 'run') as pair:
             assert pair.wait(120) == [0, 0], (pair.output(0), pair.errors(0), pair.errors(1))
             assert pair.errors(0) == pair.errors(1) == ''
     alone = tmp_path / 'alone'
-    assert train(tiny_config('total=20 steps', 'parallel.devices=4', *OPTIONS), alone) == 0
+    one = tiny_config('total=20 steps', 'parallel.devices=4', 'task.per_example=True', *OPTIONS)
+    assert train(one, alone) == 0
+    tables = [json.loads((workdir / 'test_examples.json').read_text()) for workdir in (tmp_path / 'run', alone)]
+    assert len(tables[1]['examples']) == 359
+    for row, wanted in zip(*(table['examples'] for table in tables), strict=True):
+        assert {name: value for name, value in row.items() if not isinstance(value, float)} == {
+            name: value for name, value in wanted.items() if not isinstance(value, float)}
+        numbers = {name: value for name, value in wanted.items() if isinstance(value, float)}
+        assert numbers and {name: row[name] for name in numbers} == pytest.approx(numbers, rel=1e-4)
     results = [json.loads((workdir / 'result.json').read_text())['metrics'] for workdir in (tmp_path / 'run', alone)]
     assert results[0] == pytest.approx(results[1], rel=1e-5)
     arrays, wanted_arrays = (read_last(workdir) for workdir in (tmp_path / 'run', alone))
