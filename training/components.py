@@ -118,6 +118,18 @@ class Training:
         """Puts a whole state, the same in all processes, on the devices."""
         return self.parallel.place(state, TrainState.places())
 
+    def say_what_is_divided(self, state: TrainState) -> None:
+        """Logs how much of a state each device keeps; warns if that is all of it."""
+        leaves = jax.tree.leaves(state)
+        whole = sum(leaf.nbytes for leaf in leaves)
+        kept = sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves)
+        fields = self.config.parallel
+        if self.parallel.count > 1 and all(leaf.is_fully_replicated for leaf in jax.tree.leaves(state.params)):
+            logging.warning('config.parallel.sharding = %r divides no parameter over %d devices: none of %s MB or more '
+                            '(min_shard_mb) has a dimension that they share evenly', fields.sharding,
+                            self.parallel.count, fields.min_shard_mb)
+        logging.info('a device keeps %.1f MB of the %.1f MB of the state', kept / 1e6, whole / 1e6)
+
     def fetch(self, state: TrainState) -> TrainState:
         """Returns the whole state on the host, the inverse of `place`; all processes must call it."""
         return self.parallel.fetch(self.parallel.assemble(state, TrainState.places()))

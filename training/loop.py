@@ -124,7 +124,10 @@ def start(training: components.Training, state: TrainState, taken: dict[str, Any
     elif config.init_from.workdir:
         state = state.replace(**(taken or init_from(config.init_from, state.variables, training.info)))
     # 3. From scratch: the state as it was initialised.
-    return training.place(state), json.loads(meta) if meta is not None else {}
+    state = training.place(state)
+    if parallel.is_writer and not parallel.sharding.is_replicated:
+        training.say_what_is_divided(state)
+    return state, json.loads(meta) if meta is not None else {}
 
 
 def _check_same_data(meta: dict[str, Any], training: components.Training, workdir: Path) -> None:

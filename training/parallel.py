@@ -162,9 +162,10 @@ class Parallel:
             if place is Place.ROWS:
                 return self.shard({'': np.asarray(leaf)[self.local_slice(len(leaf))]})['']
             sharding = self._sharding_of(place, path, leaf)
-            if sharding.is_fully_replicated:
+            if sharding.is_fully_replicated and sharding.is_fully_addressable:
                 return jax.device_put(leaf, sharding)
-            leaf = np.asarray(leaf)  # each device gets its part alone
+            # Each device gets its part alone; and device_put would compare whole arrays between processes.
+            leaf = np.asarray(leaf)
             return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
         return _map_places(put, places, tree)
 

@@ -91,6 +91,14 @@ def test_the_state_comes_back_from_shards_as_it_went_there():
     assert jax.tree.structure(TrainState.places()).num_leaves == 7
 
 
+@pytest.mark.parametrize('mb, line', [(0, 'a device keeps 0.0 MB of the 0.0 MB'), (1, "'fsdp' divides no parameter")])
+def test_a_sharding_without_effect_says_so(tmp_path, caplog, mb, line):
+    config = tiny_config(*FSDP, f'parallel.min_shard_mb={mb}', 'parallel.devices=4', 'total=1 steps')
+    with caplog.at_level('INFO'):
+        assert train(config, tmp_path) == 0
+    assert line in caplog.text and ('divides no parameter' in caplog.text) == bool(mb)
+
+
 # Checkpoints
 
 
