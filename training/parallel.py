@@ -53,7 +53,8 @@ class Parallel:
 
     def __init__(self, config: ConfigDict):
         if config.mode not in _MODES:
-            raise UserError(f"config.parallel.mode = {config.mode!r}; there are 'pmap' and 'jit'")
+            raise UserError(f"config.parallel.mode = {config.mode!r}; there are 'pmap' and 'jit', which replaced "
+                            "'shard_map'")
         if config.batch_norm not in _NORMS:
             raise UserError(f"config.parallel.batch_norm = {config.batch_norm!r}; there are 'global' and 'device'")
         if config.mode == 'jit' and config.batch_norm == 'device':
