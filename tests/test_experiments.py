@@ -139,6 +139,9 @@ def test_every_variant_is_a_program(spec, fake_data):
         features = jax.eval_shape(body, state.variables, {'image': images}).shape[1:]
         train_batch |= {'features': np.zeros((len(train_batch['image']), 1, *features), np.float32)}
         eval_batch |= {'features': np.zeros((len(eval_batch['image']), *features), np.float32)}
+    # As `place` has it on one device.
+    carry = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), state.carry)
+    state = state.replace(carry=carry)
     trained, metrics = jax.eval_shape(training.train_step, state, training.feed(train_batch))
     assert jax.tree.map(np.shape, trained.params) == jax.tree.map(np.shape, state.params)
     assert metrics.shape == (len(training.layout.names),)

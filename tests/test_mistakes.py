@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -295,10 +296,12 @@ def test_another_batch_size_is_one_line_and_keeps_the_run(call_launch, tmp_path)
 
 def test_a_tilde_is_the_home_folder(call_launch, trained_run, tmp_path, monkeypatch):
     """The shell leaves the one of --workdir=~/run alone."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv('HOME', str(trained_run.parent))
-    assert call_launch('evaluate', f'--workdir=~/{trained_run.name}', '--sets', 'test').code == 0
-    assert not list(tmp_path.iterdir())
+    shutil.copytree(trained_run, tmp_path / 'home' / 'run')
+    (tmp_path / 'here').mkdir()
+    monkeypatch.chdir(tmp_path / 'here')
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    assert call_launch('evaluate', '--workdir=~/run', '--sets', 'test').code == 0
+    assert not list((tmp_path / 'here').iterdir())
 
 
 @pytest.mark.parametrize('command', [('evaluate',), ('predict', 'a.png')])

@@ -161,7 +161,7 @@ class Parallel:
         """
         def put(place, path, leaf):
             if place is Place.ROWS:
-                return self.shard({'': np.asarray(leaf)[self.local_slice(len(leaf))]})['']
+                return self._put_rows({'': np.asarray(leaf)[self.local_slice(len(leaf))]})['']
             sharding = self._sharding_of(place, path, leaf)
             if sharding.is_fully_replicated and sharding.is_fully_addressable:
                 return jax.device_put(leaf, sharding)
@@ -175,13 +175,17 @@ class Parallel:
 
         One CPU computes where the batch is already: there it stays as it is, a tenth of a millisecond sooner.
         """
-        if self.mode == 'pmap':
-            n = len(self.local)
-            batch = {key: value.reshape(n, value.shape[0] // n, *value.shape[1:]) for key, value in batch.items()}
-        if self._on_one_cpu:
+        return self._by_device(batch) if self._on_one_cpu else self._put_rows(batch)
+
+    def _by_device(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if self.mode == 'jit':
             return batch
+        n = len(self.local)
+        return {key: value.reshape(n, value.shape[0] // n, *value.shape[1:]) for key, value in batch.items()}
+
+    def _put_rows(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         if self.mode == 'pmap' or self.processes == 1:
-            return jax.device_put(batch, self._rows)
+            return jax.device_put(self._by_device(batch), self._rows)
         with jax.transfer_guard('allow'):  # it is meant, but JAX does not take it for an explicit one
             return {key: jax.make_array_from_process_local_data(self._rows, value) for key, value in batch.items()}
 

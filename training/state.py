@@ -50,7 +50,7 @@ def initial_carry(forward: Callable, task: Task, variables: dict[str, Any], batc
       rows: of a global batch.
     """
     shapes = jax.eval_shape(lambda: task.carried(forward(variables, batch, train=False)))
-    return jax.tree.map(lambda leaf: jnp.zeros((rows, *leaf.shape[1:]), leaf.dtype), shapes)
+    return jax.tree.map(lambda leaf: np.zeros((rows, *leaf.shape[1:]), leaf.dtype), shapes)
 
 
 def evaluated_variables(state_variables: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from jax import lax
 
 from practicum import models
 from practicum.common.errors import UserError
+from practicum.models import batch_axis
 
 
 def count(params) -> int:
@@ -147,12 +148,12 @@ def test_unet_batch_norm_is_over_all_devices():
     x = images(4, 8, 8, 1)
     config = {'name': 'unet', 'features': (4, 6)}
     one = models.build(config, num_classes=2)
-    many = models.build(config, num_classes=2, axis_name='batch')
     variables = random_variables(one, x)
     whole, stats = jax.jit(lambda x: one.apply(variables, x, train=True, mutable=['batch_stats']))(x)
 
     def apply(shard):
-        return many.apply(variables, shard, train=True, mutable=['batch_stats'])
+        with batch_axis.divided('batch'):
+            return one.apply(variables, shard, train=True, mutable=['batch_stats'])
     split, split_stats = jax.jit(jax.vmap(apply, axis_name='batch'))(x.reshape(2, 2, 8, 8, 1))
     np.testing.assert_allclose(split.reshape(whole.shape), whole, atol=1e-4)
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one[1], other, atol=1e-5), split_stats, stats)

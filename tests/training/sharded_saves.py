@@ -58,8 +58,9 @@ def compare(workdir: Path, step: int) -> None:
     import numpy as np
 
     from practicum.training.checkpoints import Checkpoints, unflatten
+    from practicum.training.defaults import base
     from practicum.training.parallel import Parallel
-    parallel, trees = Parallel(), sharded_trees(step)
+    parallel, trees = Parallel(base().parallel), sharded_trees(step)
     merged = trees[0] | trees[1]
     parts = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), merged)
     if parallel.is_writer:
