@@ -1,8 +1,9 @@
-"""A baseline's train step in a process of its own, which is idle while others are timed."""
+"""Train steps in processes of their own, which are idle while others are timed."""
 
 import json
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 
 def start(command: Sequence[object]) -> tuple[Callable[[int], float], int]:
@@ -11,10 +12,28 @@ def start(command: Sequence[object]) -> tuple[Callable[[int], float], int]:
     Returns:
       run(steps) -> milliseconds per step, and the number of parameters.
     """
-    child = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    ask = talk(command)
+    return lambda steps: ask(steps)['ms'], ask(1)['parameters']
 
-    def answer(steps):
-        child.stdin.write(f'{steps}\n')
-        child.stdin.flush()
-        return json.loads(child.stdout.readline())
-    return lambda steps: answer(steps)['ms'], answer(1)['parameters']
+
+def talk(command: Sequence[object], environment: Mapping[str, str] | None = None) -> Callable[[object], Any]:
+    """Starts a script that answers each line with a line of JSON.
+
+    Returns:
+      ask(line) -> answer; ask(None) sends nothing and returns what the script says next.
+
+    Raises:
+      SystemExit: by `ask`, if the script has ended instead; it has printed why.
+    """
+    child = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                             env=environment)
+
+    def ask(line):
+        try:
+            if line is not None:
+                child.stdin.write(f'{line}\n')
+                child.stdin.flush()
+            return json.loads(child.stdout.readline())
+        except (BrokenPipeError, ValueError):
+            raise SystemExit(f'error: {command[1]} ended with exit code {child.wait()}') from None
+    return ask
