@@ -11,7 +11,7 @@ own (benchmarks/scaling_worker.py). On GPUs the batch grows with their number. O
 share the same cores, so the batch stays what it is: that shows what dividing the work costs and what memory it saves,
 not what it gains. Rounds alternate, on a CPU over the numbers of devices too.
 
-PYTHON is an interpreter with torch and torchvision, by default this one: the same network in channels_last memory with
+PYTHON is an interpreter with torch and, but for resnet20, torchvision, by default this one: the same network in channels_last memory with
 fused SGD, on a GPU compiled and with autocast to bfloat16 (--torch_compile does that on a CPU too). On GPUs give it an
 environment of its own, since jax and torch bring different libraries of NVIDIA.
 
@@ -178,11 +178,13 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
     return '' if value is None else f'{value:,}' if not isinstance(value, str) else value
 
 
-def _check_torch(python: str) -> None:
-    done = subprocess.run([python, '-c', 'import torch, torchvision'], capture_output=True, text=True)
+def _check_torch(python: str, models: Sequence[str]) -> None:
+    names = {SIZES[model][-1] for model in models} - {None}
+    packages = ['torch', 'torchvision'] if names - {'resnet20'} else ['torch']
+    done = subprocess.run([python, '-c', f"import {', '.join(packages)}"], capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f'error: --torch: {python} cannot import torch and torchvision: name an interpreter that can, '
-                         'or pip install torch torchvision in an environment of its own')
+        raise SystemExit(f"error: --torch: {python} cannot import {' and '.join(packages)}: name an interpreter that "
+                         f"can, or pip install {' '.join(packages)}, from one index, in an environment of its own")
 
 
 def main() -> None:
@@ -204,7 +206,7 @@ def main() -> None:
     parser.add_argument('--torch_compile', action='store_true', help='on a CPU too')
     args = parser.parse_args()
     if args.torch:
-        _check_torch(args.torch)
+        _check_torch(args.torch, args.models)
     platform, name, count = machine()
     gpu = platform != 'cpu'
     args.devices = [number for number in args.devices if not gpu or number <= count]
