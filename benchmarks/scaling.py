@@ -11,9 +11,9 @@ own (benchmarks/scaling_worker.py). On GPUs the batch grows with their number. O
 share the same cores, so the batch stays what it is: that shows what dividing the work costs and what memory it saves,
 not what it gains. Rounds alternate, on a CPU over the numbers of devices too.
 
-PYTHON is an interpreter with torch and, but for resnet20, torchvision, by default this one: the same network in channels_last memory with
-fused SGD, on a GPU compiled and with autocast to bfloat16 (--torch_compile does that on a CPU too). On GPUs give it an
-environment of its own, since jax and torch bring different libraries of NVIDIA.
+PYTHON is an interpreter with torch and, but for resnet20, torchvision; by default this one. There the same network
+takes its steps in channels_last memory with fused SGD, on a GPU compiled and with autocast to bfloat16 (--torch_compile
+does that on a CPU too). On GPUs give it an environment of its own: jax and torch bring different libraries of NVIDIA.
 
 Prints a JSON line for each variant, then a table. Columns:
   ms, cpu ms     medians per step, of the clock and of all threads of the process
@@ -87,19 +87,19 @@ class Worker:
         command += ['--gpu_layers'] if args.gpu_layers or args.lowered else []
         # What lies ready for PyTorch in the same GPU is not to be taken.
         environment = {**os.environ, 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'} if args.torch else None
-        self._ask = step_process.talk(command + (['--lowered'] if args.lowered else []), environment)
+        self._ask = step_process.Script(command + (['--lowered'] if args.lowered else []), environment)
         for row, facts in zip(self.rows, self._ask(None)):
             row |= facts
         self._torch = {}
         if args.torch and devices == 1 and SIZES[model][-1]:
             self._torch = {precision: self._start_torch(args, precision, gpu) for precision in args.precisions}
 
-    def _start_torch(self, args: argparse.Namespace, precision: str, gpu: bool) -> Callable[[object], Any]:
+    def _start_torch(self, args: argparse.Namespace, precision: str, gpu: bool) -> step_process.Script:
         row = self.rows[0]
         command = [args.torch, ROOT / 'benchmarks' / 'baselines' / 'cnn_torch.py', '--model', SIZES[row['model']][-1],
                    '--batch', row['batch'], '--size', row['size'], '--precision', precision, '--momentum', 0.9,
                    '--num_classes', 10 if row['model'] == 'resnet20' else 1000, '--device', 'cuda' if gpu else 'cpu']
-        ask = step_process.talk(command + (['--compile'] if gpu or args.torch_compile else []))
+        ask = step_process.Script(command + (['--compile'] if gpu or args.torch_compile else []))
         if ask(1)['parameters'] != row['parameters']:
             raise SystemExit(f"error: PyTorch's {row['model']} is not the same network")
         return ask
@@ -110,6 +110,12 @@ class Worker:
                  for number, row in enumerate(self.rows)}
         model = self.rows[0]['model']
         return found | {(model, precision, None): ask for precision, ask in self._torch.items()}
+
+
+    def close(self) -> None:
+        """Ends the processes."""
+        for script in (self._ask, *self._torch.values()):
+            script.close()
 
 
 def key(row: Mapping[str, Any]) -> tuple:
@@ -125,14 +131,15 @@ def measure(args: argparse.Namespace, model: str, gpu: bool) -> Iterator[dict[st
     for group in groups:
         workers = [Worker(args, model, number, gpu) for number in group]
         rows += [row for worker in workers for row in worker.rows]
-        if args.lowered or not args.rounds:
-            continue
         runs = {name: run for worker in workers for name, run in worker.runs().items()}
-        for run in runs.values():
-            run(2)
-        for number in range(args.rounds):
+        rounds = 0 if args.lowered else args.rounds
+        for run in runs.values() if rounds else ():
+            run(2)  # the first compiles
+        for number in range(rounds):
             for name in (runs if number % 2 else reversed(runs)):
                 answers.setdefault(name, []).append(runs[name](args.steps))
+        for worker in workers:
+            worker.close()
     for row in rows:
         row.pop('parallel')
         if key(row) in answers:

@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 import launch  # noqa: F401  a checkout becomes the package `practicum`
 from benchmarks import alternating
 from practicum.common.dataset_info import DatasetInfo
+from practicum.common.errors import UserError
 from practicum.input_pipeline import sources
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.models import cpu_kernels
@@ -121,10 +122,13 @@ def main() -> None:
     if args.gpu_layers:
         mock.patch.object(cpu_kernels, 'on_cpu', lambda: False).start()
     variants = json.loads(args.variants)
+    try:
+        built = [lowered(variant) if args.lowered else build(variant) for variant in variants]
+    except UserError as error:
+        raise SystemExit(f'error: {error}') from None
     if args.lowered:
-        print(json.dumps([lowered(variant) for variant in variants]), flush=True)
+        print(json.dumps(built), flush=True)
         return
-    built = [build(variant) for variant in variants]
     device = jax.local_devices()[0]
     print(json.dumps([facts for _, facts in built]), flush=True)
     for line in sys.stdin:
