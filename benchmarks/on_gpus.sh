@@ -1,5 +1,5 @@
 #!/bin/sh
-# What docs/results/scale.md lacks, measured on a machine with GPUs in one go: about half an hour.
+# What docs/results/scale.md lacks, measured on a machine with GPUs in one go.
 #
 #     sh benchmarks/on_gpus.sh [PYTHON] | tee gpus.txt
 #
