@@ -13,11 +13,13 @@ class Profiler:
     Args:
       start: first step to trace, counted from 0; the first ones of a process compile and are rarely of interest.
       steps: how many; 0 switches it off.
-      folder: where the trace goes.
+      folder: where the trace goes; of several processes each has a folder in it, since JAX names files by machine.
     """
 
     def __init__(self, start: int, steps: int, folder: Path):
-        self._start, self._stop, self._folder = start, start + steps, folder
+        several = jax.process_count() > 1
+        self._start, self._stop = start, start + steps
+        self._folder = folder / f'process_{jax.process_index()}' if several else folder
         self._running = False
 
     def before(self, step: int) -> None:
