@@ -231,7 +231,9 @@ def _block_kernel(kernel):
 
 
 # Max pooling. XLA differentiates reduce_window to select_and_scatter, which is slow. Comparing values with their
-# maximum does the same, bit by bit: among equal values the first one in row-major order receives the gradient.
+# maximum does the same, bit by bit: among equal values the first one in row-major order receives the gradient. Both
+# must be the same bits, hence `materialized`: XLA would compute what x comes from, such as a BatchNorm, once for the
+# forward pass and once more, with other rounding, for the comparison, and windows would lose their gradient.
 
 
 def max_pool(x: jax.Array, window: int, stride: int, pads: Sequence[tuple[int, int]]) -> jax.Array:
@@ -256,6 +258,7 @@ def _tiled_max_pool(x, window):
 
 
 def _tiled_max_pool_forward(x, window):
+    x = materialized(x)
     pooled = _tiled_max_pool(x, window)
     return pooled, (x, pooled)
 
@@ -282,6 +285,7 @@ def _overlapping_max_pool(x, window, stride, pads):
 
 
 def _overlapping_max_pool_forward(x, window, stride, pads):
+    x = materialized(x)
     pooled = _overlapping_max_pool(x, window, stride, pads)
     return pooled, (x, pooled)
 

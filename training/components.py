@@ -107,6 +107,8 @@ class Training:
         _check_fits('config.model and its optimizer', sum(leaf.size * leaf.dtype.itemsize
                                                           for leaf in jax.tree.leaves(state)))
         self.parallel.sharding.check(array_paths.flatten(state.params))
+        if self.config.parallel.batch_norm == 'device' and not jax.tree.leaves(state.batch_stats):
+            logging.warning("config.parallel.batch_norm = 'device' changes nothing: this model has no BatchNorm")
         variables = {'params': state.params, 'batch_stats': state.batch_stats}
         apply = apply_model(self.model, self.task)
         outputs = jax.eval_shape(lambda: apply(variables, batch, train=False))
@@ -125,9 +127,9 @@ class Training:
         kept = sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves)
         fields = self.config.parallel
         if self.parallel.count > 1 and all(leaf.is_fully_replicated for leaf in jax.tree.leaves(state.params)):
-            logging.warning('config.parallel.sharding = %r divides no parameter over %d devices: none of %s MB or more '
-                            '(min_shard_mb) has a dimension that they share evenly', fields.sharding,
-                            self.parallel.count, fields.min_shard_mb)
+            logging.warning('config.parallel divides no parameter over %d devices: look at its fields sharding = %r, '
+                            'sharding_rules (the first that matches decides) and min_shard_mb = %s',
+                            self.parallel.count, fields.sharding, fields.min_shard_mb)
         logging.info('a device keeps %.1f MB of the %.1f MB of the state', kept / 1e6, whole / 1e6)
 
     def fetch(self, state: TrainState) -> TrainState:
@@ -197,6 +199,9 @@ def build_training(config: ConfigDict) -> Training:
     total = to_steps(config.total, 'total')
     if total < 1:
         raise UserError('config.total is 0: there is nothing to train')
+    if config.profile.steps and config.profile.start_step >= total:
+        raise UserError(f'config.profile.start_step = {config.profile.start_step}: there is no such step, the training '
+                        f'has {total:,}')
     schedule = build_schedule(config.schedule, total, to_steps)
     optimizer = Optimizer(config.optimizer)
     mix = mixing.build(config.augment)

@@ -76,8 +76,8 @@ class Parallel:
         self.count = len(self.local) * self.processes
         self.sharding = Sharding(config, self.count)
         if config.mode == 'pmap' and not self.sharding.is_replicated:
-            raise UserError("config.parallel.sharding needs config.parallel.mode = 'jit': in mode 'pmap' every device "
-                            'keeps everything')
+            raise UserError("config.parallel.sharding and sharding_rules need config.parallel.mode = 'jit': in mode "
+                            "'pmap' every device keeps everything")
         # pmap takes and returns what each process addresses alone; jit's arrays span all of them.
         over = self.local if self.mode == 'pmap' or self.processes == 1 else jax.devices()
         # The mesh axis is named like pmap's, else the first and the second step would compile separately.

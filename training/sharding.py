@@ -32,7 +32,9 @@ class Sharding:
 
     def __init__(self, config: ConfigDict, devices: int):
         self._devices, self._min_bytes = devices, config.min_shard_mb * 2**20
-        self._default = _check_kind(config.sharding, 'sharding', _KINDS)
+        if config.sharding not in _KINDS:
+            raise UserError(f'config.parallel.sharding = {config.sharding!r}; {nearest(config.sharding, _KINDS)}')
+        self._default = config.sharding
         self._rules = [_rule(rule) for rule in config.sharding_rules]
         if config.min_shard_mb < 0:
             raise UserError(f'config.parallel.min_shard_mb = {config.min_shard_mb}: it must be at least 0')
@@ -67,7 +69,10 @@ class Sharding:
                 return None
             even = [size for size in shape if size % self._devices == 0 and size >= self._devices]
             return shape.index(max(even)) if even else None
-        if kind >= len(shape) or shape[kind] % self._devices:
+        if kind >= len(shape):
+            raise UserError(f'config.parallel.sharding_rules: {path}, of shape {shape}, has no dimension {kind}; they '
+                            'count from 0')
+        if shape[kind] % self._devices:
             raise UserError(f'config.parallel.sharding_rules: dimension {kind} of {path}, of shape {shape}, cannot be '
                             f'shared by {self._devices} device(s)')
         return kind
@@ -80,10 +85,7 @@ def _rule(rule: Any) -> tuple[str, str | int]:
     compile_pattern(pattern, 'parallel.sharding_rules')
     if type(kind) is int and kind >= 0:
         return pattern, kind
-    return pattern, _check_kind(kind, 'sharding_rules', (*_KINDS, '0', '1', '...'))
-
-
-def _check_kind(kind: Any, field: str, known: Sequence[str]) -> str:
-    if kind not in _KINDS:
-        raise UserError(f'config.parallel.{field}: {kind!r}; {nearest(str(kind), list(known))}')
-    return kind
+    if type(kind) is int or kind not in _KINDS:
+        raise UserError(f"config.parallel.sharding_rules: {kind!r} for {pattern!r}; it is 'replicated', 'fsdp' or the "
+                        'number of a dimension, from 0')
+    return pattern, kind

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from practicum.common.errors import UserError
 from practicum.models import batch_axis, cpu_kernels
@@ -79,6 +80,23 @@ def test_padded_max_pool_is_bit_equal_to_flax(shape, window, stride, padding, hi
     expected = value_and_vjp(lambda x: nn.max_pool(x, (window,) * 2, (stride,) * 2, [(padding,) * 2] * 2), x)
     actual = value_and_vjp(lambda x: max_pool(x, window, stride, padding), x)
     jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+@pytest.mark.parametrize('window, stride', [(2, 2), (3, 2)])
+@pytest.mark.parametrize('devices', [1, 4])
+def test_the_gradient_finds_the_maxima_of_what_xla_would_compute_twice(window, stride, devices):
+    """Of a BatchNorm with other rounding in the backward pass: then no pixel equals the maximum of its window."""
+    x, scale, bias = normal((8, 12, 12, 16)), normal((16,)), normal((16,))
+    sharding = NamedSharding(Mesh(np.array(jax.devices()[:devices]), ('batch',)), PartitionSpec('batch'))
+
+    def gradients(pool, x):
+        def loss(x, scale, bias):
+            pooled = pool(nn.relu(cpu_kernels.batch_norm(x, scale, bias, 1e-5, None)[0]))
+            return jnp.sum(pooled * (jnp.arange(pooled.size).reshape(pooled.shape) % 7 - 3.0))
+        return jax.jit(jax.grad(loss, (0, 1, 2)))(x, scale, bias)
+    wanted = gradients(lambda x: nn.max_pool(x, (window,) * 2, (stride,) * 2), x)
+    found = gradients(lambda x: max_pool(x, window, stride), jax.device_put(x, sharding))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, wanted)
 
 
 def test_max_pool_refuses_padding_that_fills_a_window():

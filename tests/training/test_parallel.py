@@ -138,6 +138,14 @@ def test_batch_norm_has_the_statistics_of_the_global_batch(mode):
     assert np.abs(after['mean'] - before['mean']).max() > 1e-2 and np.abs(after['var'] - before['var']).max() > 1e-2
 
 
+@pytest.mark.parametrize('mode', MODES)
+def test_convolutions_norms_and_pooling_do_not_depend_on_the_number_of_devices(mode):
+    wanted, wanted_metrics, _ = take_steps(*SGD, *INVERT, 'parallel.devices=1', model='small_cnn', steps=1)
+    states, metrics, _ = take_steps(*SGD, *INVERT, 'parallel.devices=4', *MODES[mode], model='small_cnn', steps=1)
+    assert_close(metrics, wanted_metrics, 1e-5)
+    assert_close(states[-1].params, wanted[-1].params, 1e-4)
+
+
 class ForeignNet(nn.Module):
     """As one would write it without knowing of devices."""
     num_classes: int

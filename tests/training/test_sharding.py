@@ -47,14 +47,17 @@ def test_the_first_rule_that_matches_a_parameter_decides_for_all_that_is_kept_fo
 
 
 @pytest.mark.parametrize('overrides, message', [
-    (('parallel.sharding=fdsp',), "config.parallel.sharding: 'fdsp'; .*fsdp"),
+    (('parallel.sharding=fdsp',), "config.parallel.sharding = 'fdsp'; .*fsdp"),
     (("parallel.sharding_rules=('.*', 'fsdp')",), 'is no rule'),
     (("parallel.sharding_rules=(('(', 'fsdp'),)",), 'not a regular expression'),
     (("parallel.sharding_rules=(('.*', 'shard'),)",), "'shard'"),
     (("parallel.sharding_rules=(('dense1/kernl', 'fsdp'),)",), 'matches nothing'),
     (("parallel.sharding_rules=(('dense1/kernel', 7),)",), 'dimension 7'),
+    (("parallel.sharding_rules=(('dense1/kernel', -1),)",), '-1 for'),
+    (("parallel.sharding_rules=(('dense1/.*', 1),)",), 'has no dimension 1'),
     (('parallel.min_shard_mb=-1',), 'at least 0'),
-    (('parallel.mode=pmap', 'parallel.sharding=fsdp'), "needs config.parallel.mode = 'jit'"),
+    (('profile.start_step=12', 'profile.steps=2'), 'no such step, the training has 12'),
+    (('parallel.mode=pmap', 'parallel.sharding=fsdp'), "need config.parallel.mode = 'jit'"),
     (('parallel.batch_norm=device',), "needs config.parallel.mode = 'pmap'"),
     (('parallel.batch_norm=local',), "'global' and 'device'"),
 ])
@@ -91,7 +94,8 @@ def test_the_state_comes_back_from_shards_as_it_went_there():
     assert jax.tree.structure(TrainState.places()).num_leaves == 7
 
 
-@pytest.mark.parametrize('mb, line', [(0, 'a device keeps 0.0 MB of the 0.0 MB'), (1, "'fsdp' divides no parameter")])
+@pytest.mark.parametrize('mb, line', [
+    (0, 'a device keeps 0.0 MB of the 0.0 MB'), (1, 'divides no parameter over 4 devices')])
 def test_a_sharding_without_effect_says_so(tmp_path, caplog, mb, line):
     config = tiny_config(*FSDP, f'parallel.min_shard_mb={mb}', 'parallel.devices=4', 'total=1 steps')
     with caplog.at_level('INFO'):
