@@ -169,6 +169,8 @@ def _begin(writing: Path, plan: Mapping[str, Any]) -> None:
         for unfinished in writing.glob('.*.new'):
             unfinished.unlink()
         return
+    if writing.exists():
+        logging.info('what is in %s was made of other images or with other options: beginning again', writing)
     shutil.rmtree(writing, ignore_errors=True)
     writing.mkdir(parents=True)
     write_json(writing / _PLAN, plan)

@@ -145,7 +145,7 @@ def test_an_interrupted_conversion_goes_on(root, monkeypatch):
     assert [entry.name for entry in folder.parent.iterdir()] == ['1.0.0']
 
 
-def test_changed_data_begin_again(root, monkeypatch):
+def test_changed_data_begin_again(root, monkeypatch, caplog):
     whole, compare = record_files._write_file, record_files._compare
 
     def fails(*_):
@@ -156,7 +156,9 @@ def test_changed_data_begin_again(root, monkeypatch):
     photo(99).save(root / 'train' / 'cat' / '0.jpg')
     monkeypatch.setattr(record_files, '_compare', compare)
     monkeypatch.setattr(record_files, '_write_file', whole)
-    convert(root)
+    with caplog.at_level('INFO'):
+        convert(root)
+    assert 'beginning again' in caplog.text
     records = config('tfds', 'pets', data_dir=str(root.parent / 'records'))
     np.testing.assert_array_equal(read(records)[1]['image'], read(config('folder', root))[1]['image'])
 
