@@ -8,7 +8,7 @@ run: venv
 	$(VENV)/bin/python launch.py --config experiments/digits_lenet.py --workdir runs/digits_lenet $(ARGS)
 
 test: venv
-	$(VENV)/bin/python -m pytest -q -n 2 $(ARGS)
+	$(VENV)/bin/python -m pytest -q -n 3 $(ARGS)
 
 # A real Slurm on this machine, for minutes: apt-get install slurm-wlm munge
 test-slurm: venv
