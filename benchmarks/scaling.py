@@ -111,7 +111,6 @@ class Worker:
         model = self.rows[0]['model']
         return found | {(model, precision, None): ask for precision, ask in self._torch.items()}
 
-
     def close(self) -> None:
         """Ends the processes."""
         for script in (self._ask, *self._torch.values()):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import cache_folder, digest, write_cached
-from .turns import one_at_a_time
+from .turns import found_or_made
 
 _VERSION = 1  # of the files; those of another one are computed again
 
@@ -21,14 +21,13 @@ def cached_json(what: str, identity: Any, compute: Callable[[], Any], doing: str
       doing: what is computed, for the line of those that wait, such as 'checking pets/train'.
     """
     file = _file(what, identity)
-    found = _read(file)
-    if found is None:
-        with one_at_a_time(doing or f'finding out about {what}', [what, file.name]):
-            found = _read(file)
-            if found is None:
-                found = [compute()]
-                put_json(what, identity, found[0])
-    return found[0]
+
+    def compute_and_put() -> list[Any]:
+        value = compute()
+        put_json(what, identity, value)
+        return [value]
+    return found_or_made(lambda: _read(file), compute_and_put, doing or f'finding out about {what}',
+                         [what, file.name])[0]
 
 
 def put_json(what: str, identity: Any, value: Any) -> None:

@@ -5,13 +5,33 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from . import interrupt
 from .files import cache_folder, digest
 
 _POLL_SECONDS = 0.1
+
+Result = TypeVar('Result')
+
+
+def found_or_made(find: Callable[[], Result | None], make: Callable[[], Result], what: str, identity: object) -> Result:
+    """Returns what is in the cache; what is not there one process makes, and the others find it then.
+
+    Args:
+      find: returns it, or None if it is not there.
+      make: returns it and puts it there.
+      what, identity: as for `one_at_a_time`.
+    """
+    found = find()
+    if found is None:
+        with one_at_a_time(what, identity):
+            found = find()
+            if found is None:
+                found = make()
+    return found
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 from ..common.console import warn_once
 from ..common.errors import UserError, printable
 from ..common.files import cache_folder, digest, write_cached
-from ..common.turns import one_at_a_time
+from ..common.turns import found_or_made
 from . import images
 from .file_list import FileList, NameCollector
 
@@ -46,10 +46,8 @@ def find(root: Path) -> ClassFolders:
       UserError: there are no images, or fewer than two classes.
     """
     cached = cache_folder() / 'listed' / f'{digest([_VERSION, str(root.absolute())])}.npz'
-    found = _read(cached, root)
-    if found is None:
-        with one_at_a_time(f'listing {root}', ['listed', str(root.absolute())]):
-            found = _read(cached, root) or _list_and_write(root, cached)
+    found = found_or_made(lambda: _read(cached, root), lambda: _list_and_write(root, cached), f'listing {root}',
+                          ['listed', str(root.absolute())])
     if found.links:
         warn_once(printable(f'{root}: {images.skipped_links(found.links)}'))
     return found

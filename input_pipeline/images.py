@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from ..common.console import warn_once
 from ..common.errors import UserError, file_error, nearest, printable, some
 from . import dicom, plain_jpeg
-from .plain_jpeg import MAX_PIXELS
+from .plain_jpeg import MAX_PIXELS, ORIENTATION
 
 IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp',
                   *dicom.SUFFIXES)
@@ -29,7 +29,6 @@ _DTYPES = {8: np.uint8, 16: np.uint16}
 _FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 
 _MAX_VIDEO_PIXELS = 500_000_000  # of all frames, all of which are decoded on the way to the last
-_ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 
 # Pillow warns about large images on two more lines of the terminal; `read_image` refuses them by an error.
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
@@ -144,7 +143,7 @@ def _sixteen_bits(image: Image.Image, path: Path) -> np.ndarray | None:
         return None
     orientation = 1
     with _decoding(path) as opened, contextlib.suppress(Exception):  # damaged EXIF data, see `decode`
-        orientation = opened.getexif().get(_ORIENTATION, 1)
+        orientation = opened.getexif().get(ORIENTATION, 1)
     if orientation != 1:
         raise file_error(path, 'has 16 bits and is turned by EXIF data: save it upright')
     code = cv2.COLOR_BGR2RGB if values.shape[2] == 3 else cv2.COLOR_BGRA2RGBA

@@ -20,7 +20,7 @@ from ..common.console import ProgressLog
 from ..common.dataset_info import DatasetInfo
 from ..common.files import cache_folder, cache_limit, digest, replacing_folder, trim
 from ..common.threads import parallel_map
-from ..common.turns import one_at_a_time
+from ..common.turns import found_or_made
 from . import unreadable
 from .arrays import ArraySource
 from .source import Source
@@ -42,19 +42,19 @@ def load(source: Source) -> ArraySource:
     Raises:
       Interrupted: the process was asked to stop.
     """
-    if source.identity is None:
+    identity = source.identity  # which looks at every file
+    if identity is None:
         return _decode(source)
-    name = digest([_VERSION, source.identity])
+    name = digest([_VERSION, identity])
+    folder = cache_folder() / 'decoded' / name
+
+    def decode_and_write() -> ArraySource:
+        decoded = _decode(source)
+        _write(folder, decoded)
+        return decoded
 
     def read_or_decode() -> ArraySource:
-        folder = cache_folder() / 'decoded' / name
-        loaded = _read(folder)
-        if loaded is None:
-            with one_at_a_time(f'decoding {source.name}', ['decoded', name]):
-                loaded = _read(folder)
-                if loaded is None:
-                    loaded = _decode(source)
-                    _write(folder, loaded)
+        loaded = found_or_made(lambda: _read(folder), decode_and_write, f'decoding {source.name}', ['decoded', name])
         loaded.name = source.name
         return loaded
     return shared(name, read_or_decode)

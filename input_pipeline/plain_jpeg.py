@@ -13,7 +13,7 @@ import simplejpeg
 from PIL import Image
 
 MAX_PIXELS = 100_000_000  # above any camera's sensor; decoded, an image of this size takes 300 MB
-_ORIENTATION = 0x0112  # EXIF tag; 1 is upright
+ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 _COLOURS = ('Gray', 'RGB', 'YCbCr')
 _HEAD_BYTES = 2**14  # that hold the header of a file, if its EXIF data are small
 _TAIL_BYTES = 64
@@ -65,21 +65,17 @@ def is_sound(path: str | os.PathLike, *, whole: bool) -> bool:
       path: of the file.
       whole: also look whether it has an end: files that were cut short, as most damaged ones are, have none.
     """
-    try:
-        # A pipe would block.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
+    opened = _open(path)
+    if opened is None:
         return False
+    descriptor, size = opened
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            return False
         data = os.read(descriptor, _HEAD_BYTES)
         if header(data) is None:
             return False
         if not whole:
             return True
-        tail = data if len(data) == found.st_size else os.pread(descriptor, _TAIL_BYTES, found.st_size - _TAIL_BYTES)
+        tail = data if len(data) == size else os.pread(descriptor, _TAIL_BYTES, size - _TAIL_BYTES)
         return tail.rstrip(b'\0').endswith(_END)
     except OSError:
         return False
@@ -94,21 +90,37 @@ def is_upright(data: bytes) -> bool:
         return True
     try:
         with Image.open(io.BytesIO(data), formats=('JPEG',)) as image:
-            return image.getexif().get(_ORIENTATION, 1) == 1
+            return image.getexif().get(ORIENTATION, 1) == 1
     except Exception:  # damaged EXIF data trip Pillow in many ways; `images.read_image` copes with them
         return False
 
 
 def bytes_of(path: str | os.PathLike) -> bytes:
     """Returns the content of a regular file; nothing if it cannot be read, which `images.read_image` then explains."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError):
+    opened = _open(path)
+    if opened is None:
         return b''
+    descriptor, size = opened
     try:
-        found = os.fstat(descriptor)
-        return os.read(descriptor, found.st_size) if stat.S_ISREG(found.st_mode) else b''
+        return os.read(descriptor, size)
     except OSError:
         return b''
     finally:
         os.close(descriptor)
+
+
+def _open(path: str | os.PathLike) -> tuple[int, int] | None:
+    """Returns the descriptor of a regular file and its size; None of whatever else, and of what cannot be opened."""
+    try:
+        # A pipe would block.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode):
+            return descriptor, found.st_size
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None

@@ -166,10 +166,11 @@ def _groups(source: Source, chosen: np.ndarray, group_by: str) -> np.ndarray:
 
     def compute() -> list[str]:
         return [group(metadata) for metadata in source.describe(chosen)]
-    if source.identity is None:
+    identity = source.identity  # which looks at every file
+    if identity is None:
         return np.asarray(compute())
     chosen_digest = hashlib.sha256(np.ascontiguousarray(chosen, np.int64)).hexdigest()
-    return np.asarray(cached_json('groups', [source.identity, group_by, chosen_digest], compute))
+    return np.asarray(cached_json('groups', [identity, group_by, chosen_digest], compute))
 
 
 def file_of_split(root: Path, split: str, suffix: str) -> tuple[Path, list[Path]]:

@@ -63,15 +63,11 @@ def divided_by_xla() -> bool:
     return _current.get().by_xla
 
 
-def first_row(rows: int) -> jax.Array | int:
-    """Returns the place in the global batch of the first of this trace's rows."""
-    axis = _current.get().axis
-    return 0 if axis is None else lax.axis_index(axis) * rows
-
-
 def positions(rows: int) -> jax.Array:
     """Returns the places in the global batch of this trace's rows, int32 [rows]."""
-    return first_row(rows) + jnp.arange(rows)
+    axis = _current.get().axis
+    first = 0 if axis is None else lax.axis_index(axis) * rows
+    return first + jnp.arange(rows)
 
 
 def mean(tree: Any) -> Any:

@@ -122,8 +122,9 @@ class Boundary:
             row |= found.scalars(f'{name}/')
         task = self._training.task
         if names and type(task).model_figures is not Task.model_figures:
-            self._outputs.model_figures(step, lambda: task.model_figures(
-                self._evaluations.model, self._training.parallel.fetch(variables)), last=step == self.end)
+            host = self._training.parallel.fetch(variables)  # in all processes, each of which may have a part of them
+            self._outputs.model_figures(step, lambda: task.model_figures(self._evaluations.model, host),
+                                        last=step == self.end)
         if row:
             self.metrics.update(row)
             self._outputs.scalars(step, row, {'wall_seconds': self._progress.wall_seconds})

@@ -60,7 +60,7 @@ def complete(config: ConfigDict, experiment: str, overrides: Sequence[str] = ())
     with config.unlocked():
         if 'experiment' in config:
             del config['experiment']
-        _rename_fields(config)
+        _replace_names(config)
         _check_fields(config, defaults())
         _check_values(config)
         config.experiment = experiment
@@ -72,7 +72,7 @@ def complete(config: ConfigDict, experiment: str, overrides: Sequence[str] = ())
     return config
 
 
-def _rename_fields(config: ConfigDict) -> None:
+def _replace_names(config: ConfigDict) -> None:
     for old, new in _RENAMED.items():
         section, _, field = old.partition('.')
         if section in config and field in config[section]:
@@ -282,7 +282,7 @@ def from_dict(values: dict[str, Any]) -> ConfigDict:
     Fields that did not exist when a checkpoint was written have their defaults, under which they change nothing.
     """
     config = ConfigDict(_tuples(values))
-    _rename_fields(config)
+    _replace_names(config)
     _fill_in(config, defaults())
     config.lock()
     return config

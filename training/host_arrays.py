@@ -1,6 +1,5 @@
 """Copies of a state's arrays on the host, as fast as memory allows; checksums of them, and of which NaNs they hold."""
 
-import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..common.threads import cores
 from .checkpoint_meta import NonFiniteError
 
 Arrays = dict[str, np.ndarray]  # 'params/conv1/kernel' -> array
@@ -31,7 +31,7 @@ def copy(leaves: Sequence[Any]) -> list[np.ndarray]:
                 np.copyto(value, source)
         copies.append(value)
     if pieces:
-        with ThreadPoolExecutor(min(_THREADS, len(os.sched_getaffinity(0)))) as pool:
+        with ThreadPoolExecutor(min(_THREADS, cores())) as pool:
             list(pool.map(lambda pair: np.copyto(*pair), pieces))
     return copies
 

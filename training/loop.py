@@ -61,8 +61,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         taken = None
         if training.parallel.is_writer:  # the others may not have this run's workdir
             taken = init_unless_resuming(config.init_from, state.variables, training.info, workdir)
-        everyone = training.parallel.shards_over_processes
-        with Outputs(config, training.parallel, workdir, everyone=everyone) as outputs, explained(training, outputs):
+        with Outputs(config, training.parallel, workdir) as outputs, explained(training, outputs):
             state, resumed = start(training, state, taken, outputs, workdir)
             if config.cached_features.endpoint:
                 began = time.monotonic()

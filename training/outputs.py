@@ -27,20 +27,19 @@ class Outputs:
     Args:
       config: the run's config.
       parallel: to know who writes.
-      workdir: the run's folder.
-      everyone: whether the state may span processes; then all of them must see the workdir.
+      workdir: the run's folder; where the state spans processes, all of them must see it.
 
     Raises:
       UserError: the workdir cannot be written or another process writes there, or config.writers does not fit.
     """
 
-    def __init__(self, config: ConfigDict, parallel: Parallel, workdir: Path, *, everyone: bool = False):
+    def __init__(self, config: ConfigDict, parallel: Parallel, workdir: Path):
         self._writers = writers.chosen(config)
         self._config, self._workdir = config, workdir
         self._metrics: writers.MetricWriters | None = None
         self._drawn = dict.fromkeys(('', *config.evaluation.periodic), time.monotonic())  # set -> when last drawn
         self._about: dict[str, Any] | None = None
-        everyone = everyone and parallel.processes > 1
+        everyone = parallel.shards_over_processes
         self._checkpoints = self._block_writer = None
         if parallel.is_writer:
             self._checkpoints = Checkpoints(workdir, writable=True, keep=config.checkpoint.keep,
