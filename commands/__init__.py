@@ -3,6 +3,7 @@
 A command imports what it runs only when it runs, so that `launch.py --help` answers at once.
 """
 
+from .check import Check
 from .embed import Embed
 from .evaluate import Evaluate
 from .generate import Generate
@@ -13,10 +14,12 @@ from .predict import Predict
 from .prepare import Prepare
 from .report import Report
 from .show import Show
+from .sweep import Sweep
 from .train import Train
 
 COMMANDS = {
     'train': Train(),
+    'sweep': Sweep(),
     'evaluate': Evaluate(),
     'predict': Predict(),
     'generate': Generate(),
@@ -25,6 +28,7 @@ COMMANDS = {
     'neighbors': Neighbors(),
     'import': ImportWeights(),
     'prepare': Prepare(),
+    'check': Check(),
     'show': Show(),
     'list': ListExperiments(),
 }

@@ -54,3 +54,25 @@ def tuned():
     config.schedule.decay_steps = '10000 steps'
     config.schedule.staircase = True
     return config
+
+
+def searched():
+    """30 epochs at a learning rate that decays, whose parameters are to be searched; a seventh of the training slices
+    are for validation."""
+    config = get_config()
+    config.total = '30 epochs'
+    config.data.train = 'train[:86%]'
+    config.evaluation.sets.validation.split = 'train[86%:]'
+    config.evaluation.periodic = ('validation',)
+    config.checkpoint.best_metric = 'validation/dice'
+    config.checkpoint.every = '5 epochs'
+    config.schedule.name = 'exponential'
+    config.schedule.staircase = True
+    return config
+
+
+def search_space(config):
+    """What the course searched by hand, beside the number of epochs, which pruning takes care of."""
+    del config
+    return {'optimizer.learning_rate': 'log:1e-3:1e-1', 'schedule.decay_rate': '0.5:0.95:0.05',
+            'schedule.decay_steps': ('500 steps', '1000 steps', '2000 steps', '4000 steps')}

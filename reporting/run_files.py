@@ -6,10 +6,8 @@ named inside a file is opened, and damaged parts are left out and said so.
 
 import csv
 import dataclasses
-import fcntl
 import itertools
 import json
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +17,7 @@ from ..common.errors import UserError, nearest
 from ..training.durations import to_steps
 from ..training.learning_curves import is_number, is_window, set_order
 from ..training.rows import is_step, parse_rows
+from ..training.workdir import is_locked
 
 _MARKS = ('config.json', 'metrics.jsonl', 'result.json')  # a run has one of them
 MOST_ROWS = 2000  # of a csv file
@@ -147,7 +146,7 @@ def read_run(workdir: Path) -> Run:
     """
     if not any(_is_own(workdir / name) for name in _MARKS):
         raise UserError(f'{workdir} is not the folder of a run: it has no config.json; {_other_runs(workdir)}')
-    run = Run(workdir, running=_is_locked(workdir / '.lock'))
+    run = Run(workdir, running=is_locked(workdir))
 
     def load(name: str) -> Any:
         return run.json(workdir / name) if _is_own(workdir / name) else None
@@ -192,21 +191,6 @@ def _is_sample(row: Mapping[str, Any]) -> bool:
 def _is_own(path: Path) -> bool:
     """Whether a path is a file and no link to one, which may lie anywhere."""
     return path.is_file() and not path.is_symlink()
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a process holds the writer's lock, see training/checkpoints.py."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except OSError as error:  # another one: a file system without locks
-        return isinstance(error, BlockingIOError)
-    finally:
-        os.close(descriptor)
 
 
 def _other_runs(workdir: Path) -> str:

@@ -23,6 +23,9 @@ HEARTBEAT_SECONDS = 30
 SHUTDOWN_SECONDS = 3600
 JOIN_SECONDS = 300  # for the slowest of all processes to start
 _RESOLVE_SECONDS = 4
+# Variables in which a launcher tells its tasks of each other. What it gives each of them, such as GPUs, is in others.
+_DESCRIBES_TASKS = ('SLURM_STEP', 'SLURM_NTASKS', 'SLURM_PROCID', 'SLURM_LOCALID', 'OMPI_', 'PMIX_', 'PMI_',
+                    'JAX_COORDINATOR', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID')
 _FIRST_PORT, _PORTS = 61440, 4096  # where JAX, too, puts the jobs of Slurm and Open MPI
 
 
@@ -117,6 +120,11 @@ def find(coordinator: str = '', num_processes: int = 0, process_id: int = -1) ->
         raise UserError('--coordinator, --num_processes and --process_id go together: give all three')
     # Open MPI first: inside a job of Slurm both are there, and Slurm's variables are those of mpirun's own helpers.
     return _find_open_mpi(os.environ) or _find_slurm(os.environ)
+
+
+def without(environ: Mapping[str, str]) -> dict[str, str]:
+    """Returns an environment in which a process is on its own, though it is started by one of several tasks."""
+    return {name: value for name, value in environ.items() if not name.startswith(_DESCRIBES_TASKS)}
 
 
 def _find_slurm(environ: Mapping[str, str]) -> Cluster | None:

@@ -55,6 +55,28 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return complete(config, path.stem + (f':{variant}' if variant else ''), overrides)
 
 
+def search_space(spec: str, config: ConfigDict) -> Any:
+    """Returns what an experiment's function search_space(config) gives for its sweep; {} where it has none.
+
+    Args:
+      spec: as for `load`.
+      config: what `load` returned, the variant's name in its field `experiment`.
+    """
+    path = _find(spec.partition(':')[0])
+    function = getattr(_import(path), 'search_space', None)
+    if function is None:
+        return {}
+    with _blaming(path):
+        return function(config)
+
+
+def portable(spec: str) -> str:
+    """Returns a spec that means the same in every folder: in another checkout too, if the file is of this one."""
+    text, colon, variant = spec.partition(':')
+    path = _find(text).resolve()
+    return (path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)) + colon + variant
+
+
 def complete(config: ConfigDict, experiment: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Names, checks, locks and returns a config that was built from `defaults()`; overrides as for `load`."""
     with config.unlocked():

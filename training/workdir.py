@@ -37,6 +37,21 @@ def take_lock(workdir: Path) -> int:
     return descriptor
 
 
+def is_locked(workdir: Path) -> bool:
+    """Whether a process trains in a folder, see `take_lock`."""
+    try:
+        descriptor = os.open(workdir / '.lock', os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except OSError as error:  # another one: a file system without locks
+        return isinstance(error, BlockingIOError)
+    finally:
+        os.close(descriptor)
+
+
 def check_readable(folder: Path, workdir: str | Path) -> None:
     """Raises UserError unless there is a folder of checkpoints that one may look into."""
     try:

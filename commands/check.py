@@ -1,0 +1,36 @@
+"""`launch.py check`: whether an experiment can begin, before it waits in a queue for hours."""
+
+import json
+import logging
+
+from . import command
+
+
+class Check(command.Command):
+    """See the top of this file."""
+    help = 'open the data and build everything that an experiment needs, train nothing'
+    takes_overrides = True
+
+    def add_arguments(self, parser):
+        """See `Command`."""
+        command.add_config(parser)
+        parser.add_argument('--variations', default='[[]]', metavar='JSON',
+                            help="lists of 'field=value', each checked on top of the config: [[\"seed=1\"], []]")
+        command.add_processes(parser)
+
+    def run(self, args, overrides):
+        """See `Command`."""
+        from ..training import config as config_lib
+        configs = [config_lib.load(args.config, [*overrides, *variation]) for variation in json.loads(args.variations)]
+        command.prepare(args)
+        from ..training.components import build_training
+        from ..training.evaluation import Evaluations
+        for number, config in enumerate(configs):
+            training = build_training(config)
+            if number == 0:  # what comes after takes seconds
+                names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
+                Evaluations(config, training.parallel, training.task, training.info, names)
+                training.initial_state()
+        logging.info('%s fits: %s steps of %d on %s', configs[0].experiment, f'{training.total:,}',
+                     configs[0].batch_size, training.parallel)
+        return 0

@@ -1,0 +1,379 @@
+"""The trials of a sweep in a database, shared by all its workers. With importance.py the only file that knows Optuna.
+
+A trial keeps its number, its parameters and so its folder whatever happens to the worker that has it: a lost worker's
+trial waits again and goes on from its own checkpoint. What is proposed depends on the sweep's seed, the trial's number
+and the results before it alone, so a sweep of one worker that is killed anywhere proposes what it would have.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import itertools
+import logging
+import os
+import socket
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from ..common.errors import UserError, printable
+from .pruners import PRUNERS
+from .search_space import Choice, Range, Space
+
+DATABASE = 'study.db'
+_LOCK = '.sweep.lock'
+_WORKERS = '.workers'  # files that are locked while a worker of this machine has the trial of their name
+_GRACE = 3  # heartbeats that may be missing
+_PATIENCE_SECONDS = 600  # for a database that is away
+_POLL_SECONDS = 2.0
+_TABLES = 0x5eed  # the turn for whoever makes the tables of a database
+
+# All of Optuna's heartbeats are marked experimental, and asking for trials one by one beside them is meant.
+warnings.filterwarnings('ignore', category=optuna.exceptions.ExperimentalWarning)
+warnings.filterwarnings('ignore', message='Heartbeat of storage is supposed')
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+@dataclasses.dataclass
+class Claim:
+    """A trial that this worker has.
+
+    Attributes:
+      number: of the trial, from 0.
+      params: field -> value, as it is written after '--config.field='.
+      again: whether some worker had it before.
+      values: evaluations that were reported, number from 1 -> value of the metric.
+      hold: descriptor of the lock that says that this worker is there.
+    """
+    number: int
+    params: dict[str, str]
+    again: bool
+    values: dict[int, float]
+    _trial: Trial
+    hold: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is known of a trial.
+
+    Attributes:
+      number, params: see `Claim`.
+      state: 'complete', 'pruned', 'failed', 'running' or 'waiting'.
+      value: of the metric, that of the last report of a pruned one; None where there is none.
+      error: why it failed.
+      seconds: from its latest start to its end; 0 where it has not ended.
+      facts: what else was noted of it.
+    """
+    number: int
+    params: dict[str, str]
+    state: str
+    value: float | None
+    error: str
+    seconds: float
+    facts: dict[str, Any]
+
+
+_STATES = {TrialState.COMPLETE: 'complete', TrialState.PRUNED: 'pruned', TrialState.FAIL: 'failed',
+           TrialState.RUNNING: 'running', TrialState.WAITING: 'waiting'}
+
+
+def patient(method: Callable) -> Callable:
+    """Repeats a call while the database is away: a training under way need not end for that."""
+    @functools.wraps(method)
+    def repeated(*args: Any, **kwargs: Any) -> Any:
+        deadline, said = time.monotonic() + _PATIENCE_SECONDS, False
+        while True:
+            try:
+                return method(*args, **kwargs)
+            except (optuna.exceptions.StorageInternalError, sqlalchemy.exc.OperationalError) as error:
+                if time.monotonic() > deadline:
+                    raise UserError(f"the sweep's database is away: {_reason(error)}; the same command goes on from "
+                                    'here') from error
+                if not said:
+                    logging.warning("the sweep's database is away, trying again for %d minutes: %s",
+                                    _PATIENCE_SECONDS // 60, _reason(error))
+                    said = True
+                time.sleep(_POLL_SECONDS)
+    return repeated
+
+
+class Storage:
+    """The database of a sweep: SQLite in its folder, or a PostgreSQL server.
+
+    Args:
+      folder: of the sweep.
+      url: 'postgresql+psycopg2://user@host/database'; '' for the file in the folder.
+      heartbeat: seconds, see `Sweep`.
+
+    Raises:
+      UserError: it cannot be reached, or a driver is missing.
+    """
+
+    def __init__(self, folder: Path, url: str, heartbeat: float):
+        self.folder = folder
+        self.url = _checked_url(url) if url else f'sqlite:///{folder.absolute() / DATABASE}'
+        self._server = self._engine() if self.url.startswith('postgresql') else None
+        try:
+            with self.turn(_TABLES):  # whoever is first makes the tables; Optuna raises if two do
+                self.optuna = optuna.storages.RDBStorage(
+                    self.url, heartbeat_interval=max(1, round(heartbeat)),
+                    grace_period=max(1, round(_GRACE * heartbeat)), engine_kwargs=self._arguments)
+        except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
+            raise UserError(f'--storage {self}: {_reason(error)}') from error
+
+    def __str__(self) -> str:
+        return sqlalchemy.engine.make_url(self.url).render_as_string(hide_password=True)
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        return {'connect_args': {'timeout': 60} if self.url.startswith('sqlite') else {'connect_timeout': 20}}
+
+    def _engine(self) -> sqlalchemy.Engine:
+        return sqlalchemy.create_engine(self.url, poolclass=sqlalchemy.pool.NullPool, **self._arguments)
+
+    @contextlib.contextmanager
+    def turn(self, key: int) -> Iterator[None]:
+        """Lets one worker at a time into the block. The server, or the kernel, ends the turn of one that is killed."""
+        if self._server is not None:
+            with self._server.connect() as connection:
+                connection.execute(sqlalchemy.text('select pg_advisory_lock(:key)'), {'key': key})
+                yield
+            return
+        with file_turn(self.folder):
+            yield
+
+
+@contextlib.contextmanager
+def file_turn(folder: Path) -> Iterator[None]:
+    """Lets one process at a time into the block, of all that see a folder whose file system has locks."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UserError(f'cannot write to {folder}: {error.strerror}') from error
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: docs/how-to/sweep.md says what to use there
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Study:
+    """A queue of trials: those that were put in, or those that a sampler proposes.
+
+    Args:
+      storage: the database.
+      name: of the study in it.
+      mode: 'max' or 'min'.
+      space: what a sampler searches; {} for trials that are all put in.
+      sampler, pruner: see `Sweep`.
+      seed: of the sampler.
+    """
+
+    def __init__(self, storage: Storage, name: str, *, mode: str, space: Space | None = None, sampler: str = 'tpe',
+                 pruner: str = 'none', seed: int = 0):
+        self._storage, self._name, self._sampler, self._seed = storage, name, sampler, seed
+        self.space = dict(space or {})
+        self._host = socket.gethostname()
+        self._key = zlib.crc32(name.encode())
+        self._pruner = PRUNERS[pruner]()
+        with self.turn():
+            direction = 'maximize' if mode == 'max' else 'minimize'
+            self._study = optuna.create_study(storage=storage.optuna, study_name=name, direction=direction,
+                                              load_if_exists=True)
+
+    def turn(self) -> contextlib.AbstractContextManager:
+        """Returns a context that one worker at a time is in."""
+        return self._storage.turn(self._key)
+
+    @patient
+    def put(self, params: Sequence[Mapping[str, str]]) -> None:
+        """Puts trials into an empty queue; does nothing where there are trials. Call it in a `turn`."""
+        there = len(self._study.get_trials(deepcopy=False))
+        distributions = {field: CategoricalDistribution(list(dict.fromkeys(values[field] for values in params)))
+                         for field in (params[0] if params else {})}
+        for values in params[there:]:  # in order, so that a kill in between leaves the others to the next start
+            self._study.add_trial(optuna.create_trial(state=TrialState.WAITING, params=dict(values),
+                                                      distributions=distributions))
+
+    @patient
+    def claim(self, total: int) -> Claim | None:
+        """Returns a trial for this worker: one that waits, else a new one; None if there is none now.
+
+        Args:
+          total: no new one where there are so many.
+        """
+        with self.turn():
+            self._take_back()
+            trials = self._study.get_trials(deepcopy=False)
+            waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
+            if not waiting and len(trials) >= total:
+                return None
+            number = min(waiting, default=len(trials))
+            self._study.sampler = self._new_sampler(number, '')
+            trial = self._study.ask()
+            again = 'worker' in trial.user_attrs
+            hold = self._hold(trial.number)
+            trial.set_user_attr('worker', {'host': self._host, 'pid': os.getpid()})
+            self._storage.optuna.record_heartbeat(trial._trial_id)
+            params = self._propose(trial)
+        values = dict(self._storage.optuna.get_trial(trial._trial_id).intermediate_values)
+        return Claim(trial.number, params, again, values, trial, hold)
+
+    def _propose(self, trial: Trial) -> dict[str, str]:
+        """Returns the trial's parameters; those that are in the database already stay as they are."""
+        if not self.space:
+            return {field: str(value) for field, value in trial.params.items()}
+        params = {}
+        for field, parameter in self.space.items():
+            # Each from random numbers of its own: a worker killed in between changes nothing.
+            self._study.sampler = self._new_sampler(trial.number, field)
+            params[field] = parameter.text(_suggest(trial, field, parameter))
+        return params
+
+    def _new_sampler(self, number: int, field: str) -> optuna.samplers.BaseSampler:
+        seed = zlib.crc32(f'{self._seed}/{number}/{field}'.encode())
+        if self._sampler == 'random':
+            return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=False)
+
+    def _take_back(self) -> None:
+        """Puts trials whose worker is lost back into the queue. Call it in a `turn`."""
+        # Optuna's own way out, fail_stale_trials, makes another trial of them, under another number.
+        silent = set(self._storage.optuna._get_stale_trial_ids(self._study._study_id))
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial._trial_id in silent or self._is_lost(trial):
+                self._storage.optuna.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                logging.info('trial %d has lost its worker: it goes on from its last checkpoint', trial.number)
+
+    def _is_lost(self, trial: FrozenTrial) -> bool:
+        """Whether it is known without waiting that a trial's worker is gone."""
+        worker = trial.user_attrs.get('worker')
+        if worker is None:  # it was killed in its turn, which it alone can have
+            return True
+        if worker.get('host') != self._host:
+            return False
+        hold = self._hold(trial.number)  # the kernel has given it back
+        if hold is not None:
+            os.close(hold)
+        return hold is not None
+
+    def _hold(self, number: int) -> int | None:
+        """Locks the sign that a worker of this machine has a trial; None where it is taken, or files have no locks."""
+        folder = self._storage.folder / _WORKERS
+        try:
+            folder.mkdir(exist_ok=True)
+            descriptor = os.open(folder / f'{self._name}-{number}', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    @patient
+    def beat(self, claim: Claim) -> None:
+        """Says that this worker is alive."""
+        self._storage.optuna.record_heartbeat(claim._trial._trial_id)
+
+    @patient
+    def report(self, claim: Claim, number: int, value: float) -> bool:
+        """Notes an evaluation of a trial, and returns whether the trial is to be pruned.
+
+        Args:
+          claim: the trial.
+          number: of the evaluation, from 1; ones that were reported before change nothing.
+          value: of the metric.
+        """
+        if number < max(claim.values, default=0):
+            return False  # another worker, which is lost, has decided on it
+        if number not in claim.values:
+            claim._trial.report(value, number)
+            claim.values[number] = value
+        found = self._storage.optuna.get_trial(claim._trial._trial_id)
+        return self._pruner.prune(self._study, found)
+
+    @patient
+    def finish(self, claim: Claim, state: str, value: float | None = None, error: str = '', **facts: Any) -> None:
+        """Ends a trial; 'pruned', 'failed', 'complete' with a value, or 'waiting' for whoever takes it next."""
+        trial_id = claim._trial._trial_id
+        if state == 'waiting':
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+                self._storage.optuna.set_trial_state_values(trial_id, TrialState.WAITING)
+        elif not self._storage.optuna.get_trial(trial_id).state.is_finished():  # else another worker was faster
+            for name, fact in {**facts, **({'error': error} if error else {})}.items():
+                claim._trial.set_user_attr(name, fact)
+            number = next(number for number, name in _STATES.items() if name == state)
+            self._study.tell(claim.number, value, state=number, skip_if_finished=True)
+        self.let_go(claim)
+
+    def let_go(self, claim: Claim) -> None:
+        """Gives the lock of a trial back."""
+        if claim.hold is not None:
+            os.close(claim.hold)
+            claim.hold = None
+
+    @patient
+    def trials(self) -> list[Record]:
+        """Returns all trials there are, by number."""
+        return [self._record(trial) for trial in self._study.get_trials(deepcopy=False)]
+
+    def _record(self, trial: FrozenTrial) -> Record:
+        facts = {name: value for name, value in trial.user_attrs.items() if name not in ('worker', 'error')}
+        value = trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
+        params = {field: self.space[field].text(value) if field in self.space else str(value)
+                  for field, value in trial.params.items()}
+        seconds = (trial.datetime_complete - trial.datetime_start).total_seconds() if trial.datetime_complete and (
+            trial.datetime_start) else 0.0
+        return Record(trial.number, params, _STATES[trial.state], value, trial.user_attrs.get('error', ''), seconds,
+                      facts)
+
+
+def grid(space: Space) -> list[dict[str, str]]:
+    """Returns all points of a grid; the last field changes fastest."""
+    fields = list(space)
+    return [dict(zip(fields, values)) for values in itertools.product(*(space[field].points for field in fields))]
+
+
+def _suggest(trial: Trial, field: str, parameter: Range | Choice) -> Any:
+    if isinstance(parameter, Choice):
+        return trial.suggest_categorical(field, list(parameter.values))
+    if parameter.whole:
+        return trial.suggest_int(field, int(parameter.low), int(parameter.high), log=parameter.log,
+                                 step=int(parameter.step or 1))
+    high = float(parameter.points[-1]) if parameter.points else parameter.high  # a whole number of steps above `low`
+    return trial.suggest_float(field, parameter.low, high, log=parameter.log, step=parameter.step)
+
+
+def _checked_url(url: str) -> str:
+    """Returns the URL of a server, with a driver that is there. Raises UserError if it cannot be used."""
+    try:
+        parsed = sqlalchemy.engine.make_url(url)
+    except sqlalchemy.exc.ArgumentError as error:
+        raise UserError(f'--storage {printable(url)}: it is a URL such as postgresql://user@host/database') from error
+    if parsed.get_backend_name() not in ('postgresql', 'sqlite'):
+        raise UserError(f'--storage {parsed.render_as_string(hide_password=True)}: postgresql://user@host/database, or '
+                        'none for a file in the folder')
+    try:
+        parsed.get_dialect().import_dbapi()
+    except (ModuleNotFoundError, sqlalchemy.exc.NoSuchModuleError) as error:
+        raise UserError('--storage postgresql: pip install psycopg2-binary') from error
+    return parsed.render_as_string(hide_password=False)
+
+
+def _reason(error: Exception) -> str:
+    """Returns what went wrong with a database in a line, without SQL and links."""
+    cause = getattr(error, 'orig', None) or getattr(error.__cause__, 'orig', None) or error
+    return ' '.join(str(cause).split('(Background on')[0].split())[:300]

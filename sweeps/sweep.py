@@ -1,0 +1,226 @@
+"""A sweep from its first trial to its best configuration, scored: what every worker does, whichever comes first.
+
+    import practicum
+    practicum.sweep('digits_mlp', 'sweeps/mlp', search={'optimizer.learning_rate': 'log:1e-4:3e-2'}, trials=40)
+
+1. The search: trials, each an ordinary run in <folder>/<number>, that never look at the final evaluation sets.
+2. The best configuration is trained with more seeds; the best trial is the first of them.
+3. These runs are scored on the final sets, once, and best.json says what came out.
+"""
+
+import json
+import logging
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..common.console import format_metric, format_seconds
+from ..common.errors import UserError, file_error
+from ..common.files import write_json
+from ..training.rows import to_json
+from ..training.workdir import make_folder
+from . import definition
+from .definition import SWEEP_FILE, Sweep
+from .study import Record, Storage, Study, file_turn, grid
+from .trial import Child
+from .worker import Job, Stopped, StopRequest, Worker
+
+BEST_FILE = 'best.json'
+CHECK_FILE = 'check.log'
+_SHOWN = 10  # of the best trials
+
+
+def begin(folder: Path, new: Sweep) -> Sweep:
+    """Returns the sweep of a folder, which begins if there is none; else it must be the same.
+
+    Raises:
+      UserError: the folder has another sweep or something else, or a trial could not begin as the sweep is defined.
+    """
+    make_folder(folder)
+    there = definition.read(folder)
+    if there is None:
+        _check_empty(folder)
+        _check_first_batch(new, folder)
+        Storage(folder, new.storage, new.heartbeat)  # before anything says that there is a sweep
+    with file_turn(folder):
+        there = definition.read(folder)
+        sweep = definition.joined(there, new) if there is not None else new
+        if sweep != there:
+            definition.write(folder, sweep)
+    return sweep
+
+
+def join(folder: Path, trials: int | None = None, seeds: int | None = None) -> Sweep:
+    """Returns the sweep that is in a folder, with more trials or seeds if they are given.
+
+    Raises:
+      UserError: there is none.
+    """
+    sweep = definition.read(folder)
+    if sweep is None:
+        raise UserError(f'no sweep in {folder}: begin one with --config, or name another --workdir')
+    changes = {name: value for name, value in (('trials', trials), ('seeds', seeds)) if value is not None}
+    if changes:
+        with file_turn(folder):
+            sweep = definition.grown(definition.read(folder), **changes)
+            definition.write(folder, sweep)
+    return sweep
+
+
+def work(folder: Path, sweep: Sweep) -> int:
+    """Works until all trials are over and the best configuration is scored; any number of processes may do so at once.
+
+    Returns:
+      Exit code: 0, or 128 + signal if this worker was asked to stop; its trial then waits for another.
+
+    Raises:
+      UserError: the experiment has changed, the database is away, or all trials fail.
+    """
+    sweep.check_unchanged()
+    storage = Storage(folder, sweep.storage, sweep.heartbeat)
+    with StopRequest() as stop:
+        worker = Worker(sweep, stop)
+        try:
+            search = _search(folder, sweep, storage, worker)
+            best = best_trials(search.trials(), sweep)
+            if not best:
+                raise UserError(f'no trial of {folder} came to its end: there is no best one')
+            _print_best(search.trials(), sweep)
+            if sweep.seeds:
+                _score(folder, sweep, storage, worker, best)
+        except Stopped:
+            logging.info('asked to stop: launch.py sweep --workdir %s goes on from there', folder)
+            return stop.exit_code
+    return 0
+
+
+def _search(folder: Path, sweep: Sweep, storage: Storage, worker: Worker) -> Study:
+    """Works through the trials and returns their study."""
+    space = sweep.space
+    points = grid(space) if sweep.sampler == 'grid' else []
+    study = Study(storage, sweep.study, mode=sweep.mode, space={} if points else space, sampler=sweep.sampler,
+                  pruner=sweep.pruner, seed=sweep.seed)
+    if points:
+        with study.turn():
+            study.put(points[:sweep.trials])
+    records = study.trials()
+    over = sum(record.state in ('complete', 'pruned', 'failed') for record in records)
+    logging.info('%s: %d trials for the best %s (%s), %d of them done; %s', folder, sweep.trials, sweep.metric,
+                 sweep.mode, over, ', '.join(f'{field} in {text}' for field, text in sweep.search.items()))
+    worker(study, sweep.trials, lambda number, params: Job(folder / f'{number:04}', sweep.trial_overrides(params)),
+           'trial')
+    return study
+
+
+def best_trials(records: Sequence[Record], sweep: Sweep) -> list[Record]:
+    """Returns the trials of the best configuration: one, or one for each seed where seeds are searched too.
+
+    Of configurations with several seeds those count that were completed with all of them, by their mean.
+    """
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        if record.state == 'complete':
+            others = {field: value for field, value in record.params.items() if field != 'seed'}
+            groups.setdefault(json.dumps(others, sort_keys=True), []).append(record)
+    most = max((len(group) for group in groups.values()), default=0)
+    sign = 1 if sweep.mode == 'max' else -1
+    whole = [group for group in groups.values() if 'seed' not in sweep.search or len(group) == most]
+    if 'seed' not in sweep.search:  # a choice drawn again gives the same value again
+        whole = [group[:1] for group in whole]
+    return max(whole, key=lambda group: sign * statistics.fmean(record.value for record in group), default=[])
+
+
+def _score(folder: Path, sweep: Sweep, storage: Storage, worker: Worker, best: Sequence[Record]) -> None:
+    """Trains the best configuration with its seeds, scores all of them on the final sets, and writes best.json."""
+    number, params = best[0].number, {key: value for key, value in best[0].params.items() if key != 'seed'}
+    of_seed = {record.params.get('seed', str(sweep.config['seed'])): record.number for record in best}
+    if 'seed' not in sweep.search:
+        for seed in range(sweep.config['seed'], sweep.config['seed'] + sweep.seeds):
+            of_seed.setdefault(str(seed), -1)
+    study = Study(storage, f'{sweep.study}/best-{number}', mode=sweep.mode)
+    with study.turn():
+        study.put([{'seed': seed} for seed in of_seed])
+
+    def job_of(_: int, values: Mapping[str, str]) -> Job:
+        seed = values['seed']
+        own = of_seed.get(seed, -1)
+        run = folder / (f'{own:04}' if own >= 0 else f'{number:04}-seed{seed}')
+        return Job(run, sweep.trial_overrides(params | {'seed': seed}), sweep.final)
+    worker(study, len(of_seed), job_of, 'seed of the best,')
+    _write_best(folder, sweep, study.trials(), number, params)
+
+
+def _write_best(folder: Path, sweep: Sweep, records: Sequence[Record], number: int, params: Mapping[str, str]) -> None:
+    """Writes best.json and prints it."""
+    done = [record for record in records if record.state == 'complete']
+    metrics = {}
+    for name in done[0].facts['metrics'] if done else ():
+        values = [record.facts['metrics'].get(name) for record in done]
+        if all(value is not None for value in values):
+            metrics[name] = {'mean': statistics.fmean(values), 'values': values,
+                             'std': statistics.stdev(values) if len(values) > 1 else None}
+    earlier = _read_best(folder / BEST_FILE)
+    looks = earlier.get('scored_before', []) + ([earlier['trial']] if earlier.get('trial', number) != number else [])
+    write_json(folder / BEST_FILE, to_json({
+        'trial': number, 'params': dict(params), 'seeds': [int(record.params['seed']) for record in done],
+        'metrics': metrics, 'final': list(sweep.final), 'scored_before': looks}))
+    if looks:
+        logging.warning('trials %s were the best before more were added, and were scored on %s too: say so with the '
+                        'result', ', '.join(map(str, looks)), ' and '.join(sweep.final))
+    for record in records:
+        if record.state == 'failed':
+            logging.warning('seed %s of the best configuration failed: %s', record.params['seed'], record.error)
+    logging.info('\nthe best configuration, trial %d, %d seed%s: %s', number, len(done), '' if len(done) == 1 else 's',
+                 '  '.join(f'{field}={value}' for field, value in params.items()))
+    for name, found in metrics.items():
+        if name.rpartition('/')[2] == sweep.metric.rpartition('/')[2]:
+            spread = f" ± {format_metric(name, found['std'])}" if found['std'] is not None else ''
+            logging.info('  %-28s %s%s', name, format_metric(name, found['mean']), spread)
+    logging.info('everything about this sweep is in %s; launch.py compare %s shows it', folder, folder)
+
+
+def _read_best(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding='utf-8'))
+        return found if isinstance(found, dict) else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise file_error(path, 'is damaged: remove it') from error
+
+
+def _print_best(records: Sequence[Record], sweep: Sweep) -> None:
+    """Prints how many trials ended how, and the best of them."""
+    counts = {state: sum(record.state == state for record in records) for state in ('complete', 'pruned', 'failed')}
+    seconds = sum(record.seconds for record in records)
+    logging.info('\n%s; %s of training', ', '.join(f'{count} {state}' for state, count in counts.items() if count),
+                 format_seconds(seconds))
+    sign = 1 if sweep.mode == 'max' else -1
+    done = sorted((record for record in records if record.state == 'complete'), key=lambda r: -sign * r.value)
+    for record in done[:_SHOWN]:
+        logging.info('  %04d  %s %s   %s', record.number, sweep.metric, format_metric(sweep.metric, record.value),
+                     '  '.join(f'{field}={value}' for field, value in record.params.items()))
+
+
+def _check_empty(folder: Path) -> None:
+    """Raises UserError if a folder without a sweep has runs in it, which the trials' would be mixed up with."""
+    strange = [path.name for path in folder.iterdir() if not path.name.startswith('.') and path.name != CHECK_FILE]
+    if strange:
+        raise UserError(f'{folder} is not empty (it has {strange[0]}) and has no {SWEEP_FILE}: take another --workdir')
+
+
+def _check_first_batch(sweep: Sweep, folder: Path) -> None:
+    """Raises UserError with what is wrong with the experiment, its data or a value, before the first trial."""
+    logging.info('checking the experiment and what is searched')
+    began = time.monotonic()
+    points = [{}, *({field: value} for field, parameter in sweep.space.items() for value in parameter.ends)]
+    variations = json.dumps([sweep.trial_overrides(point) for point in points])
+    with Child(['check', '--config', sweep.experiment, '--variations', variations], folder / CHECK_FILE) as child:
+        while (code := child.wait()) is None:
+            pass
+        if code:
+            raise UserError(child.last_line())
+    (folder / CHECK_FILE).unlink(missing_ok=True)
+    logging.info('%d configurations fit, %s', len(points), format_seconds(time.monotonic() - began))

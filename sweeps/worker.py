@@ -1,0 +1,218 @@
+"""A worker of a sweep: takes a trial, trains it as a child process, says how it ended, takes the next."""
+
+import contextlib
+import dataclasses
+import logging
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..common.console import format_metric
+from ..common.errors import UserError
+from ..common.files import write_json
+from ..training.results import RESULT_FILE
+from ..training.rows import to_json
+from ..training.workdir import make_folder
+from . import trial as trials
+from .definition import Sweep
+from .study import Claim, Record, Study
+from .trial import CONSOLE_FILE, Child
+
+TRIAL_FILE = 'trial.json'
+_STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
+_MOST_LOSSES = 3  # of a trial's process in a row, without an evaluation in between
+_ALL_FAILED = 3  # first trials that fail: then the mistake is not theirs
+_WAIT_SECONDS = 1.0  # before asking again whether there is a trial
+
+
+class Stopped(Exception):
+    """The worker was asked to stop."""
+
+
+class StopRequest:
+    """Whether this worker was asked to stop. A context manager that holds the handlers of SIGTERM and Ctrl-C.
+
+    Attributes:
+      exit_code: 128 + the signal's number.
+    """
+
+    def __init__(self):
+        self.exit_code = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> 'StopRequest':
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        del frame
+        if self.exit_code and number == signal.SIGINT:
+            raise KeyboardInterrupt  # a second Ctrl-C does not wait
+        self.exit_code = 128 + number
+
+    def __call__(self) -> bool:
+        return bool(self.exit_code)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a trial runs.
+
+    Attributes:
+      folder: of the run.
+      overrides: of the sweep's experiment.
+      final: sets that the run is scored on when it is over, () for a trial of the search.
+    """
+    folder: Path
+    overrides: list[str]
+    final: tuple[str, ...] = ()
+
+
+class Worker:
+    """Works through a queue of trials, as long as there are any or others may put some back.
+
+    Args:
+      sweep: what it is.
+      stop: whether to stop.
+    """
+
+    def __init__(self, sweep: Sweep, stop: StopRequest):
+        self._sweep, self._stop = sweep, stop
+
+    def __call__(self, study: Study, total: int, job_of: Callable[[int, Mapping[str, str]], Job], what: str) -> None:
+        """Returns when all trials are over.
+
+        Args:
+          study: the queue.
+          total: trials in it in the end.
+          job_of: number and parameters of a trial -> what it runs.
+          what: a trial is called in messages.
+
+        Raises:
+          Stopped: the worker was asked to stop; its trial waits for the next.
+          UserError: the first trials have all failed.
+        """
+        waiting = False
+        while True:
+            if self._stop():
+                raise Stopped
+            claim = study.claim(total)
+            if claim is not None:
+                waiting = False
+                self._run(study, claim, total, job_of(claim.number, claim.params), what)
+                _check_not_all_failed(study.trials())
+                continue
+            if not any(record.state in ('running', 'waiting') for record in study.trials()):
+                return
+            if not waiting:
+                logging.info('no %s is left; waiting for those of the other workers', what)
+                waiting = True
+            self._pause()
+
+    def _pause(self) -> None:
+        end = time.monotonic() + _WAIT_SECONDS
+        while time.monotonic() < end and not self._stop():
+            time.sleep(0.1)
+
+    def _run(self, study: Study, claim: Claim, total: int, job: Job, what: str) -> None:
+        """Trains a trial and says how it ended. Raises Stopped if the worker was asked to stop."""
+        title = f'{what} {claim.number}'
+        values = '  '.join(f'{field}={value}' for field, value in claim.params.items())
+        logging.info('%s (of %d)%s: %s', title, total, ' goes on' if claim.again else '', values)
+        make_folder(job.folder)
+        self._write(job, claim, 'running')
+        losses, last = 0, -1
+        while True:
+            trials.wait_until_free(job.folder, self._stop)
+            code, pruned, line = self._train(study, claim, job)
+            if code == 0 or pruned or code == 2 or self._stop():
+                break
+            progress = max(claim.values, default=0)
+            losses = 1 if progress > last else losses + 1
+            last = progress
+            if code > 0 and code not in _STOPPED or losses > _MOST_LOSSES:
+                break
+            logging.info('%s: its process was %s; it goes on from its last checkpoint', title,
+                         'stopped' if code > 0 else f'ended by {signal.Signals(-code).name}')
+        if self._stop() and code != 0 and not pruned:
+            self._write(job, claim, 'waiting')
+            study.finish(claim, 'waiting')
+            raise Stopped
+        if pruned:
+            self._finish(study, claim, job, 'pruned', claim.values[max(claim.values)], title)
+        elif code == 0:
+            self._complete(study, claim, job, title)
+        else:
+            if code < 0:
+                line = f'its process was ended by {signal.Signals(-code).name} {losses} times without an evaluation'
+            self._finish(study, claim, job, 'failed', None, title, line)
+
+    def _train(self, study: Study, claim: Claim, job: Job) -> tuple[int, bool, str]:
+        """Runs a trial's process once; returns its exit code, whether it is pruned, and its last line."""
+        sweep = self._sweep
+        evaluations = trials.Evaluations(job.folder, sweep.metric)
+        pruned, beaten = False, time.monotonic()
+        arguments = ['train', '--config', sweep.experiment, '--workdir', str(job.folder),
+                     *(f'--config.{override}' for override in job.overrides)]
+        with contextlib.closing(evaluations), Child(arguments, job.folder / CONSOLE_FILE) as child:
+            while True:
+                code = child.wait()
+                for number, value in evaluations():
+                    if not pruned and number >= max(claim.values, default=0):
+                        pruned = study.report(claim, number, value)
+                if code is not None:
+                    return code, pruned, child.last_line()
+                if pruned or self._stop():
+                    child.stop()
+                if time.monotonic() - beaten > sweep.heartbeat:
+                    study.beat(claim)
+                    beaten = time.monotonic()
+
+    def _complete(self, study: Study, claim: Claim, job: Job, title: str) -> None:
+        metrics = trials.metrics_of(job.folder / RESULT_FILE)
+        if job.final:
+            metrics |= self._score(job, title)
+        value = trials.finite(metrics.get(self._sweep.metric))
+        if value is None:
+            self._finish(study, claim, job, 'failed', None, title, f'its {self._sweep.metric} is not finite')
+        else:
+            self._finish(study, claim, job, 'complete', value, title, metrics=to_json(metrics))
+
+    def _score(self, job: Job, title: str) -> dict[str, Any]:
+        """Scores the last step of a run on the final sets, once, and returns the metrics."""
+        arguments = ['evaluate', '--workdir', str(job.folder), '--step', 'last', '--sets', *job.final]
+        with Child(arguments, job.folder / CONSOLE_FILE) as child:
+            while (code := child.wait()) is None:
+                if self._stop():
+                    raise Stopped
+            if code:
+                raise UserError(f'{title} cannot be scored on {", ".join(job.final)}: {child.last_line()}')
+        return trials.metrics_of(job.folder / 'evaluation.json')
+
+    def _finish(self, study: Study, claim: Claim, job: Job, state: str, value: float | None, title: str,
+                error: str = '', **facts: Any) -> None:
+        self._write(job, claim, state, value, error)
+        study.finish(claim, state, value if state == 'complete' else None, error, **facts)
+        name = self._sweep.metric
+        shown = f'{name} {format_metric(name, value)}' if value is not None else error
+        logging.info('%s %s: %s%s', title, 'done' if state == 'complete' else state, shown,
+                     f' at evaluation {max(claim.values)}' if state == 'pruned' else '')
+
+    def _write(self, job: Job, claim: Claim, state: str, value: float | None = None, error: str = '') -> None:
+        """Writes trial.json, which tells those who look at folders alone."""
+        write_json(job.folder / TRIAL_FILE, to_json({'number': claim.number, 'state': state, 'params': claim.params,
+                                                     'value': value, 'error': error}))
+
+
+def _check_not_all_failed(records: list[Record]) -> None:
+    """Raises UserError if the first trials have failed, and none has done better."""
+    over = [record for record in records if record.state not in ('running', 'waiting')]
+    if len(over) >= _ALL_FAILED and all(record.state == 'failed' for record in over):
+        raise UserError(f'the first {len(over)} trials have all failed: {over[-1].error}')
