@@ -1,4 +1,4 @@
-"""When a trial is not worth going on with. Each decides from reported values alone, so that asking again is the same."""
+"""When a trial is not worth going on with: decided from reported values alone, so that to ask again is the same."""
 
 import math
 
@@ -12,7 +12,7 @@ _KEPT = 4  # one of so many goes on
 class SuccessiveHalving(optuna.pruners.BasePruner):
     """Asynchronous successive halving (Li et al. 2018, https://arxiv.org/abs/1810.05934, Algorithm 2).
 
-    After 2, 8, 32, ... evaluations a trial goes on if it is among the best quarter of all that came so far, or the best.
+    After 2, 8, 32, ... evaluations a trial goes on if it is among the best quarter of all that came so far.
     Optuna's own notes in the database that it has decided, before anybody has acted on it: a worker that is killed
     then would leave a trial that is never pruned.
     """

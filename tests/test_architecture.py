@@ -17,7 +17,7 @@ FLOORS = (
     ('tests', 'benchmarks'),
     ('launch',),
     ('commands', ''),  # '': practicum itself, load() and train()
-    ('reporting', 'inference', 'conversion'),
+    ('reporting', 'inference', 'conversion', 'sweeps'),
     ('experiments',),
     ('training',),
     ('tasks',),
