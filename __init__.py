@@ -9,7 +9,7 @@ What a user can mend is raised as `practicum.UserError`, in one line. Importing 
 use-from-python.md has the rest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .inference.run import Run
 
-__all__ = ['UserError', 'config', 'load', 'train']
+__all__ = ['UserError', 'config', 'load', 'sweep', 'train']
 
 
 def load(workdir: 'str | Path', step: 'str | int' = 'best', *, overrides: 'Sequence[str]' = ()) -> 'Run':
@@ -89,6 +89,52 @@ def train(experiment: 'str | Path | ConfigDict', workdir: 'str | Path', override
     if code := train(chosen, workdir):
         raise KeyboardInterrupt(f'asked to stop (exit code {code}); {workdir} was saved, the same call resumes')
     return json.loads((workdir / RESULT_FILE).read_text())
+
+
+def sweep(experiment: 'str | Path', workdir: 'str | Path', overrides: 'Sequence[str]' = (), *,
+          search: 'Mapping[str, str] | None' = None, trials: 'int | None' = None, seeds: 'int | None' = None,
+          metric: str = '', mode: str = '', sampler: str = 'tpe', pruner: str = 'asha', seed: int = 0,
+          storage: str = '', heartbeat: float = 60.0) -> 'dict[str, Any]':
+    """Searches the best configuration of an experiment, as `launch.py sweep` does; or goes on, or joins.
+
+    Args:
+      experiment: as for `config`.
+      workdir: the sweep's folder, which gets a run for every trial; made if it is not there.
+      overrides: the same for all trials.
+      search: field -> 'low:high', 'log:low:high', 'low:high:step' or 'one,another'; on top of the experiment's own.
+      trials: in all, those that are done included; None: 30, or the whole grid.
+      seeds: with how many the best configuration is trained, to be scored on config.evaluation.final; None: 1.
+      metric: '<set>/<metric>'; '': config.checkpoint.best_metric.
+      mode: 'max' or 'min'; '': as config.checkpoint.best_mode says, or the metric's name.
+      sampler: 'tpe', 'random' or 'grid'.
+      pruner: 'asha', 'median' or 'none'.
+      seed: of the sampler.
+      storage: URL of a PostgreSQL database; '': a file in the folder.
+      heartbeat: seconds; a worker that is silent for three of them is lost.
+
+    Returns:
+      What is in <workdir>/best.json: 'trial', 'params', 'seeds' and 'metrics'; {} with seeds=0.
+
+    Raises:
+      UserError: whatever does not fit, before the first trial; or all trials fail.
+      KeyboardInterrupt: the worker was asked to stop: the same call goes on.
+    """
+    import json
+    import logging
+    import sys
+
+    from .sweeps import definition
+    from .sweeps import sweep as sweeps
+    workdir = Path(workdir).expanduser()
+    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stdout)  # unless the user has chosen
+    new = definition.define(
+        str(Path(experiment).expanduser()), _several(overrides), search=search, metric=metric, mode=mode,
+        sampler=sampler, pruner=pruner, trials=trials, seeds=1 if seeds is None else seeds, seed=seed, storage=storage,
+        heartbeat=heartbeat)
+    if code := sweeps.work(workdir, sweeps.begin(workdir, new, trials, seeds)):
+        raise KeyboardInterrupt(f'asked to stop (exit code {code}); the same call goes on')
+    path = workdir / sweeps.BEST_FILE
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _several(overrides: 'str | Sequence[str]') -> list[str]:

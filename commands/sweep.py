@@ -42,4 +42,4 @@ class Sweep(command.Command):
             args.config, overrides, search=search_space.from_words(args.search), metric=args.metric, mode=args.mode,
             sampler=args.sampler, pruner=args.pruner, trials=args.trials, seeds=1 if args.seeds is None else args.seeds,
             seed=args.sampler_seed, storage=args.storage, heartbeat=args.heartbeat)
-        return sweep.work(args.workdir, sweep.begin(args.workdir, new))
+        return sweep.work(args.workdir, sweep.begin(args.workdir, new, args.trials, args.seeds))

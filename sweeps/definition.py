@@ -148,8 +148,8 @@ def write(folder: Path, sweep: Sweep) -> None:
     write_json(folder / SWEEP_FILE, dataclasses.asdict(sweep))
 
 
-def joined(there: Sweep, new: Sweep) -> Sweep:
-    """Returns the sweep of a folder with what a later start of the same may change: more trials, more seeds.
+def joined(there: Sweep, new: Sweep, trials: int | None, seeds: int | None) -> Sweep:
+    """Returns the sweep of a folder with what a later start of the same may change: trials and seeds, unless None.
 
     Raises:
       UserError: the later start is of another sweep.
@@ -162,7 +162,7 @@ def joined(there: Sweep, new: Sweep) -> Sweep:
     changed = config_lib.differences(old, now)
     if changed:
         raise UserError(f'this folder has another sweep: {changed[0]} (there -> now): take another --workdir')
-    return grown(there, trials=new.trials, seeds=new.seeds)
+    return grown(there, trials=trials, seeds=seeds)
 
 
 def grown(sweep: Sweep, *, trials: int | None = None, seeds: int | None = None) -> Sweep:

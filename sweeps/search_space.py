@@ -1,6 +1,7 @@
 """What a sweep searches: 'log:1e-4:3e-2', '0:0.6:0.1' or 'adam,sgd' for a field of the config."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -92,6 +93,11 @@ def parse(search: Mapping[str, str], config: ConfigDict) -> Space:
     return space
 
 
+def grid(space: Space) -> list[dict[str, str]]:
+    """Returns all points of a grid, field -> value; the last field changes fastest."""
+    return [dict(zip(space, values)) for values in itertools.product(*(field.points for field in space.values()))]
+
+
 def changed(config: ConfigDict, values: Mapping[str, str]) -> ConfigDict:
     """Returns a locked copy of a config with other values, field -> text."""
     config = config.copy_and_resolve_references()
@@ -128,8 +134,8 @@ def from_function(found: Any, where: str) -> dict[str, str]:
         raise UserError(f'{where}: search_space(config) returns {type(found).__name__}, not a dict')
     search = {}
     for field, values in found.items():
-        if isinstance(values, (tuple, list)):  # quoted, so that commas and colons in them are theirs
-            values = ','.join(value if isinstance(value, str) and not set(value) & set(',:[](){}"\'') else repr(value)
+        if isinstance(values, (tuple, list)):  # a text with commas is quoted, so that they are its own
+            values = ','.join(value if isinstance(value, str) and len(list(_split(value, ','))) == 1 else repr(value)
                               for value in values)
         if not isinstance(values, str):
             raise UserError(f'{where}: search_space(config)[{field!r}] is {values!r}: {_FORMS}, or a tuple')

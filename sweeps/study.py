@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import fcntl
 import functools
-import itertools
 import logging
 import os
 import socket
@@ -22,7 +21,7 @@ from typing import Any
 
 import optuna
 import sqlalchemy
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ..common.errors import UserError, printable
@@ -175,15 +174,15 @@ class Study:
       storage: the database.
       name: of the study in it.
       mode: 'max' or 'min'.
-      space: what a sampler searches; {} for trials that are all put in.
+      space: what a sampler searches, or what the trials that are put in have.
       sampler, pruner: see `Sweep`.
       seed: of the sampler.
     """
 
-    def __init__(self, storage: Storage, name: str, *, mode: str, space: Space | None = None, sampler: str = 'tpe',
+    def __init__(self, storage: Storage, name: str, *, mode: str, space: Space, sampler: str = 'tpe',
                  pruner: str = 'none', seed: int = 0):
         self._storage, self._name, self._sampler, self._seed = storage, name, sampler, seed
-        self.space = dict(space or {})
+        self.space = dict(space)
         self._host = socket.gethostname()
         self._key = zlib.crc32(name.encode())
         self._pruner = PRUNERS[pruner]()
@@ -198,12 +197,16 @@ class Study:
 
     @patient
     def put(self, params: Sequence[Mapping[str, str]]) -> None:
-        """Puts trials into an empty queue; does nothing where there are trials. Call it in a `turn`."""
-        there = len(self._study.get_trials(deepcopy=False))
-        distributions = {field: CategoricalDistribution(list(dict.fromkeys(values[field] for values in params)))
-                         for field in (params[0] if params else {})}
-        for values in params[there:]:  # in order, so that a kill in between leaves the others to the next start
-            self._study.add_trial(optuna.create_trial(state=TrialState.WAITING, params=dict(values),
+        """Puts trials into the queue, in order, after those that are there already. Call it in a `turn`.
+
+        Args:
+          params: of all trials of the queue from its first on.
+        """
+        distributions = {field: _distribution(parameter) for field, parameter in self.space.items()}
+        for values in params[len(self._study.get_trials(deepcopy=False)):]:
+            values = {field: int(value) if isinstance(distributions[field], IntDistribution) else value
+                      for field, value in values.items()}
+            self._study.add_trial(optuna.create_trial(state=TrialState.WAITING, params=values,
                                                       distributions=distributions))
 
     @patient
@@ -232,13 +235,11 @@ class Study:
 
     def _propose(self, trial: Trial) -> dict[str, str]:
         """Returns the trial's parameters; those that are in the database already stay as they are."""
-        if not self.space:
-            return {field: str(value) for field, value in trial.params.items()}
         params = {}
         for field, parameter in self.space.items():
             # Each from random numbers of its own: a worker killed in between changes nothing.
             self._study.sampler = self._new_sampler(trial.number, field)
-            params[field] = parameter.text(_suggest(trial, field, parameter))
+            params[field] = parameter.text(_suggest(trial, field, _distribution(parameter)))
         return params
 
     def _new_sampler(self, number: int, field: str) -> optuna.samplers.BaseSampler:
@@ -270,10 +271,10 @@ class Study:
 
     def _hold(self, number: int) -> int | None:
         """Locks the sign that a worker of this machine has a trial; None where it is taken, or files have no locks."""
-        folder = self._storage.folder / _WORKERS
+        file = self._hold_file(number)
         try:
-            folder.mkdir(exist_ok=True)
-            descriptor = os.open(folder / f'{self._name}-{number}', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            file.parent.mkdir(exist_ok=True)
+            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         except OSError:
             return None
         try:
@@ -282,6 +283,9 @@ class Study:
             os.close(descriptor)
             return None
         return descriptor
+
+    def _hold_file(self, number: int) -> Path:
+        return self._storage.folder / _WORKERS / f"{self._name.replace('/', '-')}-{number}"
 
     @patient
     def beat(self, claim: Claim) -> None:
@@ -294,11 +298,9 @@ class Study:
 
         Args:
           claim: the trial.
-          number: of the evaluation, from 1; ones that were reported before change nothing.
+          number: of the evaluation, from 1; one that was reported before is decided on again.
           value: of the metric.
         """
-        if number < max(claim.values, default=0):
-            return False  # another worker, which is lost, has decided on it
         if number not in claim.values:
             claim._trial.report(value, number)
             claim.values[number] = value
@@ -317,11 +319,8 @@ class Study:
                 claim._trial.set_user_attr(name, fact)
             number = next(number for number, name in _STATES.items() if name == state)
             self._study.tell(claim.number, value, state=number, skip_if_finished=True)
-        self.let_go(claim)
-
-    def let_go(self, claim: Claim) -> None:
-        """Gives the lock of a trial back."""
         if claim.hold is not None:
+            self._hold_file(claim.number).unlink(missing_ok=True)
             os.close(claim.hold)
             claim.hold = None
 
@@ -333,28 +332,28 @@ class Study:
     def _record(self, trial: FrozenTrial) -> Record:
         facts = {name: value for name, value in trial.user_attrs.items() if name not in ('worker', 'error')}
         value = trial.value if trial.state in (TrialState.COMPLETE, TrialState.PRUNED) else None
-        params = {field: self.space[field].text(value) if field in self.space else str(value)
-                  for field, value in trial.params.items()}
+        params = {field: self.space[field].text(value) for field, value in trial.params.items()}
         seconds = (trial.datetime_complete - trial.datetime_start).total_seconds() if trial.datetime_complete and (
             trial.datetime_start) else 0.0
         return Record(trial.number, params, _STATES[trial.state], value, trial.user_attrs.get('error', ''), seconds,
                       facts)
 
 
-def grid(space: Space) -> list[dict[str, str]]:
-    """Returns all points of a grid; the last field changes fastest."""
-    fields = list(space)
-    return [dict(zip(fields, values)) for values in itertools.product(*(space[field].points for field in fields))]
+def _suggest(trial: Trial, field: str, wanted: BaseDistribution) -> Any:
+    """Returns the value that a trial has, or else gets from the sampler, for a field."""
+    if isinstance(wanted, CategoricalDistribution):
+        return trial.suggest_categorical(field, wanted.choices)
+    suggest = trial.suggest_int if isinstance(wanted, IntDistribution) else trial.suggest_float
+    return suggest(field, wanted.low, wanted.high, log=wanted.log, step=wanted.step)
 
 
-def _suggest(trial: Trial, field: str, parameter: Range | Choice) -> Any:
+def _distribution(parameter: Range | Choice) -> BaseDistribution:
     if isinstance(parameter, Choice):
-        return trial.suggest_categorical(field, list(parameter.values))
+        return CategoricalDistribution(parameter.values)
     if parameter.whole:
-        return trial.suggest_int(field, int(parameter.low), int(parameter.high), log=parameter.log,
-                                 step=int(parameter.step or 1))
+        return IntDistribution(int(parameter.low), int(parameter.high), parameter.log, int(parameter.step or 1))
     high = float(parameter.points[-1]) if parameter.points else parameter.high  # a whole number of steps above `low`
-    return trial.suggest_float(field, parameter.low, high, log=parameter.log, step=parameter.step)
+    return FloatDistribution(parameter.low, high, parameter.log, parameter.step)
 
 
 def _checked_url(url: str) -> str:

@@ -21,9 +21,10 @@ from ..common.errors import UserError, file_error
 from ..common.files import write_json
 from ..training.rows import to_json
 from ..training.workdir import make_folder
-from . import definition
+from . import definition, search_space
 from .definition import SWEEP_FILE, Sweep
-from .study import Record, Storage, Study, file_turn, grid
+from .search_space import Choice, Range
+from .study import Record, Storage, Study, file_turn
 from .trial import Child
 from .worker import Job, Stopped, StopRequest, Worker
 
@@ -32,8 +33,13 @@ CHECK_FILE = 'check.log'
 _SHOWN = 10  # of the best trials
 
 
-def begin(folder: Path, new: Sweep) -> Sweep:
+def begin(folder: Path, new: Sweep, trials: int | None = None, seeds: int | None = None) -> Sweep:
     """Returns the sweep of a folder, which begins if there is none; else it must be the same.
+
+    Args:
+      folder: of the sweep; made if it is not there.
+      new: as it was asked for.
+      trials, seeds: how many were asked for; None where nothing was said, and those of the folder's sweep stay.
 
     Raises:
       UserError: the folder has another sweep or something else, or a trial could not begin as the sweep is defined.
@@ -46,7 +52,7 @@ def begin(folder: Path, new: Sweep) -> Sweep:
         Storage(folder, new.storage, new.heartbeat)  # before anything says that there is a sweep
     with file_turn(folder):
         there = definition.read(folder)
-        sweep = definition.joined(there, new) if there is not None else new
+        sweep = new if there is None else definition.joined(there, new, trials, seeds)
         if sweep != there:
             definition.write(folder, sweep)
     return sweep
@@ -99,18 +105,20 @@ def work(folder: Path, sweep: Sweep) -> int:
 def _search(folder: Path, sweep: Sweep, storage: Storage, worker: Worker) -> Study:
     """Works through the trials and returns their study."""
     space = sweep.space
-    points = grid(space) if sweep.sampler == 'grid' else []
-    study = Study(storage, sweep.study, mode=sweep.mode, space={} if points else space, sampler=sweep.sampler,
-                  pruner=sweep.pruner, seed=sweep.seed)
-    if points:
-        with study.turn():
-            study.put(points[:sweep.trials])
+    points = []
+    if sweep.sampler == 'grid':
+        points = search_space.grid(space)[:sweep.trials]
+        space = {field: Choice(parameter.points) for field, parameter in space.items()}
+    study = Study(storage, sweep.study, mode=sweep.mode, space=space, sampler=sweep.sampler, pruner=sweep.pruner,
+                  seed=sweep.seed)
+    with study.turn():
+        study.put(points)
     records = study.trials()
     over = sum(record.state in ('complete', 'pruned', 'failed') for record in records)
     logging.info('%s: %d trials for the best %s (%s), %d of them done; %s', folder, sweep.trials, sweep.metric,
                  sweep.mode, over, ', '.join(f'{field} in {text}' for field, text in sweep.search.items()))
-    worker(study, sweep.trials, lambda number, params: Job(folder / f'{number:04}', sweep.trial_overrides(params)),
-           'trial')
+    worker(study, sweep.trials, lambda number, params: Job(f'trial {number}', folder / f'{number:04}',
+                                                           sweep.trial_overrides(params)))
     return study
 
 
@@ -139,7 +147,8 @@ def _score(folder: Path, sweep: Sweep, storage: Storage, worker: Worker, best: S
     if 'seed' not in sweep.search:
         for seed in range(sweep.config['seed'], sweep.config['seed'] + sweep.seeds):
             of_seed.setdefault(str(seed), -1)
-    study = Study(storage, f'{sweep.study}/best-{number}', mode=sweep.mode)
+    study = Study(storage, f'{sweep.study}/best-{number}', mode=sweep.mode,
+                  space={'seed': Range(0, 2**32 - 1, whole=True)})
     with study.turn():
         study.put([{'seed': seed} for seed in of_seed])
 
@@ -147,8 +156,8 @@ def _score(folder: Path, sweep: Sweep, storage: Storage, worker: Worker, best: S
         seed = values['seed']
         own = of_seed.get(seed, -1)
         run = folder / (f'{own:04}' if own >= 0 else f'{number:04}-seed{seed}')
-        return Job(run, sweep.trial_overrides(params | {'seed': seed}), sweep.final)
-    worker(study, len(of_seed), job_of, 'seed of the best,')
+        return Job(f'trial {number} with seed {seed}', run, sweep.trial_overrides(params | {'seed': seed}), sweep.final)
+    worker(study, len(of_seed), job_of)
     _write_best(folder, sweep, study.trials(), number, params)
 
 

@@ -4,12 +4,13 @@ import contextlib
 import dataclasses
 import logging
 import signal
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..common.console import format_metric
+from ..common.console import format_metric, format_seconds
 from ..common.errors import UserError
 from ..common.files import write_json
 from ..training.results import RESULT_FILE
@@ -24,6 +25,7 @@ TRIAL_FILE = 'trial.json'
 _STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 _MOST_LOSSES = 3  # of a trial's process in a row, without an evaluation in between
 _ALL_FAILED = 3  # first trials that fail: then the mistake is not theirs
+_SAY_SECONDS = 60.0  # between two lines about a trial under way
 _WAIT_SECONDS = 1.0  # before asking again whether there is a trial
 
 
@@ -66,10 +68,12 @@ class Job:
     """What a trial runs.
 
     Attributes:
+      title: what it is called in messages.
       folder: of the run.
       overrides: of the sweep's experiment.
       final: sets that the run is scored on when it is over, () for a trial of the search.
     """
+    title: str
     folder: Path
     overrides: list[str]
     final: tuple[str, ...] = ()
@@ -86,14 +90,13 @@ class Worker:
     def __init__(self, sweep: Sweep, stop: StopRequest):
         self._sweep, self._stop = sweep, stop
 
-    def __call__(self, study: Study, total: int, job_of: Callable[[int, Mapping[str, str]], Job], what: str) -> None:
+    def __call__(self, study: Study, total: int, job_of: Callable[[int, Mapping[str, str]], Job]) -> None:
         """Returns when all trials are over.
 
         Args:
           study: the queue.
           total: trials in it in the end.
           job_of: number and parameters of a trial -> what it runs.
-          what: a trial is called in messages.
 
         Raises:
           Stopped: the worker was asked to stop; its trial waits for the next.
@@ -103,16 +106,26 @@ class Worker:
         while True:
             if self._stop():
                 raise Stopped
+            self._sweep.check_unchanged()
             claim = study.claim(total)
+            records = study.trials()
             if claim is not None:
                 waiting = False
-                self._run(study, claim, total, job_of(claim.number, claim.params), what)
+                job = job_of(claim.number, claim.params)
+                logging.info('%s (of %d%s)%s: %s', job.title, total, _remaining(records, total),
+                             ' goes on' if claim.again else '',
+                             '  '.join(f'{field}={value}' for field, value in claim.params.items()))
+                try:
+                    self._run(study, claim, job)
+                except Stopped:
+                    study.finish(claim, 'waiting')
+                    raise
                 _check_not_all_failed(study.trials())
                 continue
-            if not any(record.state in ('running', 'waiting') for record in study.trials()):
+            if not any(record.state in ('running', 'waiting') for record in records):
                 return
             if not waiting:
-                logging.info('no %s is left; waiting for those of the other workers', what)
+                logging.info('no trial is left; waiting for those of the other workers')
                 waiting = True
             self._pause()
 
@@ -121,11 +134,8 @@ class Worker:
         while time.monotonic() < end and not self._stop():
             time.sleep(0.1)
 
-    def _run(self, study: Study, claim: Claim, total: int, job: Job, what: str) -> None:
+    def _run(self, study: Study, claim: Claim, job: Job) -> None:
         """Trains a trial and says how it ended. Raises Stopped if the worker was asked to stop."""
-        title = f'{what} {claim.number}'
-        values = '  '.join(f'{field}={value}' for field, value in claim.params.items())
-        logging.info('%s (of %d)%s: %s', title, total, ' goes on' if claim.again else '', values)
         make_folder(job.folder)
         self._write(job, claim, 'running')
         losses, last = 0, -1
@@ -139,53 +149,58 @@ class Worker:
             last = progress
             if code > 0 and code not in _STOPPED or losses > _MOST_LOSSES:
                 break
-            logging.info('%s: its process was %s; it goes on from its last checkpoint', title,
+            logging.info('%s: its process was %s; it goes on from its last checkpoint', job.title,
                          'stopped' if code > 0 else f'ended by {signal.Signals(-code).name}')
         if self._stop() and code != 0 and not pruned:
             self._write(job, claim, 'waiting')
-            study.finish(claim, 'waiting')
             raise Stopped
         if pruned:
-            self._finish(study, claim, job, 'pruned', claim.values[max(claim.values)], title)
+            self._finish(study, claim, job, 'pruned', claim.values[max(claim.values)])
         elif code == 0:
-            self._complete(study, claim, job, title)
+            self._complete(study, claim, job)
         else:
             if code < 0:
                 line = f'its process was ended by {signal.Signals(-code).name} {losses} times without an evaluation'
-            self._finish(study, claim, job, 'failed', None, title, line)
+            self._finish(study, claim, job, 'failed', None, line)
 
     def _train(self, study: Study, claim: Claim, job: Job) -> tuple[int, bool, str]:
         """Runs a trial's process once; returns its exit code, whether it is pruned, and its last line."""
         sweep = self._sweep
         evaluations = trials.Evaluations(job.folder, sweep.metric)
-        pruned, beaten = False, time.monotonic()
+        pruned, beaten, spoken = False, time.monotonic(), time.monotonic()
+        decided = max(claim.values, default=1) - 1  # a worker that is lost may not have acted on the last one
+        said = decided
         arguments = ['train', '--config', sweep.experiment, '--workdir', str(job.folder),
                      *(f'--config.{override}' for override in job.overrides)]
         with contextlib.closing(evaluations), Child(arguments, job.folder / CONSOLE_FILE) as child:
             while True:
                 code = child.wait()
-                for number, value in evaluations():
-                    if not pruned and number >= max(claim.values, default=0):
-                        pruned = study.report(claim, number, value)
+                for number, value in evaluations()[decided:]:
+                    if not pruned:
+                        pruned, decided = study.report(claim, number, value), number
                 if code is not None:
                     return code, pruned, child.last_line()
                 if pruned or self._stop():
                     child.stop()
+                if decided > said and time.monotonic() - spoken > _SAY_SECONDS:
+                    said, spoken = decided, time.monotonic()
+                    logging.info('%s: %s %s at evaluation %d', job.title, sweep.metric,
+                                 format_metric(sweep.metric, claim.values[said]), said)
                 if time.monotonic() - beaten > sweep.heartbeat:
                     study.beat(claim)
                     beaten = time.monotonic()
 
-    def _complete(self, study: Study, claim: Claim, job: Job, title: str) -> None:
+    def _complete(self, study: Study, claim: Claim, job: Job) -> None:
         metrics = trials.metrics_of(job.folder / RESULT_FILE)
         if job.final:
-            metrics |= self._score(job, title)
+            metrics |= self._score(job)
         value = trials.finite(metrics.get(self._sweep.metric))
         if value is None:
-            self._finish(study, claim, job, 'failed', None, title, f'its {self._sweep.metric} is not finite')
+            self._finish(study, claim, job, 'failed', None, f'its {self._sweep.metric} is not finite')
         else:
-            self._finish(study, claim, job, 'complete', value, title, metrics=to_json(metrics))
+            self._finish(study, claim, job, 'complete', value, metrics=to_json(metrics))
 
-    def _score(self, job: Job, title: str) -> dict[str, Any]:
+    def _score(self, job: Job) -> dict[str, Any]:
         """Scores the last step of a run on the final sets, once, and returns the metrics."""
         arguments = ['evaluate', '--workdir', str(job.folder), '--step', 'last', '--sets', *job.final]
         with Child(arguments, job.folder / CONSOLE_FILE) as child:
@@ -193,16 +208,16 @@ class Worker:
                 if self._stop():
                     raise Stopped
             if code:
-                raise UserError(f'{title} cannot be scored on {", ".join(job.final)}: {child.last_line()}')
+                raise UserError(f'{job.title} cannot be scored on {", ".join(job.final)}: {child.last_line()}')
         return trials.metrics_of(job.folder / 'evaluation.json')
 
-    def _finish(self, study: Study, claim: Claim, job: Job, state: str, value: float | None, title: str,
-                error: str = '', **facts: Any) -> None:
+    def _finish(self, study: Study, claim: Claim, job: Job, state: str, value: float | None, error: str = '',
+                **facts: Any) -> None:
         self._write(job, claim, state, value, error)
         study.finish(claim, state, value if state == 'complete' else None, error, **facts)
         name = self._sweep.metric
         shown = f'{name} {format_metric(name, value)}' if value is not None else error
-        logging.info('%s %s: %s%s', title, 'done' if state == 'complete' else state, shown,
+        logging.info('%s %s: %s%s', job.title, 'done' if state == 'complete' else state, shown,
                      f' at evaluation {max(claim.values)}' if state == 'pruned' else '')
 
     def _write(self, job: Job, claim: Claim, state: str, value: float | None = None, error: str = '') -> None:
@@ -216,3 +231,13 @@ def _check_not_all_failed(records: list[Record]) -> None:
     over = [record for record in records if record.state not in ('running', 'waiting')]
     if len(over) >= _ALL_FAILED and all(record.state == 'failed' for record in over):
         raise UserError(f'the first {len(over)} trials have all failed: {over[-1].error}')
+
+
+def _remaining(records: list[Record], total: int) -> str:
+    """Returns ', about 12 min left', if there is anything to judge by."""
+    seconds = [record.seconds for record in records if record.seconds]
+    workers = sum(record.state == 'running' for record in records)
+    left = total - sum(record.state in ('complete', 'pruned', 'failed') for record in records)
+    if not seconds or not workers:
+        return ''
+    return f', about {format_seconds(statistics.fmean(seconds) * left / workers)} left'
