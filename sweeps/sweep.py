@@ -24,12 +24,14 @@ from ..training.workdir import make_folder
 from . import definition, search_space
 from .definition import SWEEP_FILE, Sweep
 from .search_space import Choice, Range
-from .study import Record, Storage, Study, file_turn
+from .study import DATABASE, SWEEP_LOCK, Record, Storage, Study, file_turn
 from .trial import Child
 from .worker import Job, Stopped, StopRequest, Worker
 
 BEST_FILE = 'best.json'
 CHECK_FILE = 'check.log'
+_BEGIN_LOCK = '.begin.lock'
+_DEFINITION = 0xdef  # the turn for whoever writes sweep.json
 _SHOWN = 10  # of the best trials
 
 
@@ -45,16 +47,21 @@ def begin(folder: Path, new: Sweep, trials: int | None = None, seeds: int | None
       UserError: the folder has another sweep or something else, or a trial could not begin as the sweep is defined.
     """
     make_folder(folder)
-    there = definition.read(folder)
-    if there is None:
-        _check_empty(folder)
-        _check_first_batch(new, folder)
-        Storage(folder, new.storage, new.heartbeat)  # before anything says that there is a sweep
-    with file_turn(folder):
-        there = definition.read(folder)
-        sweep = new if there is None else definition.joined(there, new, trials, seeds)
-        if sweep != there:
-            definition.write(folder, sweep)
+    try:
+        with file_turn(folder, _BEGIN_LOCK, 'beginning this sweep'):  # the others need not check it again
+            there = definition.read(folder)
+            if there is None:
+                _check_empty(folder)
+                _check_first_batch(new, folder)
+            url, heartbeat = (new.storage, new.heartbeat) if there is None else (there.storage, there.heartbeat)
+            with Storage(folder, url, heartbeat).turn(_DEFINITION):  # where files have no locks, a server has
+                there = definition.read(folder)
+                sweep = new if there is None else definition.joined(there, new, trials, seeds)
+                if sweep != there:
+                    definition.write(folder, sweep)
+    except UserError:
+        _leave_nothing(folder)
+        raise
     return sweep
 
 
@@ -65,6 +72,9 @@ def join(folder: Path, trials: int | None = None, seeds: int | None = None) -> S
       UserError: there is none.
     """
     sweep = definition.read(folder)
+    if sweep is None and (folder / _BEGIN_LOCK).exists():
+        with file_turn(folder, _BEGIN_LOCK, 'beginning this sweep'):
+            sweep = definition.read(folder)
     if sweep is None:
         raise UserError(f'no sweep in {folder}: begin one with --config, or name another --workdir')
     changes = {name: value for name, value in (('trials', trials), ('seeds', seeds)) if value is not None}
@@ -156,7 +166,8 @@ def _score(folder: Path, sweep: Sweep, storage: Storage, worker: Worker, best: S
         seed = values['seed']
         own = of_seed.get(seed, -1)
         run = folder / (f'{own:04}' if own >= 0 else f'{number:04}-seed{seed}')
-        return Job(f'trial {number} with seed {seed}', run, sweep.trial_overrides(params | {'seed': seed}), sweep.final)
+        return Job(f'trial {number} with seed {seed}', run, sweep.trial_overrides(params | {'seed': seed}), sweep.final,
+                   noted=False)
     worker(study, len(of_seed), job_of)
     _write_best(folder, sweep, study.trials(), number, params)
 
@@ -215,9 +226,17 @@ def _print_best(records: Sequence[Record], sweep: Sweep) -> None:
 
 def _check_empty(folder: Path) -> None:
     """Raises UserError if a folder without a sweep has runs in it, which the trials' would be mixed up with."""
-    strange = [path.name for path in folder.iterdir() if not path.name.startswith('.') and path.name != CHECK_FILE]
+    ours = (CHECK_FILE, DATABASE)  # of a worker that was killed while it began
+    strange = [path.name for path in folder.iterdir() if not path.name.startswith(('.', *ours))]
     if strange:
         raise UserError(f'{folder} is not empty (it has {strange[0]}) and has no {SWEEP_FILE}: take another --workdir')
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Removes what the beginning of a sweep has made in a folder, if no sweep came of it."""
+    if definition.read(folder) is None:
+        for name in (_BEGIN_LOCK, SWEEP_LOCK):
+            (folder / name).unlink(missing_ok=True)
 
 
 def _check_first_batch(sweep: Sweep, folder: Path) -> None:
@@ -229,7 +248,11 @@ def _check_first_batch(sweep: Sweep, folder: Path) -> None:
     with Child(['check', '--config', sweep.experiment, '--variations', variations], folder / CHECK_FILE) as child:
         while (code := child.wait()) is None:
             pass
-        if code:
-            raise UserError(child.last_line())
-    (folder / CHECK_FILE).unlink(missing_ok=True)
+        line = child.last_line()
+    if code in (0, 2):
+        (folder / CHECK_FILE).unlink(missing_ok=True)
+    elif code:
+        line += f'; {folder / CHECK_FILE} has all of it'
+    if code:
+        raise UserError(line)
     logging.info('%d configurations fit, %s', len(points), format_seconds(time.monotonic() - began))
