@@ -11,6 +11,7 @@
 import json
 import logging
 import statistics
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,6 @@ from .trial import Child
 from .worker import Job, Stopped, StopRequest, Worker
 
 BEST_FILE = 'best.json'
-CHECK_FILE = 'check.log'
 _SHOWN = 10  # of the best trials
 
 
@@ -44,12 +44,13 @@ def begin(folder: Path, new: Sweep, trials: int | None = None, seeds: int | None
     Raises:
       UserError: the folder has another sweep or something else, or a trial could not begin as the sweep is defined.
     """
-    make_folder(folder)
     there = definition.read(folder)
     if there is None:
         _check_empty(folder)
-        _check_first_batch(new, folder)
-        Storage(folder, new.storage, new.heartbeat)  # before anything says that there is a sweep
+        if new.storage:
+            Storage(folder, new.storage, new.heartbeat)  # it can be reached
+        _check_fits(new)
+        make_folder(folder)
     with file_turn(folder):
         there = definition.read(folder)
         sweep = new if there is None else definition.joined(there, new, trials, seeds)
@@ -215,21 +216,26 @@ def _print_best(records: Sequence[Record], sweep: Sweep) -> None:
 
 def _check_empty(folder: Path) -> None:
     """Raises UserError if a folder without a sweep has runs in it, which the trials' would be mixed up with."""
-    strange = [path.name for path in folder.iterdir() if not path.name.startswith('.') and path.name != CHECK_FILE]
+    try:
+        strange = [path.name for path in folder.iterdir() if not path.name.startswith('.')]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f'{folder}: {error.strerror}') from error
     if strange:
         raise UserError(f'{folder} is not empty (it has {strange[0]}) and has no {SWEEP_FILE}: take another --workdir')
 
 
-def _check_first_batch(sweep: Sweep, folder: Path) -> None:
+def _check_fits(sweep: Sweep) -> None:
     """Raises UserError with what is wrong with the experiment, its data or a value, before the first trial."""
     logging.info('checking the experiment and what is searched')
     began = time.monotonic()
     points = [{}, *({field: value} for field, parameter in sweep.space.items() for value in parameter.ends)]
     variations = json.dumps([sweep.trial_overrides(point) for point in points])
-    with Child(['check', '--config', sweep.experiment, '--variations', variations], folder / CHECK_FILE) as child:
+    with tempfile.TemporaryDirectory() as console, Child(
+            ['check', '--config', sweep.experiment, '--variations', variations], Path(console) / 'log') as child:
         while (code := child.wait()) is None:
             pass
         if code:
             raise UserError(child.last_line())
-    (folder / CHECK_FILE).unlink(missing_ok=True)
     logging.info('%d configurations fit, %s', len(points), format_seconds(time.monotonic() - began))
