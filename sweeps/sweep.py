@@ -237,5 +237,7 @@ def _check_fits(sweep: Sweep) -> None:
         while (code := child.wait()) is None:
             pass
         if code:
-            raise UserError(child.last_line())
+            line = child.last_line().replace(f'config.checkpoint.best_metric = {sweep.metric!r}',
+                                             f'--metric {sweep.metric}')
+            raise UserError(line.removesuffix(" ('' keeps no best)"))
     logging.info('%d configurations fit, %s', len(points), format_seconds(time.monotonic() - began))
