@@ -183,7 +183,7 @@ class Study:
                  pruner: str = 'none', seed: int = 0):
         self._storage, self._name, self._sampler, self._seed = storage, name, sampler, seed
         self.space = dict(space)
-        self._host = socket.gethostname()
+        self._worker = {'host': socket.gethostname(), 'pid': os.getpid()}
         self._key = zlib.crc32(name.encode())
         self._pruner = PRUNERS[pruner]()
         with self.turn():
@@ -227,7 +227,7 @@ class Study:
             trial = self._study.ask()
             again = 'worker' in trial.user_attrs
             hold = self._hold(trial.number)
-            trial.set_user_attr('worker', {'host': self._host, 'pid': os.getpid()})
+            trial.set_user_attr('worker', self._worker)
             self._storage.optuna.record_heartbeat(trial._trial_id)
             params = self._propose(trial)
         values = dict(self._storage.optuna.get_trial(trial._trial_id).intermediate_values)
@@ -262,7 +262,7 @@ class Study:
         worker = trial.user_attrs.get('worker')
         if worker is None:  # it was killed in its turn, which it alone can have
             return True
-        if worker.get('host') != self._host:
+        if worker.get('host') != self._worker['host']:
             return False
         hold = self._hold(trial.number)  # the kernel has given it back
         if hold is not None:
@@ -311,10 +311,13 @@ class Study:
     def finish(self, claim: Claim, state: str, value: float | None = None, error: str = '', **facts: Any) -> None:
         """Ends a trial; 'pruned', 'failed', 'complete' with a value, or 'waiting' for whoever takes it next."""
         trial_id = claim._trial._trial_id
-        if state == 'waiting':
-            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+        found = self._storage.optuna.get_trial(trial_id)
+        if found.state.is_finished():  # by a worker that took it for lost, and was faster
+            pass
+        elif state == 'waiting':
+            if found.user_attrs.get('worker') == self._worker:  # else it is with another worker
                 self._storage.optuna.set_trial_state_values(trial_id, TrialState.WAITING)
-        elif not self._storage.optuna.get_trial(trial_id).state.is_finished():  # else another worker was faster
+        else:
             for name, fact in {**facts, **({'error': error} if error else {})}.items():
                 claim._trial.set_user_attr(name, fact)
             number = next(number for number, name in _STATES.items() if name == state)
