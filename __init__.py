@@ -101,7 +101,7 @@ def sweep(experiment: 'str | Path', workdir: 'str | Path', overrides: 'Sequence[
       experiment: as for `config`.
       workdir: the sweep's folder, which gets a run for every trial; made if it is not there.
       overrides: the same for all trials.
-      search: field -> 'low:high', 'log:low:high', 'low:high:step' or 'one,another'; on top of the experiment's own.
+      search: field -> 'low:high', 'log:low:high', 'low:high:step' or 'one,another'; None: the experiment's own.
       trials: in all, those that are done included; None: 30, or the whole grid.
       seeds: with how many the best configuration is trained, to be scored on config.evaluation.final; None: 1.
       metric: '<set>/<metric>'; '': config.checkpoint.best_metric.

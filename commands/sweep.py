@@ -14,8 +14,8 @@ class Sweep(command.Command):
                             help='folder of the sweep; with nothing else: one more worker of the sweep that is there')
         parser.add_argument('--config', metavar='FILE[:VARIANT]', help='an experiment file, to begin a sweep')
         parser.add_argument('--search', action='append', default=[], metavar='FIELD=VALUES',
-                            help="low:high, log:low:high, low:high:step or one,another; on top of the experiment's own "
-                                 'search_space(config)')
+                            help="low:high, log:low:high, low:high:step or one,another; without any --search the "
+                                 "experiment's own search_space(config)")
         parser.add_argument('--trials', type=int, help='in all, those that are done included; 30, or the whole grid')
         parser.add_argument('--seeds', type=int, help='with how many seeds the best configuration is trained, then '
                                                       'scored on config.evaluation.final once; 1, and 0: not scored')

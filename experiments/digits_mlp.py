@@ -21,3 +21,10 @@ def get_config():
     config.evaluation.batch_size = 360
     config.checkpoint.every = '5 epochs'
     return config
+
+
+def search_space(config):
+    """What is usually tried by hand on a small classifier."""
+    del config
+    return {'optimizer.name': ('adam', 'sgd'), 'optimizer.learning_rate': 'log:1e-4:1',
+            'model.hidden': ((32,), (128,), (128, 128), (512, 512)), 'model.dropout': '0:0.6:0.1'}

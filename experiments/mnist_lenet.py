@@ -75,3 +75,22 @@ def augmented():
     config.ema_decay = 0.999
     config.task.label_smoothing = 0.1
     return config
+
+
+def sizes():
+    """2,000 steps whatever the number of training digits: for accuracy against that number."""
+    config = get_config()
+    config.total = '2000 steps'
+    config.schedule.warmup = '200 steps'
+    config.evaluation.every = '1000 steps'
+    config.checkpoint.every = '1000 steps'
+    return config
+
+
+def search_space(config):
+    """What `sizes` is trained on; of the other variants the learning rate and what keeps a network from overfitting."""
+    if config.experiment == 'mnist_lenet:sizes':
+        return {'data.train': tuple(f'train[:{digits}]' for digits in (100, 300, 1000, 3000, 10000, 30000, 55000)),
+                'seed': (0, 1, 2)}
+    return {'optimizer.learning_rate': 'log:3e-4:1e-2', 'optimizer.weight_decay': 'log:1e-3:1',
+            'model.dropout': '0:0.6:0.1'}

@@ -86,7 +86,7 @@ def define(experiment: str, overrides: Sequence[str], *, search: Mapping[str, st
     Args:
       experiment: as for `training.config.load`.
       overrides: 'field=value'.
-      search: field -> text, on top of what the experiment's search_space(config) returns.
+      search: field -> text; without, what the experiment's search_space(config) returns but for what `overrides` fix.
       metric: config.checkpoint.best_metric by default.
       mode: by default config.checkpoint.best_mode for that metric, else by its name.
       settings: of `Sweep`; trials=None stands for all of a grid, or 30.
@@ -95,8 +95,13 @@ def define(experiment: str, overrides: Sequence[str], *, search: Mapping[str, st
       UserError: whatever does not fit.
     """
     config = config_lib.load(experiment, overrides)
-    found = config_lib.search_space(experiment, config)
-    search = search_space.from_function(found, experiment) | dict(search or {})
+    fixed = {override.partition('=')[0] for override in overrides}
+    search = dict(search or {})
+    if both := fixed & set(search):
+        raise UserError(f'--search {min(both)} and --config.{min(both)}: a field is searched or fixed')
+    if not search:
+        found = search_space.from_function(config_lib.search_space(experiment, config), experiment)
+        search = {field: text for field, text in found.items() if field not in fixed}
     if not search:
         raise UserError('nothing to search: --search optimizer.learning_rate=log:1e-4:1e-1, or a function '
                         f'search_space(config) in {experiment}')

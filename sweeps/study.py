@@ -427,6 +427,8 @@ def _checked_url(url: str) -> str:
     if parsed.get_backend_name() not in ('postgresql', 'sqlite'):
         raise UserError(f'--storage {parsed.render_as_string(hide_password=True)}: postgresql://user@host/database, or '
                         'none for a file in the folder')
+    if parsed.drivername == 'postgresql':
+        parsed = parsed.set(drivername='postgresql+psycopg2')
     try:
         parsed.get_dialect().import_dbapi()
     except (ModuleNotFoundError, sqlalchemy.exc.NoSuchModuleError) as error:

@@ -8,9 +8,11 @@
 3. These runs are scored on the final sets, once, and best.json says what came out.
 """
 
+import contextlib
 import json
 import logging
 import statistics
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,14 +26,12 @@ from ..training.workdir import make_folder
 from . import definition, search_space
 from .definition import SWEEP_FILE, Sweep
 from .search_space import Choice, Range
-from .study import DATABASE, SWEEP_LOCK, Record, Storage, Study, file_turn
+from .study import SWEEP_LOCK, Record, Storage, Study, file_turn
 from .trial import Child
 from .worker import Job, Stopped, StopRequest, Worker
 
 BEST_FILE = 'best.json'
-CHECK_FILE = 'check.log'
 _BEGIN_LOCK = '.begin.lock'
-_DEFINITION = 0xdef  # the turn for whoever writes sweep.json
 _SHOWN = 10  # of the best trials
 
 
@@ -46,21 +46,23 @@ def begin(folder: Path, new: Sweep, trials: int | None = None, seeds: int | None
     Raises:
       UserError: the folder has another sweep or something else, or a trial could not begin as the sweep is defined.
     """
+    made = not folder.exists()
     make_folder(folder)
     try:
         with file_turn(folder, _BEGIN_LOCK, 'beginning this sweep'):  # the others need not check it again
-            there = definition.read(folder)
-            if there is None:
+            if definition.read(folder) is None:
                 _check_empty(folder)
-                _check_first_batch(new, folder)
-            url, heartbeat = (new.storage, new.heartbeat) if there is None else (there.storage, there.heartbeat)
-            with Storage(folder, url, heartbeat).turn(_DEFINITION):  # where files have no locks, a server has
+                if new.storage:
+                    Storage(folder, new.storage, new.heartbeat)  # it can be reached
+                _check_fits(new)
+            with file_turn(folder):
                 there = definition.read(folder)
                 sweep = new if there is None else definition.joined(there, new, trials, seeds)
                 if sweep != there:
                     definition.write(folder, sweep)
-    except UserError:
-        _leave_nothing(folder)
+    except BaseException:
+        if not (folder / SWEEP_FILE).exists():
+            _leave_nothing(folder, made)
         raise
     return sweep
 
@@ -226,33 +228,35 @@ def _print_best(records: Sequence[Record], sweep: Sweep) -> None:
 
 def _check_empty(folder: Path) -> None:
     """Raises UserError if a folder without a sweep has runs in it, which the trials' would be mixed up with."""
-    ours = (CHECK_FILE, DATABASE)  # of a worker that was killed while it began
-    strange = [path.name for path in folder.iterdir() if not path.name.startswith(('.', *ours))]
+    try:
+        strange = [path.name for path in folder.iterdir() if not path.name.startswith('.')]
+    except OSError as error:
+        raise UserError(f'{folder}: {error.strerror}') from error
     if strange:
         raise UserError(f'{folder} is not empty (it has {strange[0]}) and has no {SWEEP_FILE}: take another --workdir')
 
 
-def _leave_nothing(folder: Path) -> None:
-    """Removes what the beginning of a sweep has made in a folder, if no sweep came of it."""
-    if definition.read(folder) is None:
+def _leave_nothing(folder: Path, made: bool) -> None:
+    """Removes what `begin` has made in a folder where no sweep came of it, and the folder if it was made too."""
+    with contextlib.suppress(OSError):
         for name in (_BEGIN_LOCK, SWEEP_LOCK):
             (folder / name).unlink(missing_ok=True)
+        if made:
+            folder.rmdir()
 
 
-def _check_first_batch(sweep: Sweep, folder: Path) -> None:
+def _check_fits(sweep: Sweep) -> None:
     """Raises UserError with what is wrong with the experiment, its data or a value, before the first trial."""
     logging.info('checking the experiment and what is searched')
     began = time.monotonic()
     points = [{}, *({field: value} for field, parameter in sweep.space.items() for value in parameter.ends)]
     variations = json.dumps([sweep.trial_overrides(point) for point in points])
-    with Child(['check', '--config', sweep.experiment, '--variations', variations], folder / CHECK_FILE) as child:
+    with tempfile.TemporaryDirectory() as console, Child(
+            ['check', '--config', sweep.experiment, '--variations', variations], Path(console) / 'log') as child:
         while (code := child.wait()) is None:
             pass
-        line = child.last_line()
-    if code in (0, 2):
-        (folder / CHECK_FILE).unlink(missing_ok=True)
-    elif code:
-        line += f'; {folder / CHECK_FILE} has all of it'
-    if code:
-        raise UserError(line)
+        if code:
+            line = child.last_line().replace(f'config.checkpoint.best_metric = {sweep.metric!r}',
+                                             f'--metric {sweep.metric}')
+            raise UserError(line.removesuffix(" ('' keeps no best)"))
     logging.info('%d configurations fit, %s', len(points), format_seconds(time.monotonic() - began))
