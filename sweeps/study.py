@@ -11,6 +11,7 @@ import fcntl
 import functools
 import logging
 import os
+import re
 import secrets
 import socket
 import time
@@ -418,12 +419,36 @@ def _distribution(parameter: Range | Choice) -> BaseDistribution:
     return FloatDistribution(parameter.low, high, parameter.log, parameter.step)
 
 
+def without_password(url: str) -> str:
+    """Returns a URL that may be kept in a file; this process keeps its password in $PGPASSWORD, where libpq looks.
+
+    Raises:
+      UserError: it is no URL.
+    """
+    if not url:
+        return url
+    parsed = _parsed(url)
+    password = parsed.password or parsed.query.get('password')
+    if password:
+        os.environ['PGPASSWORD'] = str(password)
+        logging.info('the password of --storage is not kept: for the other workers export PGPASSWORD, or write it to '
+                     '~/.pgpass')
+    kept = parsed.difference_update_query(['password'])
+    return sqlalchemy.URL.create(kept.drivername, kept.username, None, kept.host, kept.port, kept.database, kept.query
+                                 ).render_as_string()
+
+
+def _parsed(url: str) -> sqlalchemy.URL:
+    try:
+        return sqlalchemy.engine.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+        shown = printable(re.sub(':[^/].*@', ':***@', url))  # whatever may be a password
+        raise UserError(f'--storage {shown}: it is a URL such as postgresql://user@host/database') from error
+
+
 def _checked_url(url: str) -> str:
     """Returns the URL of a server, with a driver that is there. Raises UserError if it cannot be used."""
-    try:
-        parsed = sqlalchemy.engine.make_url(url)
-    except sqlalchemy.exc.ArgumentError as error:
-        raise UserError(f'--storage {printable(url)}: it is a URL such as postgresql://user@host/database') from error
+    parsed = _parsed(url)
     if parsed.get_backend_name() not in ('postgresql', 'sqlite'):
         raise UserError(f'--storage {parsed.render_as_string(hide_password=True)}: postgresql://user@host/database, or '
                         'none for a file in the folder')

@@ -9,6 +9,7 @@
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import statistics
@@ -26,7 +27,7 @@ from ..training.workdir import make_folder
 from . import definition, search_space
 from .definition import SWEEP_FILE, Sweep
 from .search_space import Choice, Range
-from .study import SWEEP_LOCK, Record, Storage, Study, file_turn
+from .study import SWEEP_LOCK, Record, Storage, Study, file_turn, without_password
 from .trial import Child
 from .worker import Job, Stopped, StopRequest, Worker
 
@@ -46,6 +47,7 @@ def begin(folder: Path, new: Sweep, trials: int | None = None, seeds: int | None
     Raises:
       UserError: the folder has another sweep or something else, or a trial could not begin as the sweep is defined.
     """
+    new = dataclasses.replace(new, storage=without_password(new.storage))
     made = not folder.exists()
     make_folder(folder)
     try:

@@ -138,8 +138,7 @@ def test_one_that_comes_back_after_its_trial_was_taken(tmp_path, child_too):
              if f'{frozen.pid}\0train'.encode() in _command(path) and f'{workdir}/0000'.encode() in _command(path)]
     assert len(child) == 1
     processes = [frozen.pid, *(child if child_too else ())]
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)
+    freeze(processes)
     other = Worker(workdir, host='here', log=tmp_path / 'log', environment=SLOW)
     if child_too:  # it holds the folder until it is asked to leave it
         wait_for(lambda: 'waiting for the process of a lost worker' in other.log, other)
@@ -158,7 +157,7 @@ def test_one_that_is_frozen_here_keeps_its_trial(tmp_path):
     workdir = tmp_path / 'sweep'
     frozen = Worker(workdir, *begin(trials=1, heartbeat=1), environment=SLOW)
     wait_for((workdir / '0000' / 'starts').exists, frozen)
-    frozen.kill(signal.SIGSTOP)
+    freeze([frozen.pid])
     other = Worker(workdir, log=tmp_path / 'log')
     wait_for(lambda: 'waiting for those of the other workers' in other.log, other)
     time.sleep(5)
@@ -180,6 +179,19 @@ def test_one_that_is_asked_to_stop_puts_its_trial_back(tmp_path, number, code):
     assert f'launch.py sweep --workdir {workdir} goes on from there' in worker.log
     finish(Worker(workdir))
     check_whole(workdir, TRIALS)
+
+
+def freeze(processes: list[int]) -> None:
+    """Stops processes at a moment when they have no lock on the database: the others would wait for it, too."""
+    while True:
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        if not any(line.split()[1] == 'POSIX' and int(line.split()[4]) in processes
+                   for line in Path('/proc/locks').read_text().splitlines()):
+            return
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+        time.sleep(0.05)
 
 
 def _command(process: Path) -> bytes:

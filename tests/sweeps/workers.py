@@ -141,7 +141,7 @@ def trials_of(workdir: Path) -> list[dict[str, Any]]:
     """
     import optuna
     sweep = json.loads((workdir / 'sweep.json').read_text())
-    url = sweep['storage'] or f'sqlite:///{workdir}/study.db'
+    url = sweep['storage'].replace('postgresql:', 'postgresql+psycopg2:') or f'sqlite:///{workdir}/study.db'
     found = []
     for study in optuna.load_study(study_name=sweep['study'], storage=url).get_trials():
         result = workdir / f'{study.number:04}' / 'result.json'
