@@ -3,6 +3,7 @@
 A command imports what it runs only when it runs, so that `launch.py --help` answers at once.
 """
 
+from .compare import Compare
 from .embed import Embed
 from .evaluate import Evaluate
 from .generate import Generate
@@ -21,6 +22,7 @@ COMMANDS = {
     'predict': Predict(),
     'generate': Generate(),
     'report': Report(),
+    'compare': Compare(),
     'embed': Embed(),
     'neighbors': Neighbors(),
     'import': ImportWeights(),
