@@ -163,7 +163,7 @@ def _short_names(places: Sequence[Place]) -> list[str]:
 
 
 def _metric_names(entries: Sequence[Entry]) -> list[str]:
-    """Returns the names of all metrics: by evaluation set, 'validation' and 'train' last, each in the order of a run."""
+    """Returns the names of all metrics, by evaluation set in the order in which these are always listed."""
     names = list(dict.fromkeys(name for entry in entries for name in entry.metrics))
     sets = set_order(name.partition('/')[0] for name in names)
     return sorted(names, key=lambda name: sets.index(name.partition('/')[0]))

@@ -19,31 +19,33 @@ from .scales import Scale, scale_of, tick_text
 
 _WIDTH = 960  # of a chart, in its own units; about pixels
 _FEW = 7  # so many runs have colours of their own
-_SHADES = 6  # of many runs: classes s0, the best, to s5
+_SHADES = 6  # of many runs: classes s0 to s5, and 'top' of the best
 _MOST_RUNS = 60  # that are drawn
 _MOST_POINTS = 200  # of a curve
+_DOTS = 25  # a curve of up to so many points shows them, if there are few runs
 _MOST_AXES = 9  # of parallel coordinates, without that of the metric
 _MOST_CATEGORIES = 12  # of an axis
-_LOSS_LOG_FACTOR = 20
 
 
-def drawn_entries(comparison: Comparison) -> list[Entry]:
-    """Returns the runs that charts show, the best first: all that have the metric; of very many the best third, and
-    of the others some at equal distances of rank."""
+def drawn_entries(comparison: Comparison) -> tuple[list[Entry], bool]:
+    """Returns the runs that charts show, the best first, and whether they are all that have the metric.
+
+    Of very many a third are the best ones, the others are at equal distances of rank.
+    """
     entries = [entry for entry in comparison.entries if entry.value(comparison.metric) is not None]
     best = _MOST_RUNS // 3
     if len(entries) <= _MOST_RUNS:
-        return entries
+        return entries, True
     rest = entries[best:]
     count = _MOST_RUNS - best
-    return entries[:best] + [rest[round(i * (len(rest) - 1) / (count - 1))] for i in range(count)]
+    return entries[:best] + [rest[round(i * (len(rest) - 1) / (count - 1))] for i in range(count)], False
 
 
 def colour_classes(entries: Sequence[Entry]) -> list[str]:
     """Returns the class of the colour of every drawn run, see comparison.html."""
     if len(entries) <= _FEW:
         return [f'c{i + 1}' for i in range(len(entries))]
-    return [f's{min(_SHADES - 1, i * _SHADES // len(entries))}' for i in range(len(entries))]
+    return ['top'] + [f's{i * _SHADES // len(entries)}' for i in range(1, len(entries))]
 
 
 def draw_curves(comparison: Comparison, entries: Sequence[Entry]) -> Markup | None:
@@ -54,9 +56,8 @@ def draw_curves(comparison: Comparison, entries: Sequence[Entry]) -> Markup | No
     if not points:
         return None
     left, right, top, bottom, height = 70, 16, 12, 44, 400
-    losses = 'loss' in metric or 'perplexity' in metric
     x_scale = Scale(0, max(1, *(step for step, _ in points)))
-    y_scale = _with_margin(scale_of([value for _, value in points], _LOSS_LOG_FACTOR if losses else 1e12))
+    y_scale = _metric_scale(metric, [value for _, value in points])
 
     def place(step: float, value: float) -> tuple[float, float]:
         return (left + (_WIDTH - left - right) * x_scale.place(step),
@@ -70,11 +71,13 @@ def draw_curves(comparison: Comparison, entries: Sequence[Entry]) -> Markup | No
               for step in x_scale.ticks(8) if step == int(step)]
     parts.append(_text((left + _WIDTH - right) / 2, height - 4, 'step', 'middle'))
     lines = list(zip(entries, colour_classes(entries), curves))
+    dotted = len(entries) <= _FEW and max(map(len, curves)) <= _DOTS
     for i, (entry, colour, curve) in reversed(list(enumerate(lines))):
         if curve:
             places = [place(*point) for point in curve]
             label = f'{entry.name}: {format_metric(metric, curve[-1][1])} at step {curve[-1][0]:,} ({entry.state})'
-            parts.append(_line(comparison, entry, colour, places, label, best=i == 0, dots=len(curve) <= 25))
+            parts.append(_line(comparison, entry, colour, places, label, best=i == 0,
+                               dots=dotted or len(curve) == 1))
     return _svg(height, f'{metric} over steps of {len(entries)} runs', parts)
 
 
@@ -105,11 +108,11 @@ def draw_parallel(comparison: Comparison, entries: Sequence[Entry]) -> tuple[Mar
         return None, []
     left, right, top, bottom, height = 90, 90, 34, 24, 380
     names = short_names(kept)
-    metric_scale = scale_of([entry.value(comparison.metric) or 0.0 for entry in entries],
-                            _LOSS_LOG_FACTOR if 'loss' in comparison.metric else 1e12)
+    metric_scale = _metric_scale(comparison.metric, [entry.value(comparison.metric) or 0.0 for entry in entries])
     columns = [(names[name], *axes[name]) for name in kept]
-    columns.append((comparison.metric, [metric_scale.place(entry.value(comparison.metric) or 0.0) for entry in entries],
-                    [(metric_scale.place(value), tick_text(value, comparison.metric)) for value in metric_scale.ticks()]))
+    metric = comparison.metric
+    columns.append((metric, [metric_scale.place(entry.value(metric) or 0.0) for entry in entries],
+                    [(metric_scale.place(value), tick_text(value, metric)) for value in metric_scale.ticks()]))
     xs = [left + i * (_WIDTH - left - right) / (len(columns) - 1) for i in range(len(columns))]
 
     def y_of(share: float) -> float:
@@ -125,8 +128,8 @@ def draw_parallel(comparison: Comparison, entries: Sequence[Entry]) -> tuple[Mar
         last = number == len(xs) - 1
         parts.append(_text(x, 16 if not number % 2 or len(xs) < 7 else 28, shortened(name, max(12, room)), 'middle',
                            'name'))
-        parts += [_text(x + 7 if last else x - 7, y_of(share) + 4, shortened(text, 16), 'start' if last else 'end', 'halo')
-                  for share, text in ticks]
+        beside, anchor = (7, 'start') if last else (-7, 'end')
+        parts += [_text(x + beside, y_of(share) + 4, shortened(text, 16), anchor, 'halo') for share, text in ticks]
     return _svg(height, 'parallel coordinates', parts), [name for name in fields if name not in kept]
 
 
@@ -161,10 +164,13 @@ def _curve(entry: Entry, metric: str) -> list[tuple[int, float]]:
     return rows
 
 
-def _with_margin(scale: Scale) -> Scale:
-    if scale.low < scale.high or not scale.low:
-        return scale if scale.low < scale.high else Scale(-1.0, 1.0)
-    return Scale(*sorted((scale.low * 0.95, scale.low * 1.05)))
+def _metric_scale(metric: str, values: Sequence[float]) -> Scale:
+    """Returns the axis of a metric, with some room at its ends; logarithmic only for losses and perplexities."""
+    scale = scale_of(values) if 'loss' in metric or 'perplexity' in metric else Scale(min(values), max(values))
+    if scale.log:
+        return scale
+    margin = 0.03 * (scale.high - scale.low) or 0.05 * abs(scale.high) or 1.0
+    return Scale(scale.low - margin, scale.high + margin)
 
 
 def _line(comparison: Comparison, entry: Entry, colour: str, places: Sequence[tuple[float, float]], label: str, *,

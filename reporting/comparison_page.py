@@ -23,9 +23,10 @@ from .comparison_text import (
     headline,
     metric_text,
     seconds_text,
+    short_names,
     shown_fields,
 )
-from .config_fields import identity, show_value
+from .config_fields import identity
 from .seed_groups import SEED, seed_groups
 from .tables import Column
 
@@ -42,7 +43,7 @@ def render(comparison: Comparison, importance: Importance) -> str:
       importance: takes the fields of every finished run, and its metric; returns field -> share, the largest first; {}
         where there are too few runs.
     """
-    drawn = drawn_entries(comparison)
+    drawn, all_drawn = drawn_entries(comparison)
     groups, group_fields = seed_groups(comparison)
     parallel, left_out = draw_parallel(comparison, drawn)
     script = templates.read('comparison.js')
@@ -51,7 +52,7 @@ def render(comparison: Comparison, importance: Importance) -> str:
         'comparison.html', {'shorten': shortened}, comparison=comparison, headline=headline(comparison),
         css=templates.read('comparison.css'), script=Markup(script), digest=digest,
         best=_best(comparison), table=_table(comparison, drawn), curves=draw_curves(comparison, drawn),
-        thinned=len(drawn) if len(drawn) < sum(e.value(comparison.metric) is not None for e in comparison.entries) else 0,
+        thinned=0 if all_drawn else len(drawn),
         legend=[(entry.name, colour) for entry, colour in zip(drawn, colour_classes(drawn))]
         if len(drawn) <= _LEGEND else [], parallel=parallel, left_out=left_out,
         importance=_importance(comparison, importance),
@@ -65,8 +66,9 @@ def _best(comparison: Comparison) -> dict[str, Any] | None:
     if best.value(comparison.metric) is None:
         return None
     return {'name': best.name, 'state': best.state,
-            'large': [(metric_text(best, name), name) for name in comparison.shown[:3] if name in best.metrics],
-            'fields': [(name, shortened(show_value(best.config[name]), _LONGEST_VALUE))
+            'large': [(metric_text(best, name), name) for name in comparison.shown if name in best.metrics
+                      and name.rpartition('/')[2] == comparison.metric.rpartition('/')[2]][:4],
+            'fields': [(name, shortened(field_texts([best], name)[0], _LONGEST_VALUE))
                        for name in shown_fields(comparison) if name in best.config][:12]}
 
 
@@ -74,13 +76,14 @@ def _table(comparison: Comparison, drawn: Sequence[Entry]) -> dict[str, Any]:
     """Returns header and rows; a cell is its text, what it is sorted by, its exact value, whether it is a number."""
     entries = comparison.entries
     colours = dict(zip(map(id, drawn), colour_classes(drawn)))
-    columns = [(Column(name, field_texts(entries, name)), [entry.config.get(name) for entry in entries])
-               for name in shown_fields(comparison)]
+    names = short_names(shown_fields(comparison))
+    metrics = [(Column(name, [metric_text(entry, name) for entry in entries]),
+                [entry.metrics.get(name) for entry in entries]) for name in comparison.metrics]
+    columns = metrics[:1] + [(Column(short, field_texts(entries, name)), [entry.config.get(name) for entry in entries])
+                             for name, short in names.items()]
     columns += [(Column('step', [f'{entry.step:,}' for entry in entries]), [entry.step for entry in entries]),
                 (Column('wall time', [seconds_text(entry) for entry in entries]),
-                 [entry.wall_seconds for entry in entries])]
-    columns += [(Column(name, [metric_text(entry, name) for entry in entries]),
-                 [entry.metrics.get(name) for entry in entries]) for name in comparison.metrics]
+                 [entry.wall_seconds for entry in entries]), *metrics[1:]]
     header, cells = [], []
     for column, values in columns:
         right = all(isinstance(value, (int, float)) and not isinstance(value, bool) or text in (MISSING, 'nan')

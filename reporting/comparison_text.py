@@ -81,7 +81,7 @@ def shown_fields(comparison: Comparison) -> list[str]:
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """'optimizer.learning_rate' -> 'learning_rate', where that is clear among the names; not 'optimizer.name' -> 'name'."""
+    """'optimizer.learning_rate' -> 'learning_rate' where that is clear among the names; 'optimizer.name' stays."""
     ends = {name: name.rpartition('.')[2] for name in names}
     counts = Counter(ends.values())
     return {name: end if counts[end] == 1 and name.count('.') < 2 and end != 'name' else name

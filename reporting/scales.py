@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..common.console import format_metric
 
-_LOG_FACTOR = 100  # from this ratio of the highest to the lowest value on, an axis is logarithmic
+_LOG_FACTOR = 20  # from this ratio of the highest to the lowest value on, an axis is logarithmic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Scale:
             [self.low, self.high]
 
 
-def scale_of(values: Sequence[float], log_factor: float = _LOG_FACTOR) -> Scale:
-    """Returns the axis of some values, one at least; logarithmic where they are positive and span such a factor."""
+def scale_of(values: Sequence[float]) -> Scale:
+    """Returns the axis of some values, one at least; logarithmic where they are positive and span a factor of 20."""
     low, high = min(values), max(values)
-    return Scale(low, high, low > 0 and high / log_factor > low)
+    return Scale(low, high, low > 0 and high / _LOG_FACTOR > low)
 
 
 def tick_text(value: float, metric: str = '') -> str:
