@@ -101,10 +101,10 @@ def draw_parallel(comparison: Comparison, entries: Sequence[Entry]) -> tuple[Mar
       The chart, None where no field can be drawn; and the names of fields that were left out, since they have too many
       values that are no numbers, or since there are too many fields.
     """
-    fields = shown_fields(comparison)
+    fields = shown_fields(comparison) if len(entries) > 1 else []
     axes = {name: axis for name in fields if (axis := _axis(entries, name)) is not None}
     kept = list(axes)[:_MOST_AXES]
-    if not kept or len(entries) < 2:
+    if not kept:
         return None, []
     left, right, top, bottom, height = 90, 90, 34, 24, 380
     names = short_names(kept)

@@ -4,6 +4,8 @@ import json
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+from ..training.rows import to_json
+
 # What is evaluated at the end and where metrics go has no part in the training: runs that differ in them alone are the
 # same training.
 NOT_OF_TRAINING = ('evaluation.final', 'evaluation.batch_size', 'writers', 'tensorboard', 'log_every',
@@ -11,7 +13,10 @@ NOT_OF_TRAINING = ('evaluation.final', 'evaluation.batch_size', 'writers', 'tens
 
 
 def leaves(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns {'optimizer.learning_rate': 0.001, ...}: numbers, bools, strings, null, and lists whole; of any depth."""
+    """Returns {'optimizer.learning_rate': 0.001, ...} of a config out of a JSON file, however deep.
+
+    Values are numbers, bools, strings, None and lists; numbers that are not finite are None.
+    """
     found: dict[str, Any] = {}
     waiting = [(str(key), value) for key, value in config.items()]
     while waiting:
@@ -19,7 +24,10 @@ def leaves(config: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             waiting += [(f'{name}.{key}', inner) for key, inner in value.items()]
         else:
-            found[name] = value
+            try:
+                found[name] = to_json(value)
+            except RecursionError:  # a list in a list in a list
+                found[name] = '...'
     return found
 
 
@@ -56,13 +64,10 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
 def identity(value: Any) -> Hashable:
     """Returns something that is equal for equal values of a field: 1 and 1.0 are, 1 and True are not."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return 'number', value if value == value else 'nan'
+        return 'number', value
     if isinstance(value, (str, bool)) or value is None:
         return type(value).__name__, value
-    try:
-        return 'list', json.dumps(value, sort_keys=True)
-    except RecursionError:  # of a list in a list in a list
-        return 'list', '...'
+    return 'list', json.dumps(value, sort_keys=True)
 
 
 def show_value(value: Any) -> str:
@@ -71,9 +76,4 @@ def show_value(value: Any) -> str:
         return value
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return f'{value:.1f}'
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        try:
-            return json.dumps(value, ensure_ascii=False)
-        except RecursionError:
-            return '...'
-    return repr(value)
+    return json.dumps(value, ensure_ascii=False)
