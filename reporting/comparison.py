@@ -1,6 +1,8 @@
 """Runs side by side: the config fields in which they differ, how far they are, and their metrics; best first."""
 
+import ast
 import dataclasses
+import json
 import os
 import re
 from collections import Counter
@@ -15,6 +17,7 @@ from .run_files import Run, is_run, read_summary
 from .run_search import Place, find_runs
 
 _LOWER_IS_BETTER = re.compile('loss|perplexity|error|bits_per|distance|_mm$|hausdorff|gradient_norm')
+_LONGEST_PARAMETER = 200  # characters
 _STATES_OF_TRIALS = ('pruned', 'failed', 'waiting')  # what a sweep alone knows
 
 
@@ -29,8 +32,8 @@ class Entry:
       step: the last that anything is known of.
       wall_seconds: it took so far, or None.
       config: leaves of its config by name, {'optimizer.learning_rate': 0.001, ...}.
-      metrics: '<set>/<metric>' -> value: those of its end, or the latest of a run that has not reached its end. None
-        is a value that is not finite.
+      metrics: '<set>/<metric>' -> value: those of its end, or the latest of a run that has not reached its end, and of
+        other sets those that `launch.py evaluate` found for the same step. None is a value that is not finite.
       error: why a trial failed, or ''.
       run: what was read.
     """
@@ -128,20 +131,47 @@ def compare(paths: Sequence[str | Path], metrics: Sequence[str] = (), mode: str 
 def _read(place: Place, name: str, notes: list[str]) -> Entry:
     run = read_summary(place.folder) if is_run(place.folder) else Run(place.folder)
     notes += [f'{place.folder}: {note}' for note in run.notes]
-    config = leaves(run.config)
-    if not config and place.trial:  # a trial that has not begun: what the sweep will start it with
-        params = place.trial.get('params')
-        whole = place.sweep.get('config')
-        config = leaves(whole if isinstance(whole, dict) else {}) | leaves(params if isinstance(params, dict) else {})
-    metrics = {key: value for key, value in run.latest().items() if value is None or is_number(value)}
+    config = leaves(run.config) or _planned_config(place)
+    metrics = {key: value for key, value in (_evaluated(run) | run.latest()).items()
+               if value is None or is_number(value)}
     return Entry(place.folder, name, _state(run, place.trial), run.step, _wall_seconds(run), config, metrics,
                  str(place.trial.get('error') or ''), run)
+
+
+def _evaluated(run: Run) -> dict[str, Any]:
+    """Returns the metrics of `launch.py evaluate`, unless it scored an earlier step, or something overridden."""
+    metrics = run.evaluation.get('metrics')
+    same = run.evaluation.get('step') == run.step and not run.evaluation.get('overrides')
+    return {key: value for key, value in metrics.items() if '/' in key} if same and isinstance(metrics, dict) else {}
+
+
+def _planned_config(place: Place) -> dict[str, Any]:
+    """Returns what a trial that has not begun will be started with; {} if the folder is none.
+
+    A sweep notes parameters as texts, as on a command line.
+    """
+    config, params = (values if isinstance(values, dict) else {}
+                      for values in (place.sweep.get('config'), place.trial.get('params')))
+    if not params:
+        return {}
+    known = leaves(config)
+
+    def parse(name: str, value: Any) -> Any:
+        if not isinstance(value, str) or isinstance(known.get(name), str) or len(value) > _LONGEST_PARAMETER:
+            return value
+        try:
+            return json.loads(json.dumps(ast.literal_eval(value)))  # tuples become lists
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return value
+    return known | leaves({name: parse(name, value) for name, value in params.items()})
 
 
 def _state(run: Run, trial: Mapping[str, Any]) -> str:
     if run.running:
         return 'running'
     state = trial.get('state')
+    if state == 'running' and not run.step:  # its process is not there yet, or no more
+        state = 'waiting'
     if state in _STATES_OF_TRIALS:
         return str(state)
     return 'finished' if run.finished else 'stopped'

@@ -157,11 +157,12 @@ def read_run(workdir: Path) -> Run:
 
 
 def read_summary(workdir: Path) -> Run:
-    """Reads of a run's folder what a table of many runs shows: config, result, and the latest evaluations.
+    """Reads of a run's folder what a table of many runs shows: config, result, and its evaluations.
 
     `rows` has the last row of metrics.jsonl. Where the result is not that of its step, it has all evaluations, too.
     """
     run = _begin(workdir)
+    run.evaluation = _mapping(_load(run, 'evaluation.json'))
     run.rows = _last_row(workdir / 'metrics.jsonl')
     if not (run.result and run.rows and run.result['step'] == run.rows[-1]['step']):
         run.rows = sorted(read_evaluations(run) + run.rows, key=lambda row: row['step'])

@@ -59,7 +59,7 @@ def test_a_sweep_is_its_trials_whatever_became_of_them(tmp_path):
         make = finished_run if state == 'complete' else stopped_run
         make(folder, (0.5, accuracy) if accuracy else (), optimizer__learning_rate=0.1 * (number + 1))
         trial(folder, state, error='the loss is not\nfinite' if state == 'failed' else '')
-    trial(sweep / '0003', 'waiting', {'optimizer.learning_rate': 0.7})
+    trial(sweep / '0003', 'waiting', {'optimizer.learning_rate': '0.7', 'optimizer.name': 'adam'})
     finished_run(sweep / '0000-seed1', (0.5, 0.7), optimizer__learning_rate=0.1, seed=1)
     make_run(sweep, sweep__json={'metric': 'validation/accuracy', 'mode': 'max', 'config': config_of({}),
                                  'search': {'optimizer.learning_rate': 'log:0.01:1'}})
@@ -148,6 +148,15 @@ def test_the_end_of_metrics_is_enough_for_a_finished_run(tmp_path, monkeypatch):
     monkeypatch.setattr(run_files, 'read_evaluations', lambda *args: pytest.fail('all of metrics.jsonl was read'))
     row, = compare([tmp_path / 'a']).rows()
     assert (row['state'], row['step']) == ('finished', 30_000)
+
+
+def test_a_set_that_was_scored_afterwards_is_shown_if_it_is_of_the_same_step(tmp_path):
+    for name, step, overrides in (('a', 20, []), ('b', 10, []), ('c', 20, ['data.name=other'])):
+        make_run(finished_run(tmp_path / name), evaluation__json={
+            'step': step, 'overrides': overrides, 'metrics': {'test/accuracy': 0.7, 'validation/accuracy': 0.1}})
+    rows = {row['run'][-1]: row for row in compare([tmp_path]).rows()}
+    assert [rows[name]['test/accuracy'] for name in 'abc'] == [0.7, None, None]
+    assert {row['validation/accuracy'] for row in rows.values()} == {0.9}
 
 
 # --- what differs ---
