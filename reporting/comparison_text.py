@@ -24,18 +24,21 @@ def console_text(comparison: Comparison, groups: tuple[list[Group], list[str]], 
       groups: of `seed_groups`.
       width: of the terminal in characters; columns for which there is no room are left out, and named.
     """
-    columns, dropped = fit(run_columns(comparison), width)
-    parts = [headline(comparison), aligned(columns)]
-    if dropped:
-        more = f' and {len(dropped) - _MOST_NAMES} more' if len(dropped) > _MOST_NAMES else ''
-        parts.append(f"no room for {', '.join(dropped[:_MOST_NAMES])}{more}: --output table.csv has every column")
-    failed = [entry for entry in comparison.entries if entry.error]
+    parts = [headline(comparison), *_fitted(run_columns(comparison), width)]
+    failed = [entry for entry in comparison.entries if entry.error and entry.state == 'failed']
     parts += [f'{printable(entry.name)} failed: {printable(shortened(entry.error, 200))}'
               for entry in failed[:_MOST_NAMES]]
     if groups[0]:
-        columns, _ = fit(group_columns(comparison, *groups), width)
-        parts += ['', groups_headline(comparison, groups[0]), aligned(columns)]
+        parts += ['', groups_headline(comparison, groups[0]), *_fitted(group_columns(comparison, *groups), width)]
     return '\n'.join(parts)
+
+
+def _fitted(columns: Sequence[Column], width: int) -> list[str]:
+    """Returns a table, and a line about the columns for which there is no room."""
+    kept, dropped = fit(columns, width)
+    more = f' and {len(dropped) - _MOST_NAMES} more' if len(dropped) > _MOST_NAMES else ''
+    return [aligned(kept)] + [f"no room for {', '.join(dropped[:_MOST_NAMES])}{more}: --output has every column"
+                              for _ in dropped[:1]]
 
 
 def markdown_text(comparison: Comparison, groups: tuple[list[Group], list[str]]) -> str:
@@ -100,21 +103,24 @@ def field_texts(entries_or_groups: Sequence[Entry | Group], name: str) -> list[s
 def run_columns(comparison: Comparison) -> list[Column]:
     """Returns the table of runs: name, fields that differ, state, progress, metrics."""
     entries = comparison.entries
-    fields = shown_fields(comparison)
-    names = short_names(fields)
+    names = short_names(shown_fields(comparison))
+    run = Column('run', [entry.name for entry in entries])
+    fields = {name: Column(short, field_texts(entries, name), _is_numeric(entries, name))
+              for name, short in names.items()}
+    state = Column('state', [entry.state for entry in entries])
+    step = Column('step', [f'{entry.step:,}' for entry in entries], True)
+    seconds = Column('wall time', [seconds_text(entry) for entry in entries], True)
+    metrics = [Column(name, [metric_text(entry, name) for entry in entries], True) for name in comparison.shown]
+
     having = Counter(name for entry in entries for name in entry.config)
-    columns = [Column('run', [entry.name for entry in entries])]
-    for i, name in enumerate(fields):
-        rank = i if name in comparison.searched else 100 + i + 1000 * (len(entries) - having[name])
-        columns.append(Column(names[name], field_texts(entries, name), _is_numeric(entries, name), rank))
-    states = [entry.state for entry in entries]
-    steps = [f'{entry.step:,}' for entry in entries]
-    columns += [Column('state', states, False, 50 if len(set(states)) > 1 else 10**8),
-                Column('step', steps, True, 10**7 if len(set(steps)) > 1 else 10**8 + 1),
-                Column('wall time', [seconds_text(entry) for entry in entries], True, 10**7 + 1)]
-    columns += [Column(name, [metric_text(entry, name) for entry in entries], True, 90 + 10**6 * i if i else None)
-                for i, name in enumerate(comparison.shown)]
-    return columns
+    searched = [column for name, column in fields.items() if name in comparison.searched]
+    others = [fields[name] for name in sorted(fields, key=lambda name: -having[name])
+              if name not in comparison.searched]
+    states = [state] if len(set(state.cells)) > 1 else []  # else the headline says it
+    most_useful_first = [*searched, *states, *others, *metrics[1:], step, seconds, *([] if states else [state])]
+    for rank, column in enumerate(most_useful_first):
+        column.rank = rank
+    return [run, *fields.values(), state, step, seconds, *metrics]
 
 
 def group_columns(comparison: Comparison, groups: Sequence[Group], fields: Sequence[str]) -> list[Column]:
@@ -124,13 +130,14 @@ def group_columns(comparison: Comparison, groups: Sequence[Group], fields: Seque
                for i, name in enumerate(fields)]
     columns.insert(0, Column('runs', [f'{group.entries[0].name} and {len(group.entries) - 1} more'
                                       for group in groups], False, 90))
+    counts = {metric: [str(group.summaries[metric].n) if metric in group.summaries else '0' for group in groups]
+              for metric in comparison.shown}
     for i, metric in enumerate(comparison.shown):
-        counts = [group.summaries[metric].n if metric in group.summaries else 0 for group in groups]
-        columns += [Column('n' if not i else f'n of {metric}', list(map(str, counts)), True, 5000 + i if i else None)] \
-            if not i or counts != [group.summaries[comparison.metric].n if comparison.metric in group.summaries else 0
-                                   for group in groups] else []
+        rank = 5000 + i if i else None
+        if not i or counts[metric] != counts[comparison.metric]:
+            columns.append(Column(f'n of {metric}' if i else 'n', counts[metric], True, rank))
         columns.append(Column(metric, [summary_text(metric, group.summaries.get(metric)) for group in groups], True,
-                              5000 + i if i else None))
+                              rank))
         if not i and len(groups) > 1:
             columns.append(Column('difference to the best', [
                 'the best' if not number else difference_text(metric, group.difference)
