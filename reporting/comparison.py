@@ -13,7 +13,7 @@ from typing import Any
 from ..common.errors import UserError, nearest, printable
 from ..training.learning_curves import is_number, set_order
 from .config_fields import complete, differing, leaves
-from .run_files import Run, is_run, read_summary
+from .run_files import Run, is_run, read_evaluations, read_summary
 from .run_search import Place, find_runs
 
 _LOWER_IS_BETTER = re.compile('loss|perplexity|error|bits_per|distance|_mm$|hausdorff|gradient_norm')
@@ -46,6 +46,10 @@ class Entry:
     metrics: dict[str, float | None]
     error: str
     run: Run
+
+    def curve(self, metric: str) -> list[tuple[int, float]]:
+        """Reads a metric over time: (step, value) of every evaluation in which it was finite."""
+        return [(row['step'], row[metric]) for row in read_evaluations(self.run, metric) if is_number(row[metric])]
 
     def value(self, metric: str) -> float | None:
         """Returns a metric; None where it is missing or not finite."""

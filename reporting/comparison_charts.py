@@ -14,7 +14,6 @@ from ..training.learning_curves import is_number
 from .comparison import Comparison, Entry
 from .comparison_text import field_texts, short_names, shown_fields
 from .config_fields import identity
-from .run_files import read_evaluations
 from .scales import Scale, scale_of, tick_text
 
 _WIDTH = 960  # of a chart, in its own units; about pixels
@@ -51,7 +50,7 @@ def colour_classes(entries: Sequence[Entry]) -> list[str]:
 def draw_curves(comparison: Comparison, entries: Sequence[Entry]) -> Markup | None:
     """Draws the metric over steps, a line for each run; None where there is nothing to draw."""
     metric = comparison.metric
-    curves = [_curve(entry, metric) for entry in entries]
+    curves = [_thinned(entry.curve(metric)) for entry in entries]
     points = [point for curve in curves for point in curve]
     if not points:
         return None
@@ -156,12 +155,9 @@ def _apart(scale: Scale) -> list[float]:
     return [tick for tick in scale.ticks(4) if 0.08 < scale.place(tick) < 0.92]
 
 
-def _curve(entry: Entry, metric: str) -> list[tuple[int, float]]:
-    """Returns (step, value) of a run's evaluations, of very many some and the last."""
-    rows = [(row['step'], row[metric]) for row in read_evaluations(entry.run, metric) if is_number(row[metric])]
-    if len(rows) > _MOST_POINTS:
-        rows = [*rows[:-1:-(-len(rows) // _MOST_POINTS)], rows[-1]]
-    return rows
+def _thinned(curve: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Returns a curve, of very many points some and the last."""
+    return curve if len(curve) <= _MOST_POINTS else [*curve[:-1:-(-len(curve) // _MOST_POINTS)], curve[-1]]
 
 
 def _metric_scale(metric: str, values: Sequence[float]) -> Scale:

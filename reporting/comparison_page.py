@@ -6,6 +6,7 @@ it can be read without.
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -40,8 +41,8 @@ def render(comparison: Comparison, importance: Importance) -> str:
 
     Args:
       comparison: the runs.
-      importance: takes the fields of every finished run, and its metric; returns field -> share, the largest first; {}
-        where there are too few runs.
+      importance: takes the fields of several runs, and the metric of each; returns field -> share, the largest
+        first; {} where there are too few runs.
     """
     drawn, all_drawn = drawn_entries(comparison)
     groups, group_fields = seed_groups(comparison)
@@ -98,14 +99,29 @@ def _table(comparison: Comparison, drawn: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _importance(comparison: Comparison, importance: Importance) -> dict[str, Any]:
-    """Returns the bars and what they are of, or why there are none."""
-    entries = [entry for entry in comparison.entries
-               if entry.state == 'finished' and entry.value(comparison.metric) is not None]
+    """Returns the bars and what they are of; no bars where there is too little to tell."""
+    entries, values, step = _judged(comparison)
     fields = [name for name in shown_fields(comparison) if name != SEED]
-    if not entries or not fields:
-        return {'count': len(entries), 'bars': None}
     params = [{name: entry.config[name] for name in fields if name in entry.config} for entry in entries]
-    shares = importance(params, [entry.value(comparison.metric) or 0.0 for entry in entries])
+    shares = importance(params, values) if values and fields else {}
     several = [name for name in fields if len({identity(row.get(name)) for row in params}) > 1]
-    return {'count': len(entries), 'bars': draw_importances(shares) if shares else None,
+    return {'count': len(entries), 'step': step, 'bars': draw_importances(shares) if shares else None,
             'left_out': [name for name in several if name not in shares] if shares else []}
+
+
+def _judged(comparison: Comparison) -> tuple[list[Entry], list[float], int | None]:
+    """Returns runs that can be judged alike, their metric, and at which step; None for the end.
+
+    The finished runs, if they are at least half of all that have the metric. Where most were pruned or go on, those
+    that finished are the better ones: then all are judged at the last step that four in five of them reached.
+    """
+    metric = comparison.metric
+    entries = [entry for entry in comparison.entries if entry.value(metric) is not None]
+    finished = [entry for entry in entries if entry.state == 'finished']
+    if 2 * len(finished) >= len(entries):
+        return finished, [entry.value(metric) or 0.0 for entry in finished], None
+    curves = [dict(entry.curve(metric)) for entry in entries]
+    counts = Counter(step for curve in curves for step in curve)
+    step = max((step for step, count in counts.items() if 5 * count >= 4 * len(entries)), default=-1)
+    reached = [(entry, curve[step]) for entry, curve in zip(entries, curves) if step in curve]
+    return [entry for entry, _ in reached], [value for _, value in reached], step

@@ -51,6 +51,18 @@ def test_the_page_has_the_table_and_all_charts(tmp_path):
     assert '90 %' in page.texts('text') and 'Without model.hidden' in page.text
 
 
+def test_where_most_were_pruned_importance_is_of_the_step_that_most_reached(tmp_path):
+    for i in range(10):
+        make = finished_run if i < 2 else stopped_run
+        make(tmp_path / f'{i}', (0.1, 0.2, 0.3 + i / 100, 0.9)[:4 if i < 2 else 2 if i == 9 else 3], model={'x': i})
+    seen = []
+    page = page_of([tmp_path], tmp_path, lambda *args: seen.append(args) or {'model.x': 1.0})
+    (params, values), = seen
+    assert sorted(values) == pytest.approx([0.3 + i / 100 for i in range(9)])
+    assert {row['model.x'] for row in params} == set(range(9))
+    assert 'between 9 runs at step 30' in page.text
+
+
 def test_only_its_own_script_may_run(tmp_path):
     finished_run(tmp_path / 'a')
     page = page_of([tmp_path / 'a'], tmp_path)
