@@ -73,8 +73,10 @@ def _expanded(paths: Sequence[str | Path]) -> Iterator[Path]:
 def _neighbour(path: Path) -> str:
     try:
         names = [str(path.parent / entry.name) for entry in os.scandir(path.parent) if entry.is_dir()]
-    except OSError:
+    except FileNotFoundError:
         return f'neither does {path.parent}'
+    except OSError as error:
+        return f'{path.parent}: {error.strerror}'
     return nearest(str(path), names)
 
 
@@ -82,6 +84,8 @@ def _runs_of(path: Path, notes: list[str]) -> Iterator[Place]:
     """Yields the runs in a folder that was named: itself, its trials, or its folders and the trials of those."""
     if not path.is_dir():
         notes.append(f'{path} is no folder')
+    elif not _is_readable(path):
+        notes.append(f'{path} may not be read')
     elif (sweep := read_json(path / SWEEP_FILE)):
         yield from _trials(path, sweep, notes)
     elif (run := _run(path, read_json(path.parent / SWEEP_FILE))):
@@ -115,8 +119,14 @@ def _run(folder: Path, sweep: dict[str, Any]) -> Place | None:
 def _folders(folder: Path, notes: list[str]) -> list[Path] | None:
     """Returns the folders in a folder, sorted, but for hidden ones; links are none."""
     try:
-        return sorted(folder / entry.name for entry in os.scandir(folder)
-                      if entry.is_dir(follow_symlinks=False) and not entry.name.startswith('.'))
+        found = sorted(folder / entry.name for entry in os.scandir(folder)
+                       if entry.is_dir(follow_symlinks=False) and not entry.name.startswith('.'))
     except OSError as error:
         notes.append(f'{folder} cannot be read: {error.strerror}')
         return None
+    notes += [f'{path} may not be read' for path in found if not _is_readable(path)]
+    return list(filter(_is_readable, found))
+
+
+def _is_readable(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK)

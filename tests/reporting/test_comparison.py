@@ -102,6 +102,15 @@ def test_what_is_no_run_is_a_sentence_and_no_error(tmp_path):
     assert len(compare([tmp_path / 'link']).entries) == 1  # it was named
 
 
+def test_folders_that_may_not_be_read_are_named(tmp_path, monkeypatch):
+    three(tmp_path / 'runs')
+    access = os.access
+    monkeypatch.setattr(os, 'access', lambda path, mode: path.name != 'b' and access(path, mode))
+    compared = compare([tmp_path / 'runs', tmp_path / 'runs' / 'b'])
+    assert [entry.name for entry in compared.entries] == ['c', 'a']
+    assert compared.notes == [f'{tmp_path / "runs" / "b"} may not be read'] * 2
+
+
 @pytest.mark.parametrize('path, words', [('rusn', 'did you mean'), ('runs/x*', 'nothing matches'),
                                          ('runs/empty', 'holds none'), ('no/such/thing', 'neither does')])
 def test_what_is_not_there_is_one_line(path, words, tmp_path, monkeypatch, call_launch):
