@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .inference.run import Run
 
-__all__ = ['UserError', 'config', 'load', 'sweep', 'train']
+__all__ = ['UserError', 'compare', 'config', 'load', 'sweep', 'train']
 
 
 def load(workdir: 'str | Path', step: 'str | int' = 'best', *, overrides: 'Sequence[str]' = ()) -> 'Run':
@@ -135,6 +135,33 @@ def sweep(experiment: 'str | Path', workdir: 'str | Path', overrides: 'Sequence[
         raise KeyboardInterrupt(f'asked to stop (exit code {code}); the same call goes on')
     path = workdir / sweeps.BEST_FILE
     return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def compare(folders: 'str | Path | Sequence[str | Path]', metrics: 'Sequence[str]' = (), mode: str = ''
+            ) -> 'list[dict[str, Any]]':
+    """Returns runs side by side, as `launch.py compare` does; they may be going on.
+
+    Args:
+      folders: of runs, of sweeps, folders that hold several, or patterns: ['runs/*', 'sweeps/x'].
+      metrics: the first is what to sort by, such as 'test/accuracy'; by default that of the sweep, or of the config.
+      mode: 'max' or 'min', which is best; '': as the sweep or the config says.
+
+    Returns:
+      A dict for each run, the best first, all with the same keys: 'run', 'state', 'step', 'wall_seconds', 'error', the
+      config fields in which the runs differ, and their metrics. JSON types; None for what a run does not have.
+
+    Raises:
+      UserError: something named is not there, holds no run, or no run has such a metric.
+    """
+    import logging
+
+    from .common.errors import printable
+    from .reporting.comparison import compare
+    found = compare([folders] if isinstance(folders, (str, Path)) else folders,
+                    [metrics] if isinstance(metrics, str) else metrics, mode)
+    for note in found.notes:
+        logging.warning('%s', printable(note))
+    return found.rows()
 
 
 def _several(overrides: 'str | Sequence[str]') -> list[str]:

@@ -4,6 +4,7 @@ A command imports what it runs only when it runs, so that `launch.py --help` ans
 """
 
 from .check import Check
+from .compare import Compare
 from .embed import Embed
 from .evaluate import Evaluate
 from .generate import Generate
@@ -24,6 +25,7 @@ COMMANDS = {
     'predict': Predict(),
     'generate': Generate(),
     'report': Report(),
+    'compare': Compare(),
     'embed': Embed(),
     'neighbors': Neighbors(),
     'import': ImportWeights(),

@@ -5,11 +5,9 @@ what it ran on. It has no script and loads nothing: it can be mailed, archived, 
 shown; report.html (Jinja2, which escapes every text) and page.css say how.
 """
 
-import functools
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,11 @@ from ..common.console import format_metric, format_seconds
 from ..common.errors import UserError, file_error
 from ..common.files import write_text
 from ..training.learning_curves import is_number, plain
-from . import images
+from . import images, templates
 from .run_files import MOST_ROWS, Run, read_run
 from .svg import draw_curves
 
 REPORT_FILE = 'report.html'
-_ROOM = Path(__file__).parent
-_ILLEGAL = re.compile('[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]')  # not allowed in HTML
 _EVALUATION = 'evaluation_'  # what `launch.py evaluate` writes begins so
 _FILES = (('images', '.png'), ('tables', '.csv'), ('examples', '_examples.json'), ('examples', '_cases.json'))
 _DIAGRAMS = ('confusion_matrix', 'learning_curves')  # dark on white, and light on dark in a dark page; no photographs
@@ -74,24 +70,13 @@ def render(run: Run) -> str:
     sections = {'Results': _results(run, primary_metric), 'Learning curves': _curves(run, primary_metric),
                 **_evaluations(run, task), 'Texts over time': _texts(run), 'Configuration': _configuration(run),
                 'Environment': {'kind': 'environment'} if run.starts else None}
-    html = _template().render(
-        style=(_ROOM / 'page.css').read_text(encoding='ascii'), run=run, start=run.starts[-1] if run.starts else {},
+    filters = {'plain': plain, 'metric': _metric, 'shorten': _shorten, 'count': _count, 'cell': _cell,
+               'is_finite': is_number}
+    return templates.render(
+        'report.html', filters, run=run, start=run.starts[-1] if run.starts else {}, seconds=format_seconds,
         result=run.result if run.result.get('step') == run.step else {}, state=_state(run),
         folder=run.workdir.resolve().name, classes=len(getattr(task, 'class_names', None) or ()),
         sections={title: content for title, content in sections.items() if content})
-    return _ILLEGAL.sub('\ufffd', html).encode('ascii', 'xmlcharrefreplace').decode()
-
-
-@functools.cache
-def _template() -> Any:
-    import jinja2
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_ROOM), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, keep_trailing_newline=True,
-                                     undefined=jinja2.ChainableUndefined)  # values of any shape, or none
-    environment.filters |= {'plain': plain, 'metric': _metric, 'shorten': _shorten, 'count': _count, 'cell': _cell}
-    environment.tests['finite'] = is_number
-    environment.globals |= {'seconds': format_seconds}
-    return environment.get_template('report.html')
 
 
 def _primary_metric(run: Run, task: Any) -> str:

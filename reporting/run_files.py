@@ -1,4 +1,4 @@
-"""What the folder of a run holds, read for its report.
+"""What the folder of a run holds, read for its report, or in short for a table of many runs.
 
 Whoever sent the folder is not trusted: files are read by the names that a run writes, links are not followed, nothing
 named inside a file is opened, and damaged parts are left out and said so.
@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..training.workdir import is_locked
 
 _MARKS = ('config.json', 'metrics.jsonl', 'result.json')  # a run has one of them
 MOST_ROWS = 2000  # of a csv file
+_TAIL = 2**16  # bytes at the end of metrics.jsonl, among which its last row is
 
 
 @dataclasses.dataclass
@@ -144,32 +145,91 @@ def read_run(workdir: Path) -> Run:
     Raises:
       UserError: it is none.
     """
-    if not any(_is_own(workdir / name) for name in _MARKS):
+    if not is_run(workdir):
         raise UserError(f'{workdir} is not the folder of a run: it has no config.json; {_other_runs(workdir)}')
-    run = Run(workdir, running=is_locked(workdir))
-
-    def load(name: str) -> Any:
-        return run.json(workdir / name) if _is_own(workdir / name) else None
-    run.config = _mapping(load('config.json'))
-    run.starts = [start for start in _sequence(load('environment.json')) if isinstance(start, dict)]
-    result = _mapping(load('result.json'))
-    if result and not is_step(result.get('step')):
-        run.notes.append('result.json says no step and is left out')
-    else:
-        run.result = result
-    run.evaluation = _mapping(load('evaluation.json'))
+    run = _begin(workdir)
+    run.starts = [start for start in _sequence(_load(run, 'environment.json')) if isinstance(start, dict)]
+    run.evaluation = _mapping(_load(run, 'evaluation.json'))
     run.rows = _rows(run, 'metrics.jsonl')
     run.samples = _rows(run, 'samples.jsonl')
     return run
 
 
-def _rows(run: Run, name: str) -> list[dict[str, Any]]:
-    """Returns the rows of a JSON lines file that can be read, in the order of their steps; counts the others."""
+def read_summary(workdir: Path) -> Run:
+    """Reads of a run's folder what a table of many runs shows: config, result, and its evaluations.
+
+    `rows` has the last row of metrics.jsonl. Where the result is not that of its step, it has all evaluations, too.
+    """
+    run = _begin(workdir)
+    run.evaluation = _mapping(_load(run, 'evaluation.json'))
+    run.rows = _last_row(workdir / 'metrics.jsonl')
+    if not (run.result and run.rows and run.result['step'] == run.rows[-1]['step']):
+        run.rows = sorted(read_evaluations(run) + run.rows, key=lambda row: row['step'])
+    return run
+
+
+def read_evaluations(run: Run, name: str = '') -> list[dict[str, Any]]:
+    """Returns the rows of metrics.jsonl that are of evaluations and have a metric of this name, if one is named."""
+    mark = name.encode(errors='replace') if name.isascii() and name.isprintable() else b''  # else JSON may escape it
+
+    def is_wanted(line: bytes) -> bool:
+        return b'"steps_per_second"' not in line and mark in line
+    return [row for row in _rows(run, 'metrics.jsonl', is_wanted) if not is_window(row) and (not name or name in row)]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return any(_is_own(folder / name) for name in _MARKS)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the object that a JSON file holds; {} where it has none, is damaged, not there, or a link."""
+    return _mapping(Run(path.parent).json(path)) if _is_own(path) else {}
+
+
+def _begin(workdir: Path) -> Run:
+    run = Run(workdir, running=is_locked(workdir))
+    run.config = _mapping(_load(run, 'config.json'))
+    result = _mapping(_load(run, 'result.json'))
+    if result and not is_step(result.get('step')):
+        run.notes.append('result.json says no step and is left out')
+    else:
+        run.result = result
+    return run
+
+
+def _load(run: Run, name: str) -> Any:
+    return run.json(run.workdir / name) if _is_own(run.workdir / name) else None
+
+
+def _last_row(path: Path) -> list[dict[str, Any]]:
+    """Returns the last row of a JSON lines file, or none where its end shows none."""
+    if not _is_own(path):
+        return []
+    try:
+        with path.open('rb') as file:
+            file.seek(max(0, path.stat().st_size - _TAIL))
+            lines = file.read(2 * _TAIL).split(b'\n')
+    except OSError:
+        return []  # `_rows` notes it
+    rows = (parse_rows(line)[0] for line in reversed(lines[-8:]))  # after it there may be half a row
+    return next((row for row in rows if row), [])
+
+
+def _rows(run: Run, name: str, is_wanted: Callable[[bytes], bool] | None = None) -> list[dict[str, Any]]:
+    """Returns the rows of a JSON lines file that can be read, in the order of their steps; counts the others.
+
+    Args:
+      run: whose file it is.
+      name: of the file.
+      is_wanted: tells from its bytes whether a line is needed; the others are not parsed.
+    """
     path = run.workdir / name
     if not _is_own(path):
         return []
     try:
-        rows, damaged = parse_rows(path.read_bytes())
+        data = path.read_bytes()
+        rows, damaged = parse_rows(data if is_wanted is None else b'\n'.join(filter(is_wanted, data.split(b'\n'))))
     except OSError as error:
         run.notes.append(f'{name} cannot be read: {error.strerror}')
         return []

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from ..common.errors import UserError, file_error, nearest
 from ..common.files import write_json
+from ..common.metric_names import usual_mode
 from ..training import config as config_lib
 from . import search_space
 from .pruners import PRUNERS
@@ -18,7 +19,6 @@ from .search_space import Space
 
 SWEEP_FILE = 'sweep.json'
 SAMPLERS = ('tpe', 'random', 'grid')
-_LOWER_IS_BETTER = ('loss', 'perplexity', 'error', 'bits')
 _MAY_GROW = ('trials', 'seeds')  # on a later start
 
 
@@ -214,7 +214,7 @@ def _check_metric(metric: str, config: ConfigDict) -> None:
 def _mode(metric: str, config: ConfigDict) -> str:
     if metric == config.checkpoint.best_metric:
         return config.checkpoint.best_mode
-    return 'min' if metric.endswith(_LOWER_IS_BETTER) else 'max'
+    return usual_mode(metric)
 
 
 def _check_searched(space: Space) -> None:

@@ -134,7 +134,7 @@ def test_models_tasks_and_training_import_without_tensorflow():
     program = WITHOUT_TENSORFLOW + '''
 import importlib, pathlib
 import launch
-for folder in ('common', 'models', 'tasks', 'training', 'inference', 'conversion', 'reporting', 'commands'):
+for folder in ('common', 'models', 'tasks', 'training', 'inference', 'conversion', 'reporting', 'sweeps', 'commands'):
     for path in sorted(pathlib.Path(folder).rglob('*.py')):
         importlib.import_module('.'.join(('practicum', *path.with_suffix('').parts)).removesuffix('.__init__'))
 print('imported')

@@ -13,10 +13,16 @@ LOADING = ('src', 'srcset', 'href', 'xlink:href', 'action', 'data', 'poster', 'b
 
 
 class Page(HTMLParser):
-    """A parsed report; asserts what must hold of every one."""
+    """A parsed report; asserts what must hold of every one.
 
-    def __init__(self, path):
+    Args:
+      path: of the file.
+      script: what its only script must be; '' where it has none.
+    """
+
+    def __init__(self, path, script=''):
         super().__init__(convert_charrefs=True)
+        self._script = script
         text = path.read_bytes().decode('ascii')  # whatever encoding a reader takes it for
         self.tags, self.ids, self.text, self._open = [], set(), '', []  # tags: (name, attributes, text up to its end)
         self.feed(text)
@@ -25,11 +31,13 @@ class Page(HTMLParser):
         assert all(values['href'][1:] in self.ids for _, values, _ in self.tags if 'href' in values)
         style, = (text for name, _, text in self.tags if name == 'style')
         assert 'url(' not in style and '@import' not in style
+        assert self.texts('script') == ([script] if script else [])
 
     def handle_starttag(self, tag, attributes):
         values = dict(attributes)
         assert len(values) == len(attributes)
-        assert tag not in ('script', 'link', 'iframe', 'object', 'embed', 'base', 'form', 'foreignobject')
+        assert tag != 'script' or self._script and not values
+        assert tag not in ('link', 'iframe', 'object', 'embed', 'base', 'form', 'foreignobject')
         for name, value in attributes:
             assert not name.startswith('on') and name != 'style'
             if name in LOADING:

@@ -104,7 +104,6 @@ def test_an_experiment_that_has_changed_is_noticed(tmp_path):
     sweep = definition.define(str(file), [])
     assert sweep.search == {'seed': '0,1'}
     sweep.check_unchanged()
-    file.write_text(f'{text}\n_get = get_config\n\n\ndef get_config():\n    config = _get()\n    config.batch_size = 7\n'
-                    '    return config\n')
+    file.write_text(text.replace('config.batch_size = 16', 'config.batch_size = 7'))
     with pytest.raises(UserError, match='has changed since this sweep began: batch_size'):
         sweep.check_unchanged()

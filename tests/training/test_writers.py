@@ -165,6 +165,28 @@ def test_tensorboard_has_events_in_the_workdir_and_hparams(tmp_path):
     assert not (tmp_path / 'tensorboard').exists()
 
 
+def test_tensorboards_hparams_tab_has_columns_of_fields_and_of_metrics(tmp_path):
+    """Asked of TensorBoard itself, which shows the fields that differ first."""
+    pytest.importorskip('tensorflow')
+    from tensorboard.backend.event_processing import data_provider, plugin_event_multiplexer
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins import base_plugin
+    from tensorboard.plugins.hparams import backend_context
+    for rate in (0.1, 0.01):
+        (tmp_path / str(rate)).mkdir()
+        with MetricWriters(tmp_path / str(rate), ['tensorboard'], resumed_step=0) as metrics:
+            metrics.hparams({'optimizer.learning_rate': rate, 'seed': 3})
+            metrics.scalars(1, {'validation/accuracy': 0.5 + rate})
+    multiplexer = plugin_event_multiplexer.EventMultiplexer()
+    multiplexer.AddRunsFromDirectory(str(tmp_path))
+    multiplexer.Reload()
+    provider = data_provider.MultiplexerDataProvider(multiplexer, str(tmp_path))
+    context, request = backend_context.Context(base_plugin.TBContext(data_provider=provider)), RequestContext()
+    found = context.experiment_from_metadata(request, '', True, context.hparams_metadata(request, ''), [])
+    assert {info.name: info.differs for info in found.hparam_infos} == {'optimizer.learning_rate': True, 'seed': False}
+    assert [info.name.tag for info in found.metric_infos] == ['validation/accuracy']
+
+
 class Recorder(types.ModuleType):
     """A package whose functions note how they are called; what they return does the same."""
 
