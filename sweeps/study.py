@@ -128,7 +128,8 @@ class Storage:
 
     def __init__(self, folder: Path, url: str, heartbeat: float):
         self.folder = folder
-        self.url = _checked_url(url) if url else f'sqlite:///{folder.absolute() / DATABASE}'
+        self.url = _checked_url(url) if url else sqlalchemy.URL.create(
+            'sqlite', database=str(folder.absolute() / DATABASE)).render_as_string()  # which quotes '?' and the like
         self._server = self._engine() if self.url.startswith('postgresql') else None
         try:
             with self.turn(_TABLES):  # whoever is first makes the tables; Optuna raises if two do

@@ -131,9 +131,17 @@ def _search(folder: Path, sweep: Sweep, storage: Storage, worker: Worker) -> Stu
     over = sum(record.state in ('complete', 'pruned', 'failed') for record in records)
     logging.info('%s: %d trials for the best %s (%s), %d of them done; %s', folder, sweep.trials, sweep.metric,
                  sweep.mode, over, ', '.join(f'{field} in {text}' for field, text in sweep.search.items()))
-    worker(study, sweep.trials, lambda number, params: Job(f'trial {number}', folder / f'{number:04}',
-                                                           sweep.trial_overrides(params)))
+    worker(study, lambda: _read_again(folder, sweep).trials,
+           lambda number, params: Job(f'trial {number}', folder / f'{number:04}', sweep.trial_overrides(params)))
     return study
+
+
+def _read_again(folder: Path, sweep: Sweep) -> Sweep:
+    """Returns the sweep as sweep.json has it now; as it was where the file cannot be read."""
+    try:
+        return definition.read(folder) or sweep
+    except UserError:
+        return sweep
 
 
 def best_trials(records: Sequence[Record], sweep: Sweep) -> list[Record]:
@@ -172,7 +180,7 @@ def _score(folder: Path, sweep: Sweep, storage: Storage, worker: Worker, best: S
         run = folder / (f'{own:04}' if own >= 0 else f'{number:04}-seed{seed}')
         return Job(f'trial {number} with seed {seed}', run, sweep.trial_overrides(params | {'seed': seed}), sweep.final,
                    noted=False)
-    worker(study, len(of_seed), job_of)
+    worker(study, lambda: len(of_seed), job_of)
     _write_best(folder, sweep, study.trials(), number, params)
 
 

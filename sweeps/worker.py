@@ -112,12 +112,12 @@ class Worker:
     def __init__(self, sweep: Sweep, stop: StopRequest):
         self._sweep, self._stop = sweep, stop
 
-    def __call__(self, study: Study, total: int, job_of: Callable[[int, Mapping[str, str]], Job]) -> None:
+    def __call__(self, study: Study, total: Callable[[], int], job_of: Callable[[int, Mapping[str, str]], Job]) -> None:
         """Returns when all trials are over.
 
         Args:
           study: the queue.
-          total: trials in it in the end.
+          total: returns how many trials there will be in it; others may ask for more meanwhile.
           job_of: number and parameters of a trial -> what it runs.
 
         Raises:
@@ -129,12 +129,13 @@ class Worker:
             if self._stop():
                 raise Stopped
             self._sweep.check_unchanged()
-            claim = study.claim(total)
+            wanted = total()
+            claim = study.claim(wanted)
             records = study.trials()
             if claim is not None:
                 waiting = False
                 job = job_of(claim.number, claim.params)
-                logging.info('%s (of %d%s)%s: %s', job.title, total, _remaining(records, total),
+                logging.info('%s (of %d%s)%s: %s', job.title, wanted, _remaining(records, wanted),
                              ' goes on' if claim.again else '',
                              '  '.join(f'{field}={value}' for field, value in claim.params.items()))
                 try:

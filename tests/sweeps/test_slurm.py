@@ -23,7 +23,7 @@ pytestmark = [
 TRIALS = 5
 # What is proposed does not depend on which worker is faster.
 SWEEP = (*begin(trials=TRIALS, sampler='random', pruner='none', sampler_seed=1), '--config.total=12000 steps',
-         '--config.log_every=2000 steps', '--config.evaluation.every=2000 steps', '--config.checkpoint.every=2000 steps')
+         *(f'--config.{name}.every=2000 steps' for name in ('evaluation', 'checkpoint')))
 
 
 @pytest.fixture(scope='module')
