@@ -1,7 +1,10 @@
 """The queue of trials in a database: nothing is lost where the database fails, or another worker is faster."""
 
+import secrets
+
 import pytest
 import sqlalchemy
+from optuna.storages import RDBStorage
 
 from practicum.sweeps import study as study_lib
 from practicum.sweeps.search_space import Range
@@ -10,16 +13,17 @@ from practicum.sweeps.study import Storage, Study, TakenOver
 SPACE = {'optimizer.learning_rate': Range(1e-4, 1.0, log=True)}
 
 
+@pytest.fixture(scope='module')
+def database(tmp_path_factory) -> Storage:
+    return Storage(tmp_path_factory.mktemp('database'), '', 60.0)
+
+
 @pytest.fixture
-def storage(tmp_path, monkeypatch) -> Storage:
-    """A database, which is asked again at once when it was away."""
+def new_worker(database, monkeypatch):
+    """Returns a function that returns the queue of this test, as one more worker sees it."""
     monkeypatch.setattr(study_lib, '_POLL_SECONDS', 0.01)
-    return Storage(tmp_path, '', 60.0)
-
-
-def study_of(storage: Storage, **more) -> Study:
-    """Returns the queue, as another worker sees it."""
-    return Study(storage, 'one', mode='max', space=SPACE, sampler='random', **more)
+    name = secrets.token_hex(8)
+    return lambda: Study(database, name, mode='max', space=SPACE, sampler='random')
 
 
 def fails_once(monkeypatch, owner, name: str) -> None:
@@ -36,40 +40,40 @@ def fails_once(monkeypatch, owner, name: str) -> None:
 
 @pytest.mark.parametrize('method', ['_create_new_trial', 'set_trial_user_attr', 'record_heartbeat', '_set_trial_param',
                                     'get_trial'])
-def test_a_trial_is_not_lost_where_the_database_is_away(storage, monkeypatch, method):
-    study = study_of(storage)
+def test_a_trial_is_not_lost_where_the_database_is_away(new_worker, monkeypatch, method):
+    study = new_worker()
     before = study.claim(1)
     study.finish(before, 'waiting')
-    fails_once(monkeypatch, type(storage.optuna), method)
+    fails_once(monkeypatch, RDBStorage, method)
     claim = study.claim(2)
     assert (claim.number, claim.params) == (0, before.params)
     assert [record.state for record in study.trials()] == ['running']
 
 
-def taken(storage: Storage):
+def taken(new_worker):
     """Returns the claim of the one trial, whoever had it."""
-    study = study_of(storage)
+    study = new_worker()
     study._storage.optuna.set_trial_state_values(study._study.trials[0]._trial_id, study_lib.TrialState.WAITING)
     return study.claim(1)
 
 
 @pytest.mark.parametrize('method', ['get_trial', 'set_trial_user_attr', 'set_trial_state_values'])
 @pytest.mark.parametrize('state', ['complete', 'pruned', 'failed', 'waiting'])
-def test_an_end_is_not_lost_where_the_database_is_away(storage, monkeypatch, method, state):
-    study = study_of(storage)
+def test_an_end_is_not_lost_where_the_database_is_away(new_worker, monkeypatch, method, state):
+    study = new_worker()
     claim = study.claim(1)
     study.report(claim, 1, 0.5)
-    fails_once(monkeypatch, type(storage.optuna), method)
+    fails_once(monkeypatch, RDBStorage, method)
     study.finish(claim, state, 0.5 if state == 'complete' else None, fact=1)
     record, = study.trials()
     assert (record.state, record.facts) == (state, {'fact': 1})
 
 
-def test_a_trial_that_was_taken_over_is_left_to_the_other(storage):
-    first, second = study_of(storage), study_of(storage)
+def test_a_trial_that_was_taken_over_is_left_to_the_other(new_worker):
+    first, second = new_worker(), new_worker()
     late = first.claim(1)
     first.report(late, 1, 0.5)
-    claim = taken(storage)
+    claim = taken(new_worker)
     for call in (lambda: first.beat(late), lambda: first.report(late, 2, 0.6),
                  *(lambda state=state: first.finish(late, state, 0.1) for state in ('complete', 'failed', 'waiting'))):
         with pytest.raises(TakenOver):
@@ -84,9 +88,9 @@ def test_a_trial_that_was_taken_over_is_left_to_the_other(storage):
     assert (record.state, record.value, record.error) == ('complete', 0.7, '')
 
 
-def test_one_that_puts_a_trial_back_does_not_shake_whoever_takes_it(storage):
+def test_one_that_puts_a_trial_back_does_not_shake_whoever_takes_it(new_worker):
     """The sign that a worker has a trial is a locked file, and the next one's is another file."""
-    study, another = study_of(storage), study_of(storage)
+    study, another = new_worker(), new_worker()
     study.finish(study.claim(1), 'waiting')
     claim = another.claim(1)
     assert claim.number == 0 and study.claim(1) is None
