@@ -210,7 +210,7 @@ class Parallel:
         return jax.device_get(tree)
 
     def fetch_rows(self, tree: Any) -> Any:
-        """Returns this process's rows [rows, ...] of arrays that are `ROWS`, on the host; arrays of NumPy as they are."""
+        """Returns this process's rows [rows, ...] of arrays that are `ROWS`, on the host; what is there stays."""
         def rows(leaf):
             if isinstance(leaf, np.ndarray):
                 return leaf

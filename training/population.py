@@ -9,9 +9,8 @@ so the numbers of the others do not depend on it.
 
 import contextlib
 import copy
-import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,13 @@ from ..common.console import format_metric
 from ..common.errors import UserError, some
 from . import components, loop, results
 from . import config as config_lib
-from .boundary import Boundary
-from .checkpoint_meta import NonFiniteError
-from .evaluation import Evaluation, Evaluations, evaluate_all
+from .evaluation import Evaluations
+from .member import Member, Shared, speaking
 from .optimizer import Optimizer
-from .outputs import Outputs
 from .parallel import Parallel
 from .preemption import Interrupted, StopRequest
-from .progress import Progress
-from .state import evaluated_variables
 from .step import TrainState
 from .transfer import init_unless_resuming
-from .window import MemberWindow, StepMetrics
 
 FIELDS = ('seed', 'optimizer.learning_rate', 'optimizer.weight_decay')  # in which members may differ
 _ONE_A_PROCESS = ('mlflow', 'wandb')  # writers whose package knows one run at a time
@@ -48,19 +42,20 @@ def train(config: ConfigDict, workdir: Path) -> int:
     """
     if config.population == 1:
         return loop.train(config, workdir)
-    configs = members(config)
-    return train_population(configs, [workdir / f'seed{member.seed}' for member in configs])
+    runs = members(config, workdir)
+    return train_population(list(runs.values()), list(runs))
 
 
-def members(config: ConfigDict) -> list[ConfigDict]:
-    """Returns the configs of the runs of a config with a population, each with a seed of its own.
+def members(config: ConfigDict, workdir: Path) -> dict[Path, ConfigDict]:
+    """Returns the folders and configs of the runs of a config with a population, each with a seed of its own.
 
     Raises:
       UserError: there is no such population.
     """
     if config.population < 1:
         raise UserError(f'config.population = {config.population}: it must be at least 1')
-    return [_changed(config, {'population': 1, 'seed': config.seed + number}) for number in range(config.population)]
+    seeds = range(config.seed, config.seed + config.population)
+    return {workdir / f'seed{seed}': _changed(config, {'population': 1, 'seed': seed}) for seed in seeds}
 
 
 def train_population(configs: Sequence[ConfigDict], workdirs: Sequence[Path]) -> int:
@@ -98,12 +93,12 @@ def train_population(configs: Sequence[ConfigDict], workdirs: Sequence[Path]) ->
         states = training.initial_states(configs)
         taken = []
         for config, state, workdir in zip(configs, states, workdirs):
-            with _speaking(workdir.name) if taken else contextlib.nullcontext():
+            with speaking(workdir.name) if taken else contextlib.nullcontext():
                 taken.append(init_unless_resuming(config.init_from, state.variables, training.info, workdir))
         logging.info('%s', training.parameter_table(states[0]))
         _warn_of_convolutions(states[0])
-        shared = _Shared(training, evaluations, stop)
-        started = [_Member(shared, *parts, folders)
+        shared = Shared(training, evaluations, stop)
+        started = [Member(shared, *parts, folders)
                    for parts in zip(range(len(configs)), configs, workdirs, states, taken)]
         return _Population(shared, started).run(workdirs[0])
 
@@ -125,14 +120,14 @@ def _check(configs: Sequence[ConfigDict], workdirs: Sequence[Path]) -> None:
     for config in configs:
         components.check_fields(config)
         Optimizer(config.optimizer)
-        alike = _changed(config, {field: first[field] for field in FIELDS[:1]} | {
-            field: first.optimizer[field.partition('.')[2]] for field in FIELDS[1:]})
+        alike = _changed(config, {'seed': first.seed, 'optimizer.learning_rate': first.optimizer.learning_rate,
+                                  'optimizer.weight_decay': first.optimizer.weight_decay})
         if different := config_lib.differences(config_lib.to_dict(first), config_lib.to_dict(alike)):
             raise UserError(f'the runs of a population may differ in {", ".join(FIELDS)} alone, these differ in '
                             f'config.{different[0]}')
         if bool(config.optimizer.weight_decay) != bool(first.optimizer.weight_decay):
-            raise UserError('config.optimizer.weight_decay is 0 in some runs of the population and not in others, whose '
-                            'optimizer has another step: train them as two populations')
+            raise UserError('config.optimizer.weight_decay is 0 in some runs of the population and not in others, '
+                            'whose optimizer has another step: train them as two populations')
     if first.cached_features.endpoint:
         raise UserError('config.cached_features: a population cannot be trained on cached features; train its runs one '
                         'by one: the features are computed once for all')
@@ -148,169 +143,6 @@ def _warn_of_convolutions(state: TrainState) -> None:
                         'all at once than one run after the other')
 
 
-class _Shared:
-    """What the members of a population have together.
-
-    Args:
-      training: with the step and the batches of all of them.
-      evaluations: that score all of them at once.
-      stop: whether the process was asked to stop.
-
-    Attributes:
-      returned: metrics of the steps, still on their way.
-      progress: times all of them.
-    """
-
-    def __init__(self, training: components.Training, evaluations: Evaluations, stop: StopRequest):
-        self.training, self.evaluations, self.stop = training, evaluations, stop
-        self.returned = StepMetrics(0)
-        self.progress: Progress | None = None
-        self._state: TrainState | None = None
-        self._found: dict[str, list[Evaluation]] = {}
-
-    def begin(self, step: int, wall_seconds: float) -> None:
-        """Begins to count steps."""
-        self.returned = StepMetrics(step)
-        self.progress = _SharedProgress(self.training.total, step, self.training.config.batch_size, wall_seconds)
-
-    def skip_to(self, step: int) -> None:
-        """Goes on counting at a step; those in between nobody had to take."""
-        if step > self.returned.latest:
-            self.returned.forget(step)
-            self.progress.skip_to(step)
-
-    def look_at(self, state: TrainState) -> None:
-        """Says which state, of all members, is evaluated next."""
-        self._state, self._found = state, {}
-
-    def evaluation(self, name: str, member: int) -> Evaluation:
-        """Returns what a member finds on a set; the first that asks computes it for all. Raises Interrupted."""
-        if name not in self._found:
-            variables = evaluated_variables(self._state.variables)
-            self._found[name] = evaluate_all(self.evaluations, name, variables, self.stop)
-        return self._found[name][member]
-
-
-class _SharedProgress(Progress):
-    """The clock of a population: every member closes the same windows, and none pauses on its own."""
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self._closed: dict[int, dict[str, float]] = {}
-
-    def window(self, step):
-        """See `Progress`."""
-        if step not in self._closed:
-            self._closed = dict([*self._closed.items()][-1:]) | {step: super().window(step)}
-        return self._closed[step]
-
-    def skip_to(self, step: int) -> None:
-        """Leaves out the steps up to this one."""
-        self._window_start = step
-
-    def pause(self):
-        """See `Progress`; the population itself calls `pause_all`."""
-        return contextlib.nullcontext()
-
-    def pause_all(self):
-        """What `Progress.pause` is."""
-        return super().pause()
-
-
-class _MemberEvaluations:
-    """Stands for the `Evaluations` of a member."""
-
-    def __init__(self, shared: _Shared, member: int):
-        self._shared, self._member = shared, member
-        self.model = shared.evaluations.model
-
-    def __call__(self, name: str, variables: Any, stop_requested: Any) -> Evaluation:
-        """See `Evaluations`."""
-        del variables, stop_requested  # those of all members
-        return self._shared.evaluation(name, self._member)
-
-
-class _MemberOutputs(Outputs):
-    """Keeps the rows of metrics too, from which the population makes its log lines.
-
-    Attributes:
-      rows: (step, values) since it was emptied.
-    """
-
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.rows: list[tuple[int, dict[str, float]]] = []
-
-    def scalars(self, step, values, timings=None):
-        """See `Outputs`."""
-        super().scalars(step, values, timings)
-        self.rows.append((step, values))
-
-
-class _Member:
-    """One run of a population.
-
-    Args:
-      shared: what all members have together.
-      number: its place in the step.
-      config, workdir: of the run.
-      state: as it was initialised.
-      taken: see `loop.start`.
-      folders: closes what is still open in the end.
-
-    Attributes:
-      name: of its folder.
-      step, state: where it is, on the host, while it does not take part in the steps.
-      error: why it was given up; '' if it was not.
-      over: whether there is nothing left to do.
-    """
-
-    def __init__(self, shared: _Shared, number: int, config: ConfigDict, workdir: Path, state: TrainState,
-                 taken: dict[str, Any] | None, folders: contextlib.ExitStack):
-        self._shared, self._number, self.name = shared, number, workdir.name
-        self._training = dataclasses.replace(shared.training, config=config)
-        self._open = folders.enter_context(contextlib.ExitStack())
-        with _speaking(self.name):
-            self.outputs = self._open.enter_context(_MemberOutputs(config, shared.training.parallel, workdir))
-            self.state, self.resumed = loop.start(self._training, state, taken, self.outputs, workdir)
-        self.step = self.resumed.get('step', 0)
-        self.error, self.over = '', False
-
-    def begin(self) -> None:
-        """Opens its files, once the population counts its steps, unless the run is finished already."""
-        shared = self._shared
-        self.window = MemberWindow(shared.training.layout, self.step, self.resumed.get('window'), shared.returned,
-                                   self._number)
-        self.boundary = Boundary(self._training, _MemberEvaluations(shared, self._number), self.resumed,
-                                 shared.progress, shared.stop, self.outputs, self.window)
-        with _speaking(self.name):
-            if not loop.begin(self._training, self.step, self.state, self.boundary, self.outputs):
-                self.close()
-
-    def part(self, state: TrainState) -> TrainState:
-        """Returns its own part of the state of all members, on the host."""
-        return jax.tree.map(lambda leaf: leaf[self._number], state)
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Within it only this member is at work: what is not finite ends it, and not the others."""
-        try:
-            with loop.explained(self._training, self.outputs), _speaking(self.name):
-                yield
-        except UserError as error:
-            if not isinstance(error.__cause__, NonFiniteError):
-                raise
-            self.error = str(error)
-            logging.warning('%s: %s; the others go on', self.name, error)
-            self.close()
-
-    def close(self) -> None:
-        """Ends it."""
-        self.over = True
-        with contextlib.suppress(NonFiniteError):  # of a save under way; a member that is not over raises it before
-            self._open.close()
-
-
 class _Population:
     """What a `Boundary` is to one run, for all members: logs, evaluates and saves each of them.
 
@@ -322,11 +154,11 @@ class _Population:
       end: the step up to which the same members are at work.
     """
 
-    def __init__(self, shared: _Shared, members: Sequence[_Member]):
+    def __init__(self, shared: Shared, members: Sequence[Member]):
         self._shared, self._members = shared, members
         self._begin = self.end = 0
-        self._waiting: list[_Member] = []  # ahead of those that are at work
-        self._working: list[_Member] = []
+        self._waiting: list[Member] = []  # ahead of those that are at work
+        self._working: list[Member] = []
 
     def run(self, workdir: Path) -> int:
         """Takes all members to their ends, those that are behind first. Returns the exit code.
@@ -392,6 +224,8 @@ class _Population:
         shared = self._shared
         # Before the first step the others did all that was due before they were saved.
         due = [member for member in self._working if step > self._begin or not member.boundary.done]
+        for member in due:
+            member.boundary.done = False  # also of those that are not reached if the process is asked to stop
         reads = any(member.boundary.reads_state(step) for member in due)
         shared.look_at(state)
         host = shared.training.parallel.fetch(state) if reads else None
@@ -457,21 +291,7 @@ class _Population:
                             f'{some(failed)}; the others are finished')
 
 
-@contextlib.contextmanager
-def _speaking(name: str) -> Iterator[None]:
-    """Within it log lines are of one member: warnings begin with its name, and the population sums up the others."""
-    def heard(record: logging.LogRecord) -> bool:
-        record.msg = f"{name.replace('%', '%%') if record.args else name}: {record.msg}"
-        return record.levelno >= logging.WARNING
-    logger = logging.getLogger()
-    logger.addFilter(heard)
-    try:
-        yield
-    finally:
-        logger.removeFilter(heard)
-
-
-def _say_where(members: Sequence[_Member]) -> None:
+def _say_where(members: Sequence[Member]) -> None:
     """Logs with which steps members go on that were begun before."""
     places: dict[int, list[str]] = {}
     for member in members:

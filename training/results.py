@@ -64,7 +64,8 @@ def print_result(workdir: Path, step: int, primary_metric: str) -> bool:
 
 def result_table(result: dict[str, Any], primary_metric: str) -> str:
     """Returns the final metrics as a small table, of each set the primary metric first, then the loss."""
-    lines = [(name, format_metric(name, result['metrics'][name])) for name in _sorted(result['metrics'], primary_metric)]
+    metrics = result['metrics']
+    lines = [(name, format_metric(name, metrics[name])) for name in _sorted(metrics, primary_metric)]
     lines += [(path, f'{value:.6g}') for path, value in result.get('learned', {}).items()]
     lines += [('steps', f"{result['step']:,}"), ('wall time', format_seconds(result['wall_seconds'])),
               ('examples/s', f"{result['examples_per_second']:,.0f}")]
