@@ -19,6 +19,7 @@ from .search_space import Space
 
 SWEEP_FILE = 'sweep.json'
 SAMPLERS = ('tpe', 'random', 'grid')
+_LONGEST_HEARTBEAT = 3600
 _MAY_GROW = ('trials', 'seeds')  # on a later start
 
 
@@ -119,6 +120,9 @@ def define(experiment: str, overrides: Sequence[str], *, search: Mapping[str, st
     size = grid_size(space) if settings.get('sampler') == 'grid' else None
     trials = settings.pop('trials', None)
     trials = size or 30 if trials is None else trials
+    heartbeat = settings.get('heartbeat', 60.0)
+    if not 1 <= heartbeat <= _LONGEST_HEARTBEAT:
+        raise UserError(f'--heartbeat {heartbeat:g}: from 1 to {_LONGEST_HEARTBEAT} seconds')
     _check_numbers(trials, settings.get('seeds', 1), settings.get('sampler', 'tpe'), space)
     return Sweep(config_lib.portable(experiment), tuple(overrides), _plain(trial_config), final, search, metric, mode,
                  trials=trials, study=f'sweep-{secrets.token_hex(6)}', **settings)

@@ -11,6 +11,8 @@ import fcntl
 import functools
 import logging
 import os
+import re
+import secrets
 import socket
 import time
 import warnings
@@ -29,7 +31,7 @@ from .pruners import PRUNERS
 from .search_space import Choice, Range, Space
 
 DATABASE = 'study.db'
-_LOCK = '.sweep.lock'
+SWEEP_LOCK = '.sweep.lock'
 _WORKERS = '.workers'  # files that are locked while a worker of this machine has the trial of their name
 _GRACE = 3  # heartbeats that may be missing
 _PATIENCE_SECONDS = 600  # for a database that is away
@@ -42,6 +44,10 @@ warnings.filterwarnings('ignore', message='Heartbeat of storage is supposed')
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
+class TakenOver(Exception):
+    """This worker was silent for so long that another one has its trial now."""
+
+
 @dataclasses.dataclass
 class Claim:
     """A trial that this worker has.
@@ -51,6 +57,7 @@ class Claim:
       params: field -> value, as it is written after '--config.field='.
       again: whether some worker had it before.
       values: evaluations that were reported, number from 1 -> value of the metric.
+      token: by which this worker's claim is told from a later one of the same trial.
       hold: descriptor of the lock that says that this worker is there.
     """
     number: int
@@ -58,6 +65,7 @@ class Claim:
     again: bool
     values: dict[int, float]
     _trial: Trial
+    token: str
     hold: int | None = None
 
 
@@ -120,7 +128,8 @@ class Storage:
 
     def __init__(self, folder: Path, url: str, heartbeat: float):
         self.folder = folder
-        self.url = _checked_url(url) if url else f'sqlite:///{folder.absolute() / DATABASE}'
+        self.url = _checked_url(url) if url else sqlalchemy.URL.create(
+            'sqlite', database=str(folder.absolute() / DATABASE)).render_as_string()  # which quotes '?' and the like
         self._server = self._engine() if self.url.startswith('postgresql') else None
         try:
             with self.turn(_TABLES):  # whoever is first makes the tables; Optuna raises if two do
@@ -153,15 +162,25 @@ class Storage:
 
 
 @contextlib.contextmanager
-def file_turn(folder: Path) -> Iterator[None]:
-    """Lets one process at a time into the block, of all that see a folder whose file system has locks."""
+def file_turn(folder: Path, name: str = SWEEP_LOCK, what: str = '') -> Iterator[None]:
+    """Lets one process at a time into the block, of all that see a folder whose file system has locks.
+
+    Args:
+      folder: of the sweep.
+      name: of the file that is locked.
+      what: the other process is doing, for a line where that takes long; '' for none.
+    """
     try:
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise UserError(f'cannot write to {folder}: {error.strerror}') from error
     try:
         with contextlib.suppress(OSError):  # a file system without locks: docs/how-to/sweep.md says what to use there
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (fcntl.LOCK_NB if what else 0))
+            except BlockingIOError:
+                logging.info('another worker is %s: waiting for it', what)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
@@ -183,7 +202,7 @@ class Study:
                  pruner: str = 'none', seed: int = 0):
         self._storage, self._name, self._sampler, self._seed = storage, name, sampler, seed
         self.space = dict(space)
-        self._worker = {'host': socket.gethostname(), 'pid': os.getpid()}
+        self._host = _machine()
         self._key = zlib.crc32(name.encode())
         self._pruner = PRUNERS[pruner]()
         with self.turn():
@@ -226,12 +245,19 @@ class Study:
             self._study.sampler = self._new_sampler(number, '')
             trial = self._study.ask()
             again = 'worker' in trial.user_attrs
-            hold = self._hold(trial.number)
-            trial.set_user_attr('worker', self._worker)
-            self._storage.optuna.record_heartbeat(trial._trial_id)
-            params = self._propose(trial)
-        values = dict(self._storage.optuna.get_trial(trial._trial_id).intermediate_values)
-        return Claim(trial.number, params, again, values, trial, hold)
+            hold, _ = self._hold(trial.number)
+            try:
+                token = secrets.token_hex(8)
+                trial.set_user_attr('worker', {'host': self._host, 'pid': os.getpid(), 'token': token,
+                                               'holds': hold is not None})
+                self._storage.optuna.record_heartbeat(trial._trial_id)
+                params = self._propose(trial)
+                values = dict(self._storage.optuna.get_trial(trial._trial_id).intermediate_values)
+            except BaseException:  # the database is away: the trial is found again as that of a lost worker
+                if hold is not None:
+                    os.close(hold)
+                raise
+        return Claim(trial.number, params, again, values, trial, token, hold)
 
     def _propose(self, trial: Trial) -> dict[str, str]:
         """Returns the trial's parameters; those that are in the database already stay as they are."""
@@ -253,43 +279,51 @@ class Study:
         # Optuna's own way out, fail_stale_trials, makes another trial of them, under another number.
         silent = set(self._storage.optuna._get_stale_trial_ids(self._study._study_id))
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial._trial_id in silent or self._is_lost(trial):
+            alive = self._is_alive(trial)
+            if alive is False or alive is None and trial._trial_id in silent:
                 self._storage.optuna.set_trial_state_values(trial._trial_id, TrialState.WAITING)
                 logging.info('trial %d has lost its worker: it goes on from its last checkpoint', trial.number)
 
-    def _is_lost(self, trial: FrozenTrial) -> bool:
-        """Whether it is known without waiting that a trial's worker is gone."""
+    def _is_alive(self, trial: FrozenTrial) -> bool | None:
+        """Whether a trial's worker is there, however silent; None where that cannot be known."""
         worker = trial.user_attrs.get('worker')
         if worker is None:  # it was killed in its turn, which it alone can have
-            return True
-        if worker.get('host') != self._worker['host']:
             return False
-        hold = self._hold(trial.number)  # the kernel has given it back
-        if hold is not None:
-            os.close(hold)
-        return hold is not None
+        if worker.get('host') != self._host or not worker.get('holds'):
+            return None
+        hold, taken = self._hold(trial.number)
+        if hold is None:
+            return True if taken else None
+        os.close(hold)  # the kernel has given it back
+        return False
 
-    def _hold(self, number: int) -> int | None:
-        """Locks the sign that a worker of this machine has a trial; None where it is taken, or files have no locks."""
+    def _hold(self, number: int) -> tuple[int | None, bool]:
+        """Locks the sign that a worker of this machine has a trial.
+
+        Returns:
+          The descriptor; None where files have no locks, or it is taken. And whether it is taken.
+        """
         file = self._hold_file(number)
         try:
             file.parent.mkdir(exist_ok=True)
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         except OSError:
-            return None
+            return None, False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
             os.close(descriptor)
-            return None
-        return descriptor
+            return None, isinstance(error, BlockingIOError)
+        return descriptor, False
 
     def _hold_file(self, number: int) -> Path:
         return self._storage.folder / _WORKERS / f"{self._name.replace('/', '-')}-{number}"
 
     @patient
     def beat(self, claim: Claim) -> None:
-        """Says that this worker is alive."""
+        """Says that this worker is alive. Raises TakenOver if another has its trial."""
+        if not self._check_mine(claim):
+            raise TakenOver
         self._storage.optuna.record_heartbeat(claim._trial._trial_id)
 
     @patient
@@ -300,30 +334,49 @@ class Study:
           claim: the trial.
           number: of the evaluation, from 1; one that was reported before is decided on again.
           value: of the metric.
+
+        Raises:
+          TakenOver: another worker has the trial.
         """
+        if not self._check_mine(claim):
+            raise TakenOver
         if number not in claim.values:
             claim._trial.report(value, number)
             claim.values[number] = value
         found = self._storage.optuna.get_trial(claim._trial._trial_id)
         return self._pruner.prune(self._study, found)
 
+    def _check_mine(self, claim: Claim) -> bool:
+        """Returns whether a trial runs; False where this worker has ended it. Raises TakenOver if it is another's."""
+        found = self._storage.optuna.get_trial(claim._trial._trial_id)
+        if found.user_attrs.get('worker', {}).get('token') != claim.token:
+            raise TakenOver
+        return found.state == TrialState.RUNNING
+
     @patient
     def finish(self, claim: Claim, state: str, value: float | None = None, error: str = '', **facts: Any) -> None:
-        """Ends a trial; 'pruned', 'failed', 'complete' with a value, or 'waiting' for whoever takes it next."""
-        trial_id = claim._trial._trial_id
-        found = self._storage.optuna.get_trial(trial_id)
-        if found.state.is_finished():  # by a worker that took it for lost, and was faster
-            pass
-        elif state == 'waiting':
-            if found.user_attrs.get('worker') == self._worker:  # else it is with another worker
-                self._storage.optuna.set_trial_state_values(trial_id, TrialState.WAITING)
-        else:
-            for name, fact in {**facts, **({'error': error} if error else {})}.items():
-                claim._trial.set_user_attr(name, fact)
-            number = next(number for number, name in _STATES.items() if name == state)
-            self._study.tell(claim.number, value, state=number, skip_if_finished=True)
+        """Ends a trial; 'pruned', 'failed', 'complete' with a value, or 'waiting' for whoever takes it next.
+
+        Raises:
+          TakenOver: another worker has the trial.
+        """
+        with self.turn():  # or somebody takes it between this and that
+            if self._check_mine(claim):  # else it was done before the database went away
+                for name, fact in {**facts, **({'error': error} if error else {})}.items():
+                    claim._trial.set_user_attr(name, fact)
+                if state == 'waiting':
+                    self._storage.optuna.set_trial_state_values(claim._trial._trial_id, TrialState.WAITING)
+                else:
+                    number = next(number for number, name in _STATES.items() if name == state)
+                    self._study.tell(claim.number, value, state=number)
+            self.let_go(claim)
+
+    def let_go(self, claim: Claim) -> None:
+        """Takes back the sign that this worker has a trial."""
         if claim.hold is not None:
-            self._hold_file(claim.number).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if os.stat(self._hold_file(claim.number)).st_ino == os.fstat(claim.hold).st_ino:
+                    self._hold_file(claim.number).unlink()
             os.close(claim.hold)
             claim.hold = None
 
@@ -340,6 +393,14 @@ class Study:
             trial.datetime_start) else 0.0
         return Record(trial.number, params, _STATES[trial.state], value, trial.user_attrs.get('error', ''), seconds,
                       facts)
+
+
+def _machine() -> str:
+    """Returns a name of this machine: there are many of the name localhost."""
+    boot = ''
+    with contextlib.suppress(OSError):
+        boot = Path('/proc/sys/kernel/random/boot_id').read_text().strip()
+    return f'{socket.gethostname()} {boot}'
 
 
 def _suggest(trial: Trial, field: str, wanted: BaseDistribution) -> Any:
@@ -359,12 +420,36 @@ def _distribution(parameter: Range | Choice) -> BaseDistribution:
     return FloatDistribution(parameter.low, high, parameter.log, parameter.step)
 
 
+def without_password(url: str) -> str:
+    """Returns a URL that may be kept in a file; this process keeps its password in $PGPASSWORD, where libpq looks.
+
+    Raises:
+      UserError: it is no URL.
+    """
+    if not url:
+        return url
+    parsed = _parsed(url)
+    password = parsed.password or parsed.query.get('password')
+    if password:
+        os.environ['PGPASSWORD'] = str(password)
+        logging.info('the password of --storage is not kept: for the other workers export PGPASSWORD, or write it to '
+                     '~/.pgpass')
+    kept = parsed.difference_update_query(['password'])
+    return sqlalchemy.URL.create(kept.drivername, kept.username, None, kept.host, kept.port, kept.database, kept.query
+                                 ).render_as_string()
+
+
+def _parsed(url: str) -> sqlalchemy.URL:
+    try:
+        return sqlalchemy.engine.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:
+        shown = printable(re.sub(':[^/].*@', ':***@', url))  # whatever may be a password
+        raise UserError(f'--storage {shown}: it is a URL such as postgresql://user@host/database') from error
+
+
 def _checked_url(url: str) -> str:
     """Returns the URL of a server, with a driver that is there. Raises UserError if it cannot be used."""
-    try:
-        parsed = sqlalchemy.engine.make_url(url)
-    except sqlalchemy.exc.ArgumentError as error:
-        raise UserError(f'--storage {printable(url)}: it is a URL such as postgresql://user@host/database') from error
+    parsed = _parsed(url)
     if parsed.get_backend_name() not in ('postgresql', 'sqlite'):
         raise UserError(f'--storage {parsed.render_as_string(hide_password=True)}: postgresql://user@host/database, or '
                         'none for a file in the folder')

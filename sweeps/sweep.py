@@ -8,6 +8,8 @@
 3. These runs are scored on the final sets, once, and best.json says what came out.
 """
 
+import contextlib
+import dataclasses
 import json
 import logging
 import statistics
@@ -25,11 +27,12 @@ from ..training.workdir import make_folder
 from . import definition, search_space
 from .definition import SWEEP_FILE, Sweep
 from .search_space import Choice, Range
-from .study import Record, Storage, Study, file_turn
+from .study import SWEEP_LOCK, Record, Storage, Study, file_turn, without_password
 from .trial import Child
 from .worker import Job, Stopped, StopRequest, Worker
 
 BEST_FILE = 'best.json'
+_BEGIN_LOCK = '.begin.lock'
 _SHOWN = 10  # of the best trials
 
 
@@ -44,18 +47,25 @@ def begin(folder: Path, new: Sweep, trials: int | None = None, seeds: int | None
     Raises:
       UserError: the folder has another sweep or something else, or a trial could not begin as the sweep is defined.
     """
-    there = definition.read(folder)
-    if there is None:
-        _check_empty(folder)
-        if new.storage:
-            Storage(folder, new.storage, new.heartbeat)  # it can be reached
-        _check_fits(new)
-        make_folder(folder)
-    with file_turn(folder):
-        there = definition.read(folder)
-        sweep = new if there is None else definition.joined(there, new, trials, seeds)
-        if sweep != there:
-            definition.write(folder, sweep)
+    new = dataclasses.replace(new, storage=without_password(new.storage))
+    made = not folder.exists()
+    make_folder(folder)
+    try:
+        with file_turn(folder, _BEGIN_LOCK, 'beginning this sweep'):  # the others need not check it again
+            if definition.read(folder) is None:
+                _check_empty(folder)
+                if new.storage:
+                    Storage(folder, new.storage, new.heartbeat)  # it can be reached
+                _check_fits(new)
+            with file_turn(folder):
+                there = definition.read(folder)
+                sweep = new if there is None else definition.joined(there, new, trials, seeds)
+                if sweep != there:
+                    definition.write(folder, sweep)
+    except BaseException:
+        if not (folder / SWEEP_FILE).exists():
+            _leave_nothing(folder, made)
+        raise
     return sweep
 
 
@@ -66,6 +76,9 @@ def join(folder: Path, trials: int | None = None, seeds: int | None = None) -> S
       UserError: there is none.
     """
     sweep = definition.read(folder)
+    if sweep is None and (folder / _BEGIN_LOCK).exists():
+        with file_turn(folder, _BEGIN_LOCK, 'beginning this sweep'):
+            sweep = definition.read(folder)
     if sweep is None:
         raise UserError(f'no sweep in {folder}: begin one with --config, or name another --workdir')
     changes = {name: value for name, value in (('trials', trials), ('seeds', seeds)) if value is not None}
@@ -118,9 +131,17 @@ def _search(folder: Path, sweep: Sweep, storage: Storage, worker: Worker) -> Stu
     over = sum(record.state in ('complete', 'pruned', 'failed') for record in records)
     logging.info('%s: %d trials for the best %s (%s), %d of them done; %s', folder, sweep.trials, sweep.metric,
                  sweep.mode, over, ', '.join(f'{field} in {text}' for field, text in sweep.search.items()))
-    worker(study, sweep.trials, lambda number, params: Job(f'trial {number}', folder / f'{number:04}',
-                                                           sweep.trial_overrides(params)))
+    worker(study, lambda: _read_again(folder, sweep).trials,
+           lambda number, params: Job(f'trial {number}', folder / f'{number:04}', sweep.trial_overrides(params)))
     return study
+
+
+def _read_again(folder: Path, sweep: Sweep) -> Sweep:
+    """Returns the sweep as sweep.json has it now; as it was where the file cannot be read."""
+    try:
+        return definition.read(folder) or sweep
+    except UserError:
+        return sweep
 
 
 def best_trials(records: Sequence[Record], sweep: Sweep) -> list[Record]:
@@ -157,8 +178,9 @@ def _score(folder: Path, sweep: Sweep, storage: Storage, worker: Worker, best: S
         seed = values['seed']
         own = of_seed.get(seed, -1)
         run = folder / (f'{own:04}' if own >= 0 else f'{number:04}-seed{seed}')
-        return Job(f'trial {number} with seed {seed}', run, sweep.trial_overrides(params | {'seed': seed}), sweep.final)
-    worker(study, len(of_seed), job_of)
+        return Job(f'trial {number} with seed {seed}', run, sweep.trial_overrides(params | {'seed': seed}), sweep.final,
+                   noted=False)
+    worker(study, lambda: len(of_seed), job_of)
     _write_best(folder, sweep, study.trials(), number, params)
 
 
@@ -218,12 +240,19 @@ def _check_empty(folder: Path) -> None:
     """Raises UserError if a folder without a sweep has runs in it, which the trials' would be mixed up with."""
     try:
         strange = [path.name for path in folder.iterdir() if not path.name.startswith('.')]
-    except FileNotFoundError:
-        return
     except OSError as error:
         raise UserError(f'{folder}: {error.strerror}') from error
     if strange:
         raise UserError(f'{folder} is not empty (it has {strange[0]}) and has no {SWEEP_FILE}: take another --workdir')
+
+
+def _leave_nothing(folder: Path, made: bool) -> None:
+    """Removes what `begin` has made in a folder where no sweep came of it, and the folder if it was made too."""
+    with contextlib.suppress(OSError):
+        for name in (_BEGIN_LOCK, SWEEP_LOCK):
+            (folder / name).unlink(missing_ok=True)
+        if made:
+            folder.rmdir()
 
 
 def _check_fits(sweep: Sweep) -> None:

@@ -18,7 +18,7 @@ from ..training.rows import to_json
 from ..training.workdir import make_folder
 from . import trial as trials
 from .definition import Sweep
-from .study import Claim, Record, Study
+from .study import Claim, Record, Study, TakenOver
 from .trial import CONSOLE_FILE, Child
 
 TRIAL_FILE = 'trial.json'
@@ -63,6 +63,26 @@ class StopRequest:
         return bool(self.exit_code)
 
 
+class _Pulse:
+    """Says from time to time that this worker is alive, whatever it waits for.
+
+    Args:
+      study: of the trial.
+      claim: the trial.
+      seconds: from one time to the next.
+    """
+
+    def __init__(self, study: Study, claim: Claim, seconds: float):
+        self._study, self._claim, self._seconds = study, claim, seconds
+        self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        """Call it every now and then. Raises TakenOver if another worker has the trial."""
+        if time.monotonic() - self._last > self._seconds:
+            self._study.beat(self._claim)
+            self._last = time.monotonic()
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """What a trial runs.
@@ -72,11 +92,13 @@ class Job:
       folder: of the run.
       overrides: of the sweep's experiment.
       final: sets that the run is scored on when it is over, () for a trial of the search.
+      noted: whether trial.json in its folder says how it does; for a trial of the search.
     """
     title: str
     folder: Path
     overrides: list[str]
     final: tuple[str, ...] = ()
+    noted: bool = True
 
 
 class Worker:
@@ -90,12 +112,12 @@ class Worker:
     def __init__(self, sweep: Sweep, stop: StopRequest):
         self._sweep, self._stop = sweep, stop
 
-    def __call__(self, study: Study, total: int, job_of: Callable[[int, Mapping[str, str]], Job]) -> None:
+    def __call__(self, study: Study, total: Callable[[], int], job_of: Callable[[int, Mapping[str, str]], Job]) -> None:
         """Returns when all trials are over.
 
         Args:
           study: the queue.
-          total: trials in it in the end.
+          total: returns how many trials there will be in it; others may ask for more meanwhile.
           job_of: number and parameters of a trial -> what it runs.
 
         Raises:
@@ -107,19 +129,25 @@ class Worker:
             if self._stop():
                 raise Stopped
             self._sweep.check_unchanged()
-            claim = study.claim(total)
+            wanted = total()
+            claim = study.claim(wanted)
             records = study.trials()
             if claim is not None:
                 waiting = False
                 job = job_of(claim.number, claim.params)
-                logging.info('%s (of %d%s)%s: %s', job.title, total, _remaining(records, total),
+                logging.info('%s (of %d%s)%s: %s', job.title, wanted, _remaining(records, wanted),
                              ' goes on' if claim.again else '',
                              '  '.join(f'{field}={value}' for field, value in claim.params.items()))
                 try:
                     self._run(study, claim, job)
                 except Stopped:
-                    study.finish(claim, 'waiting')
+                    with contextlib.suppress(TakenOver):
+                        study.finish(claim, 'waiting')
                     raise
+                except TakenOver:
+                    study.let_go(claim)
+                    logging.warning('%s: another worker has taken it over, since this one was silent for too long',
+                                    job.title)
                 _check_not_all_failed(study.trials())
                 continue
             if not any(record.state in ('running', 'waiting') for record in records):
@@ -139,9 +167,10 @@ class Worker:
         make_folder(job.folder)
         self._write(job, claim, 'running')
         losses, last = 0, -1
+        pulse = _Pulse(study, claim, self._sweep.heartbeat)
         while True:
-            trials.wait_until_free(job.folder, self._stop)
-            code, pruned, line = self._train(study, claim, job)
+            trials.wait_until_free(job.folder, lambda: pulse() or self._stop())
+            code, pruned, line = self._train(study, claim, job, pulse)
             if code == 0 or pruned or code == 2 or self._stop():
                 break
             progress = max(claim.values, default=0)
@@ -157,17 +186,17 @@ class Worker:
         if pruned:
             self._finish(study, claim, job, 'pruned', claim.values[max(claim.values)])
         elif code == 0:
-            self._complete(study, claim, job)
+            self._complete(study, claim, job, pulse)
         else:
             if code < 0:
                 line = f'its process was ended by {signal.Signals(-code).name} {losses} times without an evaluation'
             self._finish(study, claim, job, 'failed', None, line)
 
-    def _train(self, study: Study, claim: Claim, job: Job) -> tuple[int, bool, str]:
+    def _train(self, study: Study, claim: Claim, job: Job, pulse: _Pulse) -> tuple[int, bool, str]:
         """Runs a trial's process once; returns its exit code, whether it is pruned, and its last line."""
         sweep = self._sweep
         evaluations = trials.Evaluations(job.folder, sweep.metric)
-        pruned, beaten, spoken = False, time.monotonic(), time.monotonic()
+        pruned, spoken = False, time.monotonic()
         decided = max(claim.values, default=1) - 1  # a worker that is lost may not have acted on the last one
         said = decided
         arguments = ['train', '--config', sweep.experiment, '--workdir', str(job.folder),
@@ -186,25 +215,24 @@ class Worker:
                     said, spoken = decided, time.monotonic()
                     logging.info('%s: %s %s at evaluation %d', job.title, sweep.metric,
                                  format_metric(sweep.metric, claim.values[said]), said)
-                if time.monotonic() - beaten > sweep.heartbeat:
-                    study.beat(claim)
-                    beaten = time.monotonic()
+                pulse()
 
-    def _complete(self, study: Study, claim: Claim, job: Job) -> None:
+    def _complete(self, study: Study, claim: Claim, job: Job, pulse: _Pulse) -> None:
         metrics = trials.metrics_of(job.folder / RESULT_FILE)
         if job.final:
-            metrics |= self._score(job)
+            metrics |= self._score(job, pulse)
         value = trials.finite(metrics.get(self._sweep.metric))
         if value is None:
             self._finish(study, claim, job, 'failed', None, f'its {self._sweep.metric} is not finite')
         else:
             self._finish(study, claim, job, 'complete', value, metrics=to_json(metrics))
 
-    def _score(self, job: Job) -> dict[str, Any]:
+    def _score(self, job: Job, pulse: _Pulse) -> dict[str, Any]:
         """Scores the last step of a run on the final sets, once, and returns the metrics."""
         arguments = ['evaluate', '--workdir', str(job.folder), '--step', 'last', '--sets', *job.final]
         with Child(arguments, job.folder / CONSOLE_FILE) as child:
             while (code := child.wait()) is None:
+                pulse()
                 if self._stop():
                     raise Stopped
             if code:
@@ -222,8 +250,9 @@ class Worker:
 
     def _write(self, job: Job, claim: Claim, state: str, value: float | None = None, error: str = '') -> None:
         """Writes trial.json, which tells those who look at folders alone."""
-        write_json(job.folder / TRIAL_FILE, to_json({'number': claim.number, 'state': state, 'params': claim.params,
-                                                     'value': value, 'error': error}))
+        if job.noted:
+            write_json(job.folder / TRIAL_FILE, to_json({
+                'number': claim.number, 'state': state, 'params': claim.params, 'value': value, 'error': error}))
 
 
 def _check_not_all_failed(records: list[Record]) -> None:
