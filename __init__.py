@@ -55,8 +55,8 @@ def config(experiment: 'str | Path', overrides: 'Sequence[str]' = ()) -> 'Config
 
 
 def train(experiment: 'str | Path | ConfigDict', workdir: 'str | Path', overrides: 'Sequence[str]' = ()
-          ) -> 'dict[str, Any]':
-    """Trains a run, or resumes it, as `launch.py train` does.
+          ) -> 'dict[str, Any] | list[dict[str, Any]]':
+    """Trains a run or, with population=8, eight at once; or resumes it, as `launch.py train` does.
 
     Args:
       experiment: as for `config`, or what it returned.
@@ -64,7 +64,7 @@ def train(experiment: 'str | Path | ConfigDict', workdir: 'str | Path', override
       overrides: 'total=5 epochs' and so on.
 
     Returns:
-      What is in <workdir>/result.json: 'metrics', 'step', 'best' and more.
+      What is in <workdir>/result.json: 'metrics', 'step', 'best' and more; of a population a list, by seed.
 
     Raises:
       UserError: config, data or workdir do not fit, or the loss is not finite any more.
@@ -84,11 +84,13 @@ def train(experiment: 'str | Path | ConfigDict', workdir: 'str | Path', override
         chosen = config_lib.complete(copy.deepcopy(experiment), name, _several(overrides))
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stdout)  # unless the user has chosen
     _prepare(training=True)
-    from .training.loop import train
+    from .training import population
     from .training.results import RESULT_FILE
-    if code := train(chosen, workdir):
+    if code := population.train(chosen, workdir):
         raise KeyboardInterrupt(f'asked to stop (exit code {code}); {workdir} was saved, the same call resumes')
-    return json.loads((workdir / RESULT_FILE).read_text())
+    folders = [workdir] if chosen.population == 1 else population.members(chosen, workdir)
+    results = [json.loads((folder / RESULT_FILE).read_text()) for folder in folders]
+    return results[0] if chosen.population == 1 else results
 
 
 def sweep(experiment: 'str | Path', workdir: 'str | Path', overrides: 'Sequence[str]' = (), *,

@@ -25,5 +25,5 @@ class Train(command.Command):
         from ..training import process
         if args.process_id > 0 or process.rank() > 0:
             logging.getLogger().setLevel(logging.WARNING)  # one console is enough
-        from ..training.loop import train
+        from ..training.population import train
         return train(config, args.workdir or Path('runs') / config.experiment.replace(':', '-'))

@@ -2,7 +2,7 @@
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -108,6 +108,36 @@ class TrainBatches(_SplitBatches):
                 for rows in _slices(len(indices), count)]
 
 
+class BatchesOfRuns:
+    """The training batches of runs that differ in their seeds, read together: [runs, batch_size, ...].
+
+    Args:
+      source, batch_size, sampling: as for `TrainBatches`.
+      seeds: of the runs; each gets the batches that it has alone.
+
+    Attributes:
+      examples: of an epoch.
+    """
+
+    def __init__(self, source: Source, batch_size: int, seeds: Sequence[int], sampling: str = 'uniform'):
+        distinct = list(dict.fromkeys(seeds))
+        self._source, self._order = source, [distinct.index(seed) for seed in seeds]
+        self._of_seeds = [TrainBatches(source, batch_size, seed, sampling=sampling) for seed in distinct]
+        self.examples = len(source)
+
+    def __call__(self, step: int) -> Batch:
+        """Returns the batches of a step."""
+        indices = np.concatenate([batches.indices(step) for batches in self._of_seeds])
+        uniforms = None
+        if self._source.needs_rng:
+            uniforms = np.concatenate([batches.uniforms(step) for batches in self._of_seeds])
+        batch = self._source.read(indices, uniforms)
+        batch = {name: values.reshape(len(self._of_seeds), -1, *values.shape[1:]) for name, values in batch.items()}
+        if len(self._of_seeds) < len(self._order):
+            batch = {name: values[self._order] for name, values in batch.items()}
+        return batch
+
+
 class EvalBatches(_SplitBatches):
     """Every example once, in order, in batches of one size; the last is padded and 'mask' says where.
 
@@ -148,6 +178,14 @@ def train_batches(source: Source, batch_size: int, seed: int, rows: slice = slic
     if isinstance(source, TokenStream):
         return StreamBatches(source, batch_size, rows)
     return TrainBatches(source, batch_size, seed, rows, sampling)
+
+
+def batches_of_runs(source: Source, batch_size: int, seeds: Sequence[int], *, sampling: str = 'uniform'
+                    ) -> TrainBatches | StreamBatches | BatchesOfRuns:
+    """Returns the training batches of several runs, or those of one where they are the same for all."""
+    if isinstance(source, TokenStream) or len(set(seeds)) == 1:
+        return train_batches(source, batch_size, seeds[0], sampling=sampling)
+    return BatchesOfRuns(source, batch_size, seeds, sampling)
 
 
 def eval_batches(source: Source, batch_size: int, rows: slice = slice(None), *, positions: bool = False

@@ -8,7 +8,7 @@ from . import config as config_lib
 from . import results
 from .components import Training
 from .early_stopping import EarlyStopping
-from .evaluation import Evaluations, evaluate
+from .evaluation import Evaluations
 from .outputs import Outputs
 from .preemption import StopRequest
 from .progress import Progress
@@ -26,6 +26,7 @@ class Boundary:
       progress: times the run.
       stop: whether the process was asked to stop.
       outputs: where everything is written.
+      window: sums the metrics of steps; by default one of its own.
 
     Attributes:
       end: the step after which the run is over; early stopping brings it forward.
@@ -34,10 +35,10 @@ class Boundary:
     """
 
     def __init__(self, training: Training, evaluations: Evaluations, resumed: dict[str, Any], progress: Progress,
-                 stop: StopRequest, outputs: Outputs):
+                 stop: StopRequest, outputs: Outputs, window: MetricWindow | None = None):
         self._training, self._evaluations, self._resumed = training, evaluations, resumed
         self._progress, self._stop, self._outputs = progress, stop, outputs
-        self._window = MetricWindow(training.layout, resumed.get('step', 0), resumed.get('window'))
+        self._window = window or MetricWindow(training.layout, resumed.get('step', 0), resumed.get('window'))
         self._unlogged = 0  # the end of a window whose log line waits for the next step to be under way
         self._early_stopping = EarlyStopping(training.config.early_stopping, resumed.get('early_stopping'))
         self.metrics: dict[str, float] = dict(resumed.get('metrics', {}))
@@ -59,6 +60,10 @@ class Boundary:
         everys = (self._training.log_every, self._training.evaluate_every, self._training.save_every)
         return min([self.end, *((step // every + 1) * every for every in everys if every)])
 
+    def reads_state(self, step: int) -> bool:
+        """Whether the state after a step is evaluated or saved."""
+        return self._is_due(step, self._training.evaluate_every) or self._is_saving(step)
+
     def __call__(self, step: int, state: TrainState) -> None:
         """Does what is due after a step. Raises Interrupted in an evaluation if the process was asked to stop."""
         training = self._training
@@ -66,7 +71,7 @@ class Boundary:
         evaluating = self._is_due(step, training.evaluate_every)
         self._log_pending()
         self._unlogged = step if self._is_due(step, training.log_every) and not self._window.empty else 0
-        if evaluating or self._is_saving(step):
+        if self.reads_state(step):
             self._log_pending()
             with self._progress.pause():
                 if evaluating:
@@ -96,6 +101,17 @@ class Boundary:
                 'examples_per_second': self.examples_per_second, 'early_stopping': self._early_stopping.to_json()}
         self._outputs.save(step, training.parallel.assemble(state, TrainState.places()), meta, best)
 
+    def interrupted(self, step: int, state: TrainState) -> None:
+        """Saves a step after which the process was asked to stop; returns once it is on disk."""
+        self.save(step, state, done=self.done)
+        self._outputs.wait()
+
+    def finish(self, step: int, state: TrainState) -> None:
+        """Writes the result of a run that is over."""
+        self._outputs.finish(self.metrics, step=step, wall_seconds=self._progress.wall_seconds,
+                             examples_per_second=self.examples_per_second,
+                             primary_metric=self._training.task.primary_metric, learned=self._training.learned(state))
+
     def _is_due(self, step: int, every: int) -> bool:
         return bool(every and step) and (step % every == 0 or step == self.end)
 
@@ -116,7 +132,7 @@ class Boundary:
         variables = evaluated_variables(state.variables)
         row = {}
         for name in names:
-            found = evaluate(self._evaluations, name, variables, self._stop)
+            found = self._evaluations(name, variables, self._stop)
             self._outputs.figures(step, name, self._training.task, found, last=step == self.end)
             self._outputs.samples(step, name, found.samples)
             row |= found.scalars(f'{name}/')

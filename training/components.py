@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,14 +17,14 @@ from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from ..common.vocabulary import SPECIAL, Vocabulary
 from ..input_pipeline import checks, mixing, preprocessing, relabelling, sources
-from ..input_pipeline.batches import train_batches
+from ..input_pipeline.batches import BatchesOfRuns, batches_of_runs, train_batches
 from ..tasks import Task
 from . import array_paths, checkpoints, durations, early_stopping, evaluation_sets, forward
 from .optimizer import Optimizer
 from .parallel import Parallel
 from .resident import Resident
 from .schedules import build_schedule
-from .state import hyperparameters, init_state, initial_carry
+from .state import hyperparameters, init_states, initial_carry
 from .step import TRAIN, MetricLayout, TrainState, apply_model, make_train_step
 
 _FEW_PARAMETERS = 16  # models of so many show them beside the result
@@ -95,17 +95,22 @@ class Training:
                             f'they have: {", ".join(batch)}') from error
 
     def initial_state(self) -> TrainState:
-        """Returns the state of step 0, on the default device.
+        """Returns the state of step 0, on the default device. Raises what `initial_states` raises."""
+        return self.initial_states([self.config])[0]
+
+    def initial_states(self, configs: Sequence[ConfigDict]) -> list[TrainState]:
+        """Returns the states of step 0, on the default device, of runs that differ in `hyperparameters` alone.
 
         Raises:
           UserError: the model does not fit the images, or the task the model.
         """
         inputs, batch = self._example()
-        state = init_state(self.model, inputs, self.optimizer, hyperparameters(self.config),
-                           ema=bool(self.config.ema_decay))
+        states = init_states(self.model, inputs, self.optimizer, list(map(hyperparameters, configs)),
+                             ema=bool(self.config.ema_decay))
+        state = states[0]
         # A device that has not so much memory says so only later, when files are written.
-        _check_fits('config.model and its optimizer', sum(leaf.size * leaf.dtype.itemsize
-                                                          for leaf in jax.tree.leaves(state)))
+        _check_fits('config.model and its optimizer', len(states) * sum(leaf.size * leaf.dtype.itemsize
+                                                                        for leaf in jax.tree.leaves(state)))
         self.parallel.sharding.check(array_paths.flatten(state.params))
         if self.config.parallel.batch_norm == 'device' and not jax.tree.leaves(state.batch_stats):
             logging.warning("config.parallel.batch_norm = 'device' changes nothing: this model has no BatchNorm")
@@ -114,7 +119,8 @@ class Training:
         outputs = jax.eval_shape(lambda: apply(variables, batch, train=False))
         with self._naming_what_is_missing(batch):
             jax.eval_shape(self.task.score, outputs, batch)
-        return state.replace(carry=initial_carry(apply, self.task, variables, batch, self.config.batch_size))
+        carry = initial_carry(apply, self.task, variables, batch, self.config.batch_size)
+        return [state.replace(carry=carry) for state in states]
 
     def place(self, state: TrainState) -> TrainState:
         """Puts a whole state, the same in all processes, on the devices."""
@@ -160,13 +166,18 @@ class Training:
         return f'{table}\nForward pass of one example: {flops / 1e6:,.3f} MFLOP'
 
 
-def build_training(config: ConfigDict) -> Training:
+def build_training(config: ConfigDict, seeds: Sequence[int] | None = None) -> Training:
     """Builds everything a training run needs.
+
+    Args:
+      config: of the run.
+      seeds: of several runs whose steps are taken together: then the step takes and returns the states of all, stacked
+        along a first dimension, and the batches are theirs.
 
     Raises:
       UserError: whatever in the config does not fit, before anything is written.
     """
-    _check(config)
+    check_fields(config)
     parallel = Parallel(config.parallel)
     parallel.check_batch(config.batch_size, 'batch_size')
     accumulate = config.optimizer.accumulate
@@ -180,8 +191,12 @@ def build_training(config: ConfigDict) -> Training:
     checks.check_source(source, config.image, 'the training set')
     _check_memory(config.batch_size, source)
     resident = _resident(config, parallel, source)
-    batches = train_batches(resident.indices if resident else source, config.batch_size, config.seed,
-                            parallel.local_slice(config.batch_size), sampling=config.data.sampling)
+    examples = resident.indices if resident else source
+    if seeds is None:
+        batches = train_batches(examples, config.batch_size, config.seed, parallel.local_slice(config.batch_size),
+                                sampling=config.data.sampling)
+    else:
+        batches = batches_of_runs(examples, config.batch_size, seeds, sampling=config.data.sampling)
     if config.batch_size > batches.examples:
         logging.warning('config.batch_size = %s: each of the %s training examples is in a batch several times',
                         f'{config.batch_size:,}', f'{batches.examples:,}')
@@ -215,6 +230,8 @@ def build_training(config: ConfigDict) -> Training:
     train_step = make_train_step(forward.build_forward(config, model, task), task, optimizer, schedule, prepare,
                                  mix=mix, ema_decay=config.ema_decay, accumulate=accumulate, remat=config.remat,
                                  on_trace=count_trace)
+    if seeds is not None:
+        train_step = jax.vmap(train_step, in_axes=(0, 0 if isinstance(batches, BatchesOfRuns) else None))
     return Training(
         config=config, parallel=parallel, source=source, batches=batches, feed=resident or parallel.shard, info=info,
         task=task, model=model, schedule=schedule, optimizer=optimizer, total=total,
@@ -262,7 +279,10 @@ def _given_vocabulary(text: ConfigDict) -> Vocabulary | None:
     return vocabulary
 
 
-def _check(config: ConfigDict) -> None:
+def check_fields(config: ConfigDict) -> None:
+    """Raises UserError where a field has a value that no run can have."""
+    if config.population != 1:
+        raise UserError(f'config.population = {config.population}: a single run has 1')
     if not 0 <= config.seed < 2 ** 32:
         raise UserError(f'config.seed = {config.seed}: it must be in [0, 2**32)')
     if not 0 <= config.ema_decay < 1:

@@ -11,6 +11,7 @@ def base() -> ConfigDict:
     """Returns the default config, unlocked; `training/config.py` locks it after the experiment has filled it in."""
     config = ConfigDict()
     config.seed = 0
+    config.population = 1  # runs trained at once as one process, with seeds from `seed` on, in <workdir>/seed<seed>
     config.total = '10 epochs'  # length of the whole training
     config.batch_size = 128  # global: over all devices and hosts
     config.precision = 'float32'  # compute type of the model, 'float32' or 'bfloat16'; parameters stay float32

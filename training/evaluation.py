@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -39,19 +39,23 @@ class Evaluations:
       config, parallel, task: as in training.
       info: what is known of the data the model was trained on; every set must agree on the classes.
       names: which of config.evaluation.sets to open.
+      seeds: of several runs that are evaluated together: then the step takes the variables of all, stacked along a
+        first dimension, and a batch that they share.
 
     Attributes:
       task: as given.
       model: the network.
       sources: set -> its examples.
       batch_size: examples per step over all devices.
-      seed: of the run, on the devices.
+      count: of the runs that are evaluated together.
+      seed: of the run, or [runs], on the devices.
 
     Raises:
       UserError: an unknown set, or one whose classes are not those of the training data.
     """
 
-    def __init__(self, config: ConfigDict, parallel: Parallel, task: Task, info: DatasetInfo, names: tuple[str, ...]):
+    def __init__(self, config: ConfigDict, parallel: Parallel, task: Task, info: DatasetInfo, names: tuple[str, ...],
+                 seeds: Sequence[int] | None = None):
         self.parallel, self.workers = parallel, config.data.workers
         views = Views(config.evaluation.tta, config.image.size)
         model = self.model = forward.build_model(config, task)
@@ -67,15 +71,29 @@ class Evaluations:
             apply = forward.generating(apply_model(model, task), model, task)
             prepare = preprocessing.build(config.image)
         self.task, self._apply, self._prepare = task, apply, prepare
-        self.seed = parallel.place(np.uint32(config.seed))
-        self.step = parallel.compile(make_eval_step(apply, task, prepare), **EVALUATE)
+        self._several = seeds is not None
+        self.count = len(seeds) if self._several else 1
+        self.seed = parallel.place(np.asarray(seeds if self._several else config.seed, np.uint32))
+        step = make_eval_step(apply, task, prepare)
+        self.step = parallel.compile(jax.vmap(step, in_axes=(0, None)) if self._several else step, **EVALUATE)
         self.sources = {name: _open(name, config, views, info) for name in names}
         longest = max(map(len, self.sources.values()), default=1)
         self.batch_size = min(max(1, config.evaluation.batch_size // views.count), longest)
         if 'image' in task.input_features:
-            self.batch_size = _fitting(self.batch_size, views, parallel)
+            self.batch_size = _fitting(self.batch_size, self.count * views.count * math.prod(views.read_size), views,
+                                       parallel)
         # Padding is masked, so any size can be rounded up to what the devices share evenly.
         self.batch_size = parallel.round_up(self.batch_size)
+
+    def __call__(self, name: str, variables: dict[str, Any], stop_requested: Callable[[], bool]) -> 'Evaluation':
+        """Returns what `evaluate` does."""
+        return evaluate(self, name, variables, stop_requested)
+
+    def split(self, tree: Any) -> list[Any]:
+        """Returns the part of each run of host arrays that come from the step."""
+        if not self._several:
+            return [tree]
+        return [jax.tree.map(lambda leaf, index=index: leaf[index], tree) for index in range(self.count)]
 
     def batches(self, name: str) -> tuple[Any, Any]:
         """Returns a set's source and its batches."""
@@ -89,7 +107,11 @@ class Evaluations:
         batch = self._prepare(source.read(np.zeros(1, np.int64)), None)
         if self.task.needs_rng:
             batch |= {'rng': jax.random.split(jax.random.key(0), 1)}
+        if self._several:  # of the first run, whose shapes are those of all
+            variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape[1:], leaf.dtype), variables)
         carry = initial_carry(self._apply, self.task, variables, batch, self._rows(source))
+        if self._several:
+            carry = jax.tree.map(lambda leaf: np.zeros((self.count, *leaf.shape), leaf.dtype), carry)
         return self.parallel.place(carry, Place.ROWS)
 
     def _rows(self, source: Any) -> int:
@@ -109,11 +131,17 @@ def _open(name: str, config: ConfigDict, views: Views, info: DatasetInfo) -> Any
     return alteration.altered(source, chosen.augment, chosen.corrupt, f'evaluation set {name!r}')
 
 
-def _fitting(batch_size: int, views: Views, parallel: Parallel) -> int:
-    """Returns how many images are evaluated together: fewer than wanted where they may not fit into memory."""
+def _fitting(batch_size: int, pixels: int, views: Views, parallel: Parallel) -> int:
+    """Returns how many images are evaluated together: fewer than wanted where they may not fit into memory.
+
+    Args:
+      batch_size: the number wanted.
+      pixels: that the model looks at for each of them, in all views and models.
+      views: of an image.
+      parallel: the devices.
+    """
     device = parallel.local[0]
     memory = _CPU_BYTES if device.platform == 'cpu' else (device.memory_stats() or {}).get('bytes_limit')
-    pixels = views.count * math.prod(views.read_size)
     room = batch_size if memory is None else max(1, memory // (_BYTES_PER_PIXEL * pixels))  # None: it does not say
     # What fits in process 0 counts for all: their batches must be of one size.
     fitting = parallel.count * int(parallel.broadcast(np.int32(min(room, batch_size))))
@@ -175,9 +203,16 @@ def evaluate(evaluations: Evaluations, name: str, variables: dict[str, Any],
     Raises:
       Interrupted: the process was asked to stop.
     """
+    return evaluate_all(evaluations, name, variables, stop_requested)[0]
+
+
+def evaluate_all(evaluations: Evaluations, name: str, variables: dict[str, Any],
+                 stop_requested: Callable[[], bool] = lambda: False) -> list[Evaluation]:
+    """Scores one evaluation set with every run that is evaluated together; arguments as for `evaluate`."""
     parallel, task = evaluations.parallel, evaluations.task
     source, batches = evaluations.batches(name)
-    collector = ExampleCollector(task.per_example, source) if task.per_example else None
+    collectors = [ExampleCollector(task.per_example, source) for _ in range(evaluations.count)
+                  ] if task.per_example else []
     progress = ProgressLog(f'evaluating {name}', len(batches))
     inherited = {**variables, 'seed': evaluations.seed}
     carry = evaluations.carry(name, variables)
@@ -193,18 +228,21 @@ def evaluate(evaluations: Evaluations, name: str, variables: dict[str, Any],
             if stop_requested():
                 raise Interrupted
 
-    total = None
+    totals = [None] * evaluations.count
     for metrics, outputs, batch, begin in one_late(steps()):
-        total = merge(total, parallel.fetch(metrics))
-        if collector:
-            collector.add(begin + np.arange(len(batch['mask'])), parallel.fetch_rows(outputs), batch)
-    found = Evaluation(total.compute())
-    if collector:
+        totals = list(map(merge, totals, evaluations.split(parallel.fetch(metrics))))
+        if collectors:
+            places = begin + np.arange(len(batch['mask']))
+            for collector, rows in zip(collectors, evaluations.split(parallel.fetch_rows(outputs))):
+                collector.add(places, rows, batch)
+    found = [Evaluation(total.compute()) for total in totals]
+    for number, collector in enumerate(collectors):
         collector.join(parallel)
-        found = Evaluation(found.metrics | collector.summary(), collector.rows, collector.worst(), collector.first)
+        found[number] = Evaluation(found[number].metrics | collector.summary(), collector.rows, collector.worst(),
+                                   collector.first)
     if type(task).samples is not Task.samples:
-        host = parallel.fetch(variables)
-        found.samples = task.samples(evaluations.model, host, found.first) if parallel.is_writer else []
+        for one, host in zip(found, evaluations.split(parallel.fetch(variables))):
+            one.samples = task.samples(evaluations.model, host, one.first) if parallel.is_writer else []
     return found
 
 

@@ -62,7 +62,12 @@ def train(config: ConfigDict, workdir: Path) -> int:
         if training.parallel.is_writer:  # the others may not have this run's workdir
             taken = init_unless_resuming(config.init_from, state.variables, training.info, workdir)
         with Outputs(config, training.parallel, workdir) as outputs, explained(training, outputs):
+            if training.parallel.is_writer:
+                logging.info('%s', training.parameter_table(state))
             state, resumed = start(training, state, taken, outputs, workdir)
+            state = training.place(state)
+            if training.parallel.is_writer and not training.parallel.sharding.is_replicated:
+                training.say_what_is_divided(state)
             if config.cached_features.endpoint:
                 began = time.monotonic()
                 try:
@@ -97,7 +102,7 @@ def _check_one_run(training: components.Training, evaluations: Evaluations, work
 
 def start(training: components.Training, state: TrainState, taken: dict[str, Any] | None, outputs: Outputs,
           workdir: Path) -> tuple[TrainState, dict[str, Any]]:
-    """Returns the state to begin with, on the devices, and the meta data of the checkpoint it came from, or {}.
+    """Returns the whole state to begin with, and the meta data of the checkpoint it came from, or {}.
 
     Args:
       training: the parts of the run.
@@ -107,8 +112,6 @@ def start(training: components.Training, state: TrainState, taken: dict[str, Any
       workdir: its folder.
     """
     config, parallel = training.config, training.parallel
-    if parallel.is_writer:
-        logging.info('%s', training.parameter_table(state))
     checkpoint = outputs.restore()
     meta = parallel.broadcast_text(json.dumps(checkpoint.meta) if checkpoint else None)
     # 1. This run's own checkpoint.
@@ -123,9 +126,6 @@ def start(training: components.Training, state: TrainState, taken: dict[str, Any
     elif config.init_from.workdir:
         state = state.replace(**(taken or init_from(config.init_from, state.variables, training.info)))
     # 3. From scratch: the state as it was initialised.
-    state = training.place(state)
-    if parallel.is_writer and not parallel.sharding.is_replicated:
-        training.say_what_is_divided(state)
     return state, json.loads(meta) if meta is not None else {}
 
 
@@ -148,7 +148,49 @@ def _check_same_data(meta: dict[str, Any], training: components.Training, workdi
 
 def run(training: components.Training, evaluations: Evaluations, state: TrainState, resumed: dict[str, Any],
         stop: StopRequest, outputs: Outputs, workdir: Path) -> int:
-    """Takes the steps that are left; between them logs, evaluates and saves. Returns the exit code."""
+    """Takes the steps that are left of a run and writes its result. Returns the exit code."""
+    config, step = training.config, resumed.get('step', 0)
+    progress = Progress(training.total, step, config.batch_size, resumed.get('wall_seconds', 0.0))
+    boundary = Boundary(training, evaluations, resumed, progress, stop, outputs)
+    if not begin(training, step, state, boundary, outputs):
+        return 0
+    try:
+        step, state = take_steps(training, step, state, boundary, progress, stop, workdir)
+    except Interrupted:
+        return stop.exit_code
+    boundary.finish(step, state)
+    return 0
+
+
+def begin(training: components.Training, step: int, state: TrainState, boundary: Boundary, outputs: Outputs) -> bool:
+    """Opens a run's outputs; returns whether there is anything left to do."""
+    if step >= boundary.end and boundary.done and outputs.is_finished(step, training.task.primary_metric):
+        logging.info('this run is finished at step %s: train on with a longer --config.total, or begin again in '
+                     'another --workdir', f'{step:,}')
+        return False
+    outputs.open(step, redo_evaluation=not boundary.done, about=training.about(state))
+    return True
+
+
+def take_steps(training: components.Training, step: int, state: TrainState, boundary: Boundary, progress: Progress,
+               stop: StopRequest, workdir: Path) -> tuple[int, TrainState]:
+    """Takes the steps up to `boundary.end`; between them the boundary logs, evaluates and saves.
+
+    Args:
+      training: the parts of a run, or of several whose steps are taken together, see training/population.py.
+      step: steps done.
+      state: after so many steps, on the devices.
+      boundary: of the run or of all of them.
+      progress: is told how long the loop waited for data.
+      stop: whether the process was asked to stop.
+      workdir: where a profiler trace goes.
+
+    Returns:
+      The step it ended with and the state.
+
+    Raises:
+      Interrupted: the process was asked to stop, and the boundary has saved.
+    """
     config, train_step = training.config, training.train_step
 
     def next_batch() -> dict[str, Any]:
@@ -158,15 +200,7 @@ def run(training: components.Training, evaluations: Evaluations, state: TrainSta
         progress.waited += time.perf_counter() - began
         return batch
 
-    step = resumed.get('step', 0)
-    progress = Progress(training.total, step, config.batch_size, resumed.get('wall_seconds', 0.0))
-    boundary = Boundary(training, evaluations, resumed, progress, stop, outputs)
     profiler = Profiler(config.profile.start_step, config.profile.steps, workdir / 'profile')
-    if step >= boundary.end and boundary.done and outputs.is_finished(step, training.task.primary_metric):
-        logging.info('this run is finished at step %s: train on with a longer --config.total, or begin again in '
-                     'another --workdir', f'{step:,}')
-        return 0
-    outputs.open(step, redo_evaluation=not boundary.done, about=training.about(state))
     try:
         if not boundary.done:
             boundary(step, state)
@@ -188,13 +222,9 @@ def run(training: components.Training, evaluations: Evaluations, state: TrainSta
                 boundary(step, state)
                 upcoming = boundary.next(step)
     except Interrupted:
-        boundary.save(step, state, done=boundary.done)
-        outputs.wait()
+        boundary.interrupted(step, state)
         logging.info('asked to stop: saved step %s; the same command goes on from there', f'{step:,}')
-        return stop.exit_code
+        raise
     finally:
         profiler.close()
-    outputs.finish(boundary.metrics, step=step, wall_seconds=progress.wall_seconds,
-                   examples_per_second=boundary.examples_per_second, primary_metric=training.task.primary_metric,
-                   learned=training.learned(state))
-    return 0
+    return step, state

@@ -210,8 +210,10 @@ class Parallel:
         return jax.device_get(tree)
 
     def fetch_rows(self, tree: Any) -> Any:
-        """Returns this process's rows [rows, ...] of arrays that are `ROWS`, on the host."""
+        """Returns this process's rows [rows, ...] of arrays that are `ROWS`, on the host; what is there stays."""
         def rows(leaf):
+            if isinstance(leaf, np.ndarray):
+                return leaf
             if leaf.is_fully_addressable:
                 leaf = jax.device_get(leaf)
                 return leaf.reshape(-1, *leaf.shape[2:]) if self.mode == 'pmap' else leaf

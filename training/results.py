@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ..common.console import format_metric, format_seconds
+from ..common.errors import some
 from ..common.files import replacing, write_json, write_text
 from .evaluation import Evaluation
 from .learning_curves import draw_learning_curves
@@ -62,10 +64,8 @@ def print_result(workdir: Path, step: int, primary_metric: str) -> bool:
 
 def result_table(result: dict[str, Any], primary_metric: str) -> str:
     """Returns the final metrics as a small table, of each set the primary metric first, then the loss."""
-    def place(item: tuple[str, float]):
-        group, _, name = item[0].rpartition('/')
-        return group, name != primary_metric, name != 'loss', name
-    lines = [(name, format_metric(name, value)) for name, value in sorted(result['metrics'].items(), key=place)]
+    metrics = result['metrics']
+    lines = [(name, format_metric(name, metrics[name])) for name in _sorted(metrics, primary_metric)]
     lines += [(path, f'{value:.6g}') for path, value in result.get('learned', {}).items()]
     lines += [('steps', f"{result['step']:,}"), ('wall time', format_seconds(result['wall_seconds'])),
               ('examples/s', f"{result['examples_per_second']:,.0f}")]
@@ -75,6 +75,37 @@ def result_table(result: dict[str, Any], primary_metric: str) -> str:
     title = f"{result['experiment']} (seed {result['seed']})"
     rule = '-' * max(len(title), left + right + 2)
     return '\n'.join(['', title, rule, *(f'{a:<{left}}  {b:>{right}}' for a, b in lines), rule])
+
+
+def population_table(experiment: str, runs: Mapping[str, Mapping[str, float]], primary_metric: str) -> str:
+    """Returns what the final metrics of several runs have in common: mean, standard deviation and range.
+
+    Args:
+      experiment: its name.
+      runs: name of a run -> its metrics.
+      primary_metric: the task's, which comes first of each set.
+    """
+    rows = [('', 'mean', 'std', 'min', 'max')]
+    names = dict.fromkeys(name for metrics in runs.values() for name in metrics)
+    for name in _sorted(names, primary_metric):
+        values = [metrics[name] for metrics in runs.values() if name in metrics]
+        deviation = format_metric(name, float(np.std(values, ddof=1))) if len(values) > 1 else '-'
+        rows.append((name, format_metric(name, float(np.mean(values))), deviation,
+                     format_metric(name, min(values)), format_metric(name, max(values))))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ['  '.join([f'{row[0]:<{widths[0]}}', *(f'{cell:>{width}}' for cell, width in zip(row[1:], widths[1:]))])
+             for row in rows]
+    title = f'{experiment}, {len(runs)} runs: {some(list(runs))}'
+    rule = '-' * max(map(len, [title, *lines]))
+    return '\n'.join(['', title, rule, *lines, rule])
+
+
+def _sorted(names: Iterable[str], primary_metric: str) -> list[str]:
+    """Returns flat names of metrics: of each set the primary metric first, then the loss."""
+    def place(flat: str):
+        group, _, name = flat.rpartition('/')
+        return group, name != primary_metric, name != 'loss', name
+    return sorted(names, key=place)
 
 
 def metric_line(metrics: dict[str, float], primary_metric: str) -> str:

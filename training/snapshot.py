@@ -4,6 +4,7 @@ A start from a checkout with changes keeps them in <workdir>/source/<hash>: diff
 files that git does not know, and modules from outside the checkout such as an experiment of one's own.
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -166,17 +167,18 @@ def _write_source(folder: Path, contents: dict[str, bytes]) -> None:
 
 def _outside_modules() -> list[Path]:
     """Returns the files of imported modules that belong neither to the checkout nor to Python or installed packages."""
+    files = {getattr(module, '__file__', None) for module in list(sys.modules.values())}
+    found = {_outside(file, config_lib.ROOT) for file in files if isinstance(file, str) and file.endswith('.py')}
+    return sorted(found - {None})
+
+
+@functools.cache  # thousands of modules, and many runs may begin in one process
+def _outside(file: str, root: Path) -> Path | None:
+    """Returns the path of a module's file, None if it belongs to the checkout, to Python or to an installed package."""
     installed = {Path(path).resolve() for path in (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix)}
-    found = set()
-    for module in list(sys.modules.values()):
-        file = getattr(module, '__file__', None)
-        if not isinstance(file, str) or not file.endswith('.py'):
-            continue
-        path = Path(file).resolve()
-        own = path.is_relative_to(config_lib.ROOT) or {'site-packages', 'dist-packages'} & set(path.parts)
-        if not own and not any(path.is_relative_to(folder) for folder in installed):
-            found.add(path)
-    return sorted(found)
+    path = Path(file).resolve()
+    own = path.is_relative_to(root) or {'site-packages', 'dist-packages'} & set(path.parts)
+    return None if own or any(path.is_relative_to(folder) for folder in installed) else path
 
 
 def _version(package: str) -> str:

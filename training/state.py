@@ -1,6 +1,6 @@
 """The state a training run begins with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -19,15 +19,22 @@ def hyperparameters(config: ConfigDict) -> dict[str, np.ndarray]:
 
 
 def init_state(model, inputs: tuple, optimizer, hyperparameters: dict[str, np.ndarray], *, ema: bool) -> TrainState:
-    """Initialises parameters and optimizer state in one compiled call; nothing is carried yet.
+    """Returns the state of a run at step 0; for arguments and more runs see `init_states`."""
+    return init_states(model, inputs, optimizer, [hyperparameters], ema=ema)[0]
+
+
+def init_states(model, inputs: tuple, optimizer, hyperparameters: Sequence[dict[str, np.ndarray]], *, ema: bool
+                ) -> list[TrainState]:
+    """Initialises parameters and optimizer state of runs, each in one compiled call; nothing is carried yet.
 
     Args:
       model: a flax module.
       inputs: example inputs of the model, at least one row each.
       optimizer: `training.optimizer.Optimizer`.
-      hyperparameters: see `TrainState`; the parameters are drawn from the seed.
+      hyperparameters: of each run, see `TrainState`; its parameters are drawn from the seed.
       ema: whether to keep moving averages; they start at the initial values.
     """
+    @jax.jit
     def init(hyperparameters, inputs):
         key = jax.random.key(hyperparameters['seed'])
         variables = model.init({'params': key, 'dropout': key}, *inputs, train=False)
@@ -36,7 +43,7 @@ def init_state(model, inputs: tuple, optimizer, hyperparameters: dict[str, np.nd
         averages = {'params': params, 'batch_stats': batch_stats} if ema else {}
         return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), averages, carry={},
                           hyperparameters=hyperparameters)
-    return jax.jit(init)(hyperparameters, inputs)
+    return [init(of_run, inputs) for of_run in hyperparameters]
 
 
 def initial_carry(forward: Callable, task: Task, variables: dict[str, Any], batch: dict[str, Any], rows: int) -> Any:
