@@ -322,8 +322,7 @@ class Study:
     @patient
     def beat(self, claim: Claim) -> None:
         """Says that this worker is alive. Raises TakenOver if another has its trial."""
-        if not self._check_mine(claim):
-            raise TakenOver
+        self._mine(claim, TrialState.RUNNING)
         self._storage.optuna.record_heartbeat(claim._trial._trial_id)
 
     @patient
@@ -338,20 +337,22 @@ class Study:
         Raises:
           TakenOver: another worker has the trial.
         """
-        if not self._check_mine(claim):
-            raise TakenOver
+        found = self._mine(claim, TrialState.RUNNING)
         if number not in claim.values:
-            claim._trial.report(value, number)
+            try:
+                claim._trial.report(value, number)
+            except optuna.exceptions.UpdateFinishedTrialError as error:  # since the line before
+                raise TakenOver from error
             claim.values[number] = value
-        found = self._storage.optuna.get_trial(claim._trial._trial_id)
+        found.intermediate_values[number] = value
         return self._pruner.prune(self._study, found)
 
-    def _check_mine(self, claim: Claim) -> bool:
-        """Returns whether a trial runs; False where this worker has ended it. Raises TakenOver if it is another's."""
+    def _mine(self, claim: Claim, *states: TrialState) -> FrozenTrial:
+        """Returns what the database has of a trial. Raises TakenOver if it is another worker's, or in no such state."""
         found = self._storage.optuna.get_trial(claim._trial._trial_id)
-        if found.user_attrs.get('worker', {}).get('token') != claim.token:
+        if found.user_attrs.get('worker', {}).get('token') != claim.token or states and found.state not in states:
             raise TakenOver
-        return found.state == TrialState.RUNNING
+        return found
 
     @patient
     def finish(self, claim: Claim, state: str, value: float | None = None, error: str = '', **facts: Any) -> None:
@@ -361,7 +362,7 @@ class Study:
           TakenOver: another worker has the trial.
         """
         with self.turn():  # or somebody takes it between this and that
-            if self._check_mine(claim):  # else it was done before the database went away
+            if self._mine(claim).state == TrialState.RUNNING:  # else it was done before the database went away
                 for name, fact in {**facts, **({'error': error} if error else {})}.items():
                     claim._trial.set_user_attr(name, fact)
                 if state == 'waiting':
