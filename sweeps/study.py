@@ -132,7 +132,7 @@ class Storage:
             'sqlite', database=str(folder.absolute() / DATABASE)).render_as_string()  # which quotes '?' and the like
         self._server = self._engine() if self.url.startswith('postgresql') else None
         try:
-            with self.turn(_TABLES):  # whoever is first makes the tables; Optuna raises if two do
+            with self._enter(_TABLES):  # whoever is first makes the tables; Optuna raises if two do
                 self.optuna = optuna.storages.RDBStorage(
                     self.url, heartbeat_interval=max(1, round(heartbeat)),
                     grace_period=max(1, round(_GRACE * heartbeat)), engine_kwargs=self._arguments)
@@ -152,13 +152,19 @@ class Storage:
     @contextlib.contextmanager
     def turn(self, key: int) -> Iterator[None]:
         """Lets one worker at a time into the block. The server, or the kernel, ends the turn of one that is killed."""
-        if self._server is not None:
-            with self._server.connect() as connection:
-                connection.execute(sqlalchemy.text('select pg_advisory_lock(:key)'), {'key': key})
-                yield
-            return
-        with file_turn(self.folder):
+        with patient(self._enter)(key):
             yield
+
+    def _enter(self, key: int) -> contextlib.AbstractContextManager:
+        if self._server is None:
+            return file_turn(self.folder)
+        connection = self._server.connect()
+        try:
+            connection.execute(sqlalchemy.text('select pg_advisory_lock(:key)'), {'key': key})
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 @contextlib.contextmanager
@@ -206,9 +212,9 @@ class Study:
         self._key = zlib.crc32(name.encode())
         self._pruner = PRUNERS[pruner]()
         with self.turn():
-            direction = 'maximize' if mode == 'max' else 'minimize'
-            self._study = optuna.create_study(storage=storage.optuna, study_name=name, direction=direction,
-                                              load_if_exists=True)
+            self._study = patient(optuna.create_study)(
+                storage=storage.optuna, study_name=name, direction='maximize' if mode == 'max' else 'minimize',
+                load_if_exists=True)
 
     def turn(self) -> contextlib.AbstractContextManager:
         """Returns a context that one worker at a time is in."""

@@ -57,6 +57,12 @@ def taken(new_worker):
     return study.claim(1)
 
 
+@pytest.mark.parametrize('owner, method', [(study_lib.Storage, '_enter'), (RDBStorage, 'create_new_study')])
+def test_a_database_that_is_away_between_two_queues(new_worker, monkeypatch, owner, method):
+    fails_once(monkeypatch, owner, method)
+    assert new_worker().trials() == []
+
+
 @pytest.mark.parametrize('method', ['get_trial', 'set_trial_user_attr', 'set_trial_state_values'])
 @pytest.mark.parametrize('state', ['complete', 'pruned', 'failed', 'waiting'])
 def test_an_end_is_not_lost_where_the_database_is_away(new_worker, monkeypatch, method, state):
