@@ -46,7 +46,7 @@ class Worker:
         self._process.start()
         self.pid = self._process.pid
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 300) -> int:
         """Returns the exit code, negative for a signal."""
         self._process.join(seconds)
         assert self._process.exitcode is not None, f'it goes on after {seconds} s:\n{self.log}'
