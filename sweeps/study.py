@@ -132,7 +132,7 @@ class Storage:
             'sqlite', database=str(folder.absolute() / DATABASE)).render_as_string()  # which quotes '?' and the like
         self._server = self._engine() if self.url.startswith('postgresql') else None
         try:
-            with self.turn(_TABLES):  # whoever is first makes the tables; Optuna raises if two do
+            with self._enter(_TABLES):  # whoever is first makes the tables; Optuna raises if two do
                 self.optuna = optuna.storages.RDBStorage(
                     self.url, heartbeat_interval=max(1, round(heartbeat)),
                     grace_period=max(1, round(_GRACE * heartbeat)), engine_kwargs=self._arguments)
@@ -152,13 +152,19 @@ class Storage:
     @contextlib.contextmanager
     def turn(self, key: int) -> Iterator[None]:
         """Lets one worker at a time into the block. The server, or the kernel, ends the turn of one that is killed."""
-        if self._server is not None:
-            with self._server.connect() as connection:
-                connection.execute(sqlalchemy.text('select pg_advisory_lock(:key)'), {'key': key})
-                yield
-            return
-        with file_turn(self.folder):
+        with patient(self._enter)(key):
             yield
+
+    def _enter(self, key: int) -> contextlib.AbstractContextManager:
+        if self._server is None:
+            return file_turn(self.folder)
+        connection = self._server.connect()
+        try:
+            connection.execute(sqlalchemy.text('select pg_advisory_lock(:key)'), {'key': key})
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 @contextlib.contextmanager
@@ -206,9 +212,9 @@ class Study:
         self._key = zlib.crc32(name.encode())
         self._pruner = PRUNERS[pruner]()
         with self.turn():
-            direction = 'maximize' if mode == 'max' else 'minimize'
-            self._study = optuna.create_study(storage=storage.optuna, study_name=name, direction=direction,
-                                              load_if_exists=True)
+            self._study = patient(optuna.create_study)(
+                storage=storage.optuna, study_name=name, direction='maximize' if mode == 'max' else 'minimize',
+                load_if_exists=True)
 
     def turn(self) -> contextlib.AbstractContextManager:
         """Returns a context that one worker at a time is in."""
@@ -322,8 +328,7 @@ class Study:
     @patient
     def beat(self, claim: Claim) -> None:
         """Says that this worker is alive. Raises TakenOver if another has its trial."""
-        if not self._check_mine(claim):
-            raise TakenOver
+        self._mine(claim, TrialState.RUNNING)
         self._storage.optuna.record_heartbeat(claim._trial._trial_id)
 
     @patient
@@ -338,20 +343,22 @@ class Study:
         Raises:
           TakenOver: another worker has the trial.
         """
-        if not self._check_mine(claim):
-            raise TakenOver
+        found = self._mine(claim, TrialState.RUNNING)
         if number not in claim.values:
-            claim._trial.report(value, number)
+            try:
+                claim._trial.report(value, number)
+            except optuna.exceptions.UpdateFinishedTrialError as error:  # since the line before
+                raise TakenOver from error
             claim.values[number] = value
-        found = self._storage.optuna.get_trial(claim._trial._trial_id)
+        found.intermediate_values[number] = value
         return self._pruner.prune(self._study, found)
 
-    def _check_mine(self, claim: Claim) -> bool:
-        """Returns whether a trial runs; False where this worker has ended it. Raises TakenOver if it is another's."""
+    def _mine(self, claim: Claim, *states: TrialState) -> FrozenTrial:
+        """Returns what the database has of a trial. Raises TakenOver if it is another worker's, or in no such state."""
         found = self._storage.optuna.get_trial(claim._trial._trial_id)
-        if found.user_attrs.get('worker', {}).get('token') != claim.token:
+        if found.user_attrs.get('worker', {}).get('token') != claim.token or states and found.state not in states:
             raise TakenOver
-        return found.state == TrialState.RUNNING
+        return found
 
     @patient
     def finish(self, claim: Claim, state: str, value: float | None = None, error: str = '', **facts: Any) -> None:
@@ -361,7 +368,7 @@ class Study:
           TakenOver: another worker has the trial.
         """
         with self.turn():  # or somebody takes it between this and that
-            if self._check_mine(claim):  # else it was done before the database went away
+            if self._mine(claim).state == TrialState.RUNNING:  # else it was done before the database went away
                 for name, fact in {**facts, **({'error': error} if error else {})}.items():
                     claim._trial.set_user_attr(name, fact)
                 if state == 'waiting':

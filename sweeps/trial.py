@@ -1,5 +1,6 @@
 """One training as a child process: started, watched through its metrics.jsonl, stopped, and asked how it ended."""
 
+import contextlib
 import json
 import logging
 import math
@@ -40,7 +41,10 @@ class Child:
                 [sys.executable, str(_CHILD), str(os.getpid()), *arguments], stdin=subprocess.DEVNULL, stdout=file,
                 stderr=file, env={**cluster.without(os.environ), 'PYTHONUNBUFFERED': '1'},
                 process_group=0)  # Ctrl-C is for the worker, which then asks the child to stop
-        self._descriptor = os.pidfd_open(self._process.pid)
+        try:
+            self._descriptor: int | None = os.pidfd_open(self._process.pid)
+        except (AttributeError, OSError):  # Linux before 5.3, or none
+            self._descriptor = None
 
     def __enter__(self) -> 'Child':
         return self
@@ -48,11 +52,16 @@ class Child:
     def __exit__(self, *exc) -> None:
         self.stop()
         self._process.wait()
-        os.close(self._descriptor)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
     def wait(self, seconds: float = _POLL_SECONDS) -> int | None:
         """Waits a little; returns the exit code, negative for a signal, of a process that has ended, else None."""
-        select.select([self._descriptor], [], [], seconds)
+        if self._descriptor is not None:
+            select.select([self._descriptor], [], [], seconds)
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(seconds)
         return self._process.poll()
 
     def stop(self) -> None:

@@ -40,12 +40,9 @@ def test_killed_again_and_again(undisturbed, kind, most, seed, tmp_path):
 
 @pytest.mark.parametrize('moment', [
     'after:optuna.storages:RDBStorage._create_new_trial:3',  # a trial without parameters, and without a worker
-    'call:optuna.storages:RDBStorage._set_trial_param:3',
     'after:optuna.storages:RDBStorage.set_trial_intermediate_value:2',  # reported, but nobody has pruned it
     'call:practicum.sweeps.study:Study.finish:2',  # it has its result.json, but the study does not know
     'call:practicum.sweeps.sweep:best_trials:1',  # between the search and the seeds of the best
-    'after:practicum.sweeps.study:Study.put:2',
-    'call:practicum.sweeps.study:Study.finish:13',  # scored, but the study does not know
     'call:practicum.sweeps.sweep:write_json:1',  # best.json
 ])
 def test_killed_at_a_moment(moment, undisturbed, tmp_path):

@@ -25,7 +25,7 @@ MISTAKES = {
     'searched and fixed': ((*RATE, '--config.optimizer.learning_rate=0.1'), 'searched or fixed'),
     'what the sweep itself sets': (('--search', 'checkpoint.best_mode=min,max'), 'the same for all trials'),
     'no metric': ((*RATE, '--metric', 'accuracy'), '--metric accuracy', '<set>/<metric>', 'validation'),
-    'metric of an unknown set': ((*RATE, '--metric', 'vaildation/accuracy'), 'vaildation/accuracy', 'validation'),
+    'metric of an unknown set': ((*RATE, '--metric', 'vaildation/loss'), '--metric vaildation/loss', 'validation'),
     'metric of a final set': ((*RATE, '--metric', 'test/accuracy'), "the set 'test' is one of config.evaluation.final"),
     'no trial': ((*RATE, '--trials', '0'), '--trials 0', 'at least 1'),
     'fewer seeds than none': ((*RATE, '--seeds', '-1'), '--seeds -1'),

@@ -56,6 +56,19 @@ def test_the_last_error_of_this_process_is_what_failed(tmp_path):
     assert 'earlier' in console.read_text()
 
 
+@pytest.mark.parametrize('error', [OSError, AttributeError])
+def test_kernels_without_process_descriptors(tmp_path, monkeypatch, error):
+    def missing(_):
+        raise error
+    monkeypatch.setattr(os, 'pidfd_open', missing)
+    monkeypatch.setattr(trial, '_POLL_SECONDS', 0.05)
+    with trial.Child(['show', '--config', 'no_such_experiment'], tmp_path / 'console.log') as child:
+        assert child.wait(0.01) is None
+        while child.wait() is None:
+            pass
+        assert child.wait() == 2
+
+
 def test_a_child_is_not_one_of_the_tasks_that_its_worker_is(tmp_path, monkeypatch):
     monkeypatch.setenv('SLURM_STEP_NODELIST', 'node1')
     monkeypatch.setenv('SLURM_STEP_NUM_TASKS', '8')
