@@ -38,6 +38,7 @@ class Sweep:
       sampler, pruner: of `SAMPLERS` and `PRUNERS`.
       trials: how many there are to be in all.
       seeds: with how many seeds the best configuration is trained; 0: nothing is scored on the final sets.
+      population: how many trials are trained at once, in one step; 1: none.
       seed: of the sampler.
       storage: URL of the database, without its password; '' for a file in the folder.
       heartbeat: seconds; a worker that is silent for three of them is lost.
@@ -54,6 +55,7 @@ class Sweep:
     pruner: str = 'asha'
     trials: int = 30
     seeds: int = 1
+    population: int = 1
     seed: int = 0
     storage: str = ''
     heartbeat: float = 60.0
@@ -67,8 +69,8 @@ class Sweep:
     def trial_overrides(self, params: Mapping[str, str]) -> list[str]:
         """Returns what follows --config. on the command line of a trial: the final sets are not for it to see."""
         periodic = tuple(self.config['evaluation']['periodic'])
-        return [*self.overrides, *(f'{field}={value}' for field, value in params.items()), 'evaluation.final=()',
-                f'evaluation.periodic={periodic!r}', f'checkpoint.best_metric={self.metric}',
+        return [*self.overrides, *(f'{field}={value}' for field, value in params.items()), 'population=1',
+                'evaluation.final=()', f'evaluation.periodic={periodic!r}', f'checkpoint.best_metric={self.metric}',
                 f'checkpoint.best_mode={self.mode}']
 
     def check_unchanged(self) -> None:
@@ -124,8 +126,10 @@ def define(experiment: str, overrides: Sequence[str], *, search: Mapping[str, st
     if not 1 <= heartbeat <= _LONGEST_HEARTBEAT:
         raise UserError(f'--heartbeat {heartbeat:g}: from 1 to {_LONGEST_HEARTBEAT} seconds')
     _check_numbers(trials, settings.get('seeds', 1), settings.get('sampler', 'tpe'), space)
+    if config.population > 1:
+        _check_population(space, settings.get('pruner', 'asha'))
     return Sweep(config_lib.portable(experiment), tuple(overrides), _plain(trial_config), final, search, metric, mode,
-                 trials=trials, study=f'sweep-{secrets.token_hex(6)}', **settings)
+                 trials=trials, population=config.population, study=f'sweep-{secrets.token_hex(6)}', **settings)
 
 
 def grid_size(space: Space) -> int:
@@ -197,6 +201,7 @@ def _trial_config(config: ConfigDict, final: Sequence[str], metric: str, mode: s
     with config.unlocked():
         config.evaluation.periodic = tuple(name for name in config.evaluation.periodic if name not in final)
         config.evaluation.final = ()
+        config.population = 1
         config.checkpoint.best_metric, config.checkpoint.best_mode = metric, mode
     config.lock()
     return config
@@ -227,6 +232,18 @@ def _check_searched(space: Space) -> None:
         if field.startswith(('evaluation.', 'checkpoint.')) or field == 'experiment':
             raise UserError(f'--search {field}: what is evaluated and kept is the same for all trials: set it with '
                             f'--config.{field}=...')
+
+
+def _check_population(space: Space, pruner: str) -> None:
+    """Raises UserError if trials cannot be trained in one step."""
+    for field, parameter in space.items():
+        if field not in config_lib.HYPERPARAMETERS:
+            raise UserError('config.population: trials that are trained in one step can differ in '
+                            f'{", ".join(config_lib.HYPERPARAMETERS)} alone, not in {field}')
+        if field == 'optimizer.weight_decay' and any(float(value) == 0 for value in parameter.ends):
+            raise UserError('config.population: without weight decay the step is another: search it above 0')
+    if pruner != 'none':
+        raise UserError(f'--pruner {pruner}: a trial of a population cannot be stopped on its own: --pruner none')
 
 
 def _plain(config: ConfigDict) -> dict[str, Any]:

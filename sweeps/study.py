@@ -200,11 +200,11 @@ class Study:
       name: of the study in it.
       mode: 'max' or 'min'.
       space: what a sampler searches, or what the trials that are put in have.
-      sampler, pruner: see `Sweep`.
+      sampler, pruner: see `Sweep`; '' for a sampler that proposes nothing.
       seed: of the sampler.
     """
 
-    def __init__(self, storage: Storage, name: str, *, mode: str, space: Space, sampler: str = 'tpe',
+    def __init__(self, storage: Storage, name: str, *, mode: str, space: Space, sampler: str = '',
                  pruner: str = 'none', seed: int = 0):
         self._storage, self._name, self._sampler, self._seed = storage, name, sampler, seed
         self.space = dict(space)
@@ -245,7 +245,7 @@ class Study:
             self._take_back()
             trials = self._study.get_trials(deepcopy=False)
             waiting = [trial.number for trial in trials if trial.state == TrialState.WAITING]
-            if not waiting and len(trials) >= total:
+            if not waiting and (not self._sampler or len(trials) >= total):
                 return None
             number = min(waiting, default=len(trials))
             self._study.sampler = self._new_sampler(number, '')

@@ -26,10 +26,11 @@ from ..training.rows import to_json
 from ..training.workdir import make_folder
 from . import definition, search_space
 from .definition import SWEEP_FILE, Sweep
+from .held_trial import Job
 from .search_space import Choice, Range
 from .study import SWEEP_LOCK, Record, Storage, Study, file_turn, without_password
 from .trial import Child
-from .worker import Job, Stopped, StopRequest, Worker
+from .worker import Stopped, StopRequest, Worker
 
 BEST_FILE = 'best.json'
 _BEGIN_LOCK = '.begin.lock'
@@ -123,8 +124,8 @@ def _search(folder: Path, sweep: Sweep, storage: Storage, worker: Worker) -> Stu
     if sweep.sampler == 'grid':
         points = search_space.grid(space)[:sweep.trials]
         space = {field: Choice(parameter.points) for field, parameter in space.items()}
-    study = Study(storage, sweep.study, mode=sweep.mode, space=space, sampler=sweep.sampler, pruner=sweep.pruner,
-                  seed=sweep.seed)
+    study = Study(storage, sweep.study, mode=sweep.mode, space=space, sampler='' if points else sweep.sampler,
+                  pruner=sweep.pruner, seed=sweep.seed)
     with study.turn():
         study.put(points)
     records = study.trials()

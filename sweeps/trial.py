@@ -69,15 +69,20 @@ class Child:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
-    def last_line(self) -> str:
-        """Returns the last line of this process on the console: of one that failed, why."""
+    def last_line(self, member: str = '') -> str:
+        """Returns the last line of this process on the console: of one that failed, why.
+
+        Args:
+          member: of a population, whose own failure is what is looked for first.
+        """
         with self._console.open('rb') as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(self._begin, size - _TAIL_BYTES))
             lines = file.read().decode(errors='replace').splitlines()
         lines = [line.strip() for line in lines if line.strip()]
+        own = [line.removeprefix(f'{member}: ') for line in lines if member and line.startswith(f'{member}: ')]
         errors = [line for line in lines if line.startswith('error: ')]
-        return ((errors or lines or ['it printed nothing'])[-1]).removeprefix('error: ')[:1000]
+        return ((own or errors or lines or ['it printed nothing'])[-1]).removeprefix('error: ')[:1000]
 
 
 class Evaluations:

@@ -20,6 +20,8 @@ from .defaults import base as defaults
 
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = ROOT / 'experiments'
+# Inputs of the compiled step: runs that differ in them alone share it, one after the other or as a population.
+HYPERPARAMETERS = ('seed', 'optimizer.learning_rate', 'optimizer.weight_decay')
 # Their fields are checked where they are used.
 _FREE = ('data.arrays', 'model', 'task', 'optimizer.arguments', 'schedule.arguments', 'evaluation.sets')
 _RENAMED = {'task.cases': 'task.per_example'}  # fields of earlier versions -> what they are called now

@@ -30,7 +30,6 @@ from .preemption import Interrupted, StopRequest
 from .step import TrainState
 from .transfer import init_unless_resuming
 
-FIELDS = ('seed', 'optimizer.learning_rate', 'optimizer.weight_decay')  # in which members may differ
 _ONE_A_PROCESS = ('mlflow', 'wandb')  # writers whose package knows one run at a time
 
 
@@ -62,7 +61,7 @@ def train_population(configs: Sequence[ConfigDict], workdirs: Sequence[Path]) ->
     """Trains, or resumes, several runs at once, on one device, and writes the results of each.
 
     Args:
-      configs: locked configs, which differ in `FIELDS` at most.
+      configs: locked configs, which differ in `config.HYPERPARAMETERS` at most.
       workdirs: the runs' folders, whose names are those of the members.
 
     Returns:
@@ -123,8 +122,8 @@ def _check(configs: Sequence[ConfigDict], workdirs: Sequence[Path]) -> None:
         alike = _changed(config, {'seed': first.seed, 'optimizer.learning_rate': first.optimizer.learning_rate,
                                   'optimizer.weight_decay': first.optimizer.weight_decay})
         if different := config_lib.differences(config_lib.to_dict(first), config_lib.to_dict(alike)):
-            raise UserError(f'the runs of a population may differ in {", ".join(FIELDS)} alone, these differ in '
-                            f'config.{different[0]}')
+            raise UserError(f'the runs of a population may differ in {", ".join(config_lib.HYPERPARAMETERS)} alone, '
+                            f'these differ in config.{different[0]}')
         if bool(config.optimizer.weight_decay) != bool(first.optimizer.weight_decay):
             raise UserError('config.optimizer.weight_decay is 0 in some runs of the population and not in others, '
                             'whose optimizer has another step: train them as two populations')
