@@ -149,6 +149,7 @@ def read(folder: Path) -> Sweep | None:
         values = json.loads(path.read_text(encoding='utf-8'))
         for name in ('overrides', 'final'):
             values[name] = tuple(values[name])
+        values['config'] = _plain(config_lib.from_dict(values['config']))  # fields that are new have their defaults
         return Sweep(**values)
     except FileNotFoundError:
         return None

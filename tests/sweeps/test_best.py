@@ -1,14 +1,17 @@
 """Which configuration is the best, and what a sweep may change when it is started again."""
 
 import dataclasses
+import json
 
 import pytest
 
+import practicum
 from practicum.common.errors import UserError
-from practicum.sweeps import definition
+from practicum.sweeps import definition, trial
 from practicum.sweeps.study import Record
 from practicum.sweeps.sweep import best_trials
 from tests.conftest import ROOT
+from tests.sweeps.workers import STUB
 
 
 @pytest.fixture(scope='module')
@@ -95,6 +98,39 @@ def test_a_later_start_may_ask_for_more_and_for_nothing_else(sweep, tmp_path):
     (tmp_path / 'sweep.json').write_text('{"experiment": 3')
     with pytest.raises(UserError, match=r'sweep\.json.*damaged'):
         definition.read(tmp_path)
+
+
+def test_a_sweep_of_an_earlier_version_goes_on(sweep, tmp_path):
+    """Fields that its config did not have yet have their defaults."""
+    definition.write(tmp_path, sweep)
+    values = json.loads((tmp_path / 'sweep.json').read_text())
+    del values['config']['remat'], values['config']['optimizer']['clip_norm'], values['population']
+    (tmp_path / 'sweep.json').write_text(json.dumps(values))
+    assert definition.read(tmp_path) == sweep
+    definition.read(tmp_path).check_unchanged()
+
+
+@pytest.mark.parametrize('search, pruner, words', [
+    ({'batch_size': '8,16'}, 'none', 'config.population: .* alone, not in batch_size'),
+    ({'seed': '0,1'}, 'asha', '--pruner asha: a trial of a population'),
+    ({'optimizer.weight_decay': '0:0.1'}, 'none', 'config.population: without weight decay'),
+])
+def test_what_a_population_cannot_be(search, pruner, words):
+    with pytest.raises(UserError, match=words):
+        definition.define('tests/tiny.py', ['population=4'], search=search, pruner=pruner)
+
+
+def test_a_sweep_from_python(tmp_path, monkeypatch):
+    monkeypatch.setattr(trial, '_CHILD', STUB)
+    arguments = {'search': {'optimizer.learning_rate': 'log:1e-4:1'}, 'seeds': 2}
+    best = practicum.sweep('tests/tiny.py', tmp_path / 'x', ['batch_size=16'], trials=3, **arguments)
+    assert best == json.loads((tmp_path / 'x' / 'best.json').read_text())
+    assert set(best['metrics']) == {'validation/accuracy', 'test/accuracy'} and best['seeds'] == [0, 1]
+    again = practicum.sweep('tests/tiny.py', tmp_path / 'x', ['batch_size=16'], trials=5, **arguments)
+    assert len(list((tmp_path / 'x').glob('*/trial.json'))) == 5
+    assert again['metrics']['validation/accuracy']['mean'] >= best['metrics']['validation/accuracy']['mean'] - 0.05
+    with pytest.raises(UserError, match='another sweep'):
+        practicum.sweep('tests/tiny.py', tmp_path / 'x', trials=5, **arguments)
 
 
 def test_an_experiment_that_has_changed_is_noticed(tmp_path):
