@@ -12,7 +12,7 @@ test: venv
 
 # A real Slurm on this machine, for minutes: apt-get install slurm-wlm munge
 test-slurm: venv
-	PRACTICUM_TEST_SLURM=1 $(VENV)/bin/python -m pytest -q tests/training/test_slurm.py tests/sweeps/test_slurm.py $(ARGS)
+	PRACTICUM_TEST_SLURM=1 $(VENV)/bin/python -m pytest -q tests/training/test_slurm.py tests/tuning/test_slurm.py $(ARGS)
 
 lint: venv
 	$(VENV)/bin/ruff check .

@@ -125,8 +125,8 @@ def sweep(experiment: 'str | Path', workdir: 'str | Path', overrides: 'Sequence[
     import logging
     import sys
 
-    from .sweeps import definition
-    from .sweeps import sweep as sweeps
+    from .tuning import definition
+    from .tuning import sweep as sweeps
     workdir = Path(workdir).expanduser()
     logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stdout)  # unless the user has chosen
     new = definition.define(

@@ -1,11 +1,11 @@
-"""What a sweep promises about kills, tried out many times: tests/sweeps has the short versions.
+"""What a sweep promises about kills, tried out many times: tests/tuning has the short versions.
 
     python benchmarks/sweep_kills.py random --kills 20   # SIGKILL of a worker, of its trial or of both, at random times
     python benchmarks/sweep_kills.py moments             # before every commit to the database and change of a file
     python benchmarks/sweep_kills.py begin --times 50    # two workers that begin in the same second
     python benchmarks/sweep_kills.py begin --times 20 --postgres  # on an empty database of a server, see tests/
 
-`random` runs real trainings, of a few hundred steps of tests/tiny.py; `moments` and `begin` have tests/sweeps/
+`random` runs real trainings, of a few hundred steps of tests/tiny.py; `moments` and `begin` have tests/tuning/
 stub_trial.py in their place. All compare with a sweep that nobody disturbed: numbers, parameters, states, reported
 values, final metrics and best.json are the same, bit for bit.
 """
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import launch  # noqa: F401  a checkout becomes the package `practicum`
 from tests.postgres_server import PostgresServer
-from tests.sweeps.workers import Worker, begin, best_of, check_whole, trials_of
+from tests.tuning.workers import Worker, begin, best_of, check_whole, trials_of
 
 TRIALS = 12
 REAL = ('--config.total=320 steps', '--config.evaluation.every=32 steps', '--config.checkpoint.every=32 steps',

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import launch  # noqa: F401  a checkout becomes the package `practicum`
 from tests.postgres_server import PostgresServer
-from tests.sweeps.workers import STUB, begin
+from tests.tuning.workers import STUB, begin
 
 STEPS = 400
 
@@ -35,12 +35,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--trials', type=int, default=20)
     parser.add_argument('--postgres', action='store_true', help='trials in a database of a server, see tests/')
-    parser.add_argument('--stub', action='store_true', help='with tests/sweeps/stub_trial.py in place of trainings')
+    parser.add_argument('--stub', action='store_true', help='with tests/tuning/stub_trial.py in place of trainings')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, \
             PostgresServer() if args.postgres else contextlib.nullcontext() as server:
         begun = spent()
-        from practicum.sweeps import trial, worker
+        from practicum.tuning import trial, worker
         imported = spent()
         marks: list[float] = []
         claimed = worker.Worker.__call__

@@ -46,7 +46,7 @@ class Compare(command.Command):
             text = comparison_text.markdown_text(compared, seed_groups.seed_groups(compared))
         else:
             from ..reporting.comparison_page import render
-            from ..sweeps.importance import importances
+            from ..tuning.importance import importances
             text = render(compared, importances)
         from ..common.files import write_text
         try:

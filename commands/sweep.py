@@ -32,7 +32,7 @@ class Sweep(command.Command):
     def run(self, args, overrides):
         """See `Command`."""
         from ..common.errors import UserError
-        from ..sweeps import definition, search_space, sweep
+        from ..tuning import definition, search_space, sweep
         if not args.config:
             if args.search or overrides or args.metric or args.storage:
                 raise UserError('sweep: --config is needed to begin one; to join the one that is there --workdir is '

@@ -17,7 +17,7 @@ FLOORS = (
     ('tests', 'benchmarks'),
     ('launch',),
     ('commands', ''),  # '': practicum itself, load() and train()
-    ('reporting', 'inference', 'conversion', 'sweeps'),
+    ('reporting', 'inference', 'conversion', 'tuning'),
     ('experiments',),
     ('training',),
     ('tasks',),
@@ -89,6 +89,10 @@ def test_only_one_file_knows_orbax():
     assert importers('orbax') == {'training/step_folders.py'}
 
 
+def test_only_the_room_of_sweeps_knows_optuna():
+    assert importers('optuna', 'sqlalchemy') == {f'tuning/{name}.py' for name in ('importance', 'pruners', 'study')}
+
+
 def test_only_parallel_knows_devices():
     mapped = {path.relative_to(ROOT).as_posix() for path in (ROOT / 'training').glob('*.py')
               if any(word in path.read_text() for word in ('jax.pmap(', 'jax.shard_map(', 'NamedSharding('))}
@@ -134,7 +138,7 @@ def test_models_tasks_and_training_import_without_tensorflow():
     program = WITHOUT_TENSORFLOW + '''
 import importlib, pathlib
 import launch
-for folder in ('common', 'models', 'tasks', 'training', 'inference', 'conversion', 'reporting', 'sweeps', 'commands'):
+for folder in ('common', 'models', 'tasks', 'training', 'inference', 'conversion', 'reporting', 'tuning', 'commands'):
     for path in sorted(pathlib.Path(folder).rglob('*.py')):
         importlib.import_module('.'.join(('practicum', *path.with_suffix('').parts)).removesuffix('.__init__'))
 print('imported')

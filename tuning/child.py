@@ -1,6 +1,6 @@
 """The process of a trial: a command of launch.py that ends with the worker that started it.
 
-    python sweeps/child.py PID train --config ... --workdir ...
+    python tuning/child.py PID train --config ... --workdir ...
 """
 
 import ctypes

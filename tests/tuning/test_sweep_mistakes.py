@@ -45,7 +45,7 @@ MISTAKES = {
 @pytest.fixture(autouse=True)
 def _no_work(monkeypatch):
     """What goes unnoticed does not run a sweep for it."""
-    from practicum.sweeps import sweep
+    from practicum.tuning import sweep
 
     def work(*_):
         raise AssertionError('the sweep has begun')
@@ -95,7 +95,7 @@ def begun(tmp_path):
     """A sweep that has begun, without a trial."""
     import dataclasses
 
-    from practicum.sweeps import definition
+    from practicum.tuning import definition
     experiment = tmp_path / 'mine.py'
     experiment.write_text((ROOT / 'tests' / 'tiny.py').read_text())
     (tmp_path / 'sweep').mkdir()
@@ -146,7 +146,7 @@ def test_a_damaged_definition(text, call_launch, tmp_path):
 
 def test_names_that_mean_something_to_databases(tmp_path):
     """A path is no URL."""
-    from practicum.sweeps.study import Storage
+    from practicum.tuning.study import Storage
     for name in ('a?b=c', '{x}', '%41#d', 'mit äöü:@'):
         (tmp_path / name).mkdir()
         Storage(tmp_path / name, '', 60.0)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.slurm_cluster import NODES, SlurmCluster
-from tests.sweeps.workers import Worker, begin, best_of, check_whole
+from tests.tuning.workers import Worker, begin, best_of, check_whole
 
 pytestmark = [
     pytest.mark.skipif(not os.environ.get('PRACTICUM_TEST_SLURM'), reason='takes minutes: make test-slurm'),

@@ -6,9 +6,9 @@ import pytest
 import sqlalchemy
 from optuna.storages import RDBStorage
 
-from practicum.sweeps import study as study_lib
-from practicum.sweeps.search_space import Range
-from practicum.sweeps.study import Storage, Study, TakenOver
+from practicum.tuning import study as study_lib
+from practicum.tuning.search_space import Range
+from practicum.tuning.study import Storage, Study, TakenOver
 
 SPACE = {'optimizer.learning_rate': Range(1e-4, 1.0, log=True)}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweeps.workers import Worker, begin, best_of, check_whole, trials_of
+from tests.tuning.workers import Worker, begin, best_of, check_whole, trials_of
 
 TRIALS = 4
 SWEEP = begin(trials=TRIALS, pruner='none')

@@ -19,7 +19,7 @@ LEARNING_RATE = ('--search', 'optimizer.learning_rate=log:1e-4:1')
 FILE_EVENTS = ('open', 'os.mkdir', 'os.rename', 'os.remove')
 
 _server = multiprocessing.get_context('forkserver')  # a worker is a fork of a process that has imported everything
-_server.set_forkserver_preload(['tests.sweeps.workers', 'practicum.sweeps.sweep', 'practicum.commands.sweep'])
+_server.set_forkserver_preload(['tests.tuning.workers', 'practicum.tuning.sweep', 'practicum.commands.sweep'])
 
 
 class Worker:
@@ -76,7 +76,7 @@ def begin(*, trials: int = 12, **more: Any) -> tuple[str, ...]:
 
 def _work(words: list[str], log: str, kill: str, stub: bool, host: str, environment: dict[str, str]) -> None:
     import launch
-    from practicum.sweeps import trial
+    from practicum.tuning import trial
     os.environ.clear()
     os.environ.update(environment)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

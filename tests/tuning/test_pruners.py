@@ -6,7 +6,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from practicum.sweeps.pruners import PRUNERS
+from practicum.tuning.pruners import PRUNERS
 
 
 def study_of(curves: list[list[float]], direction: str = 'maximize') -> optuna.Study:

@@ -7,11 +7,11 @@ import pytest
 
 import practicum
 from practicum.common.errors import UserError
-from practicum.sweeps import definition, trial
-from practicum.sweeps.study import Record
-from practicum.sweeps.sweep import best_trials
+from practicum.tuning import definition, trial
+from practicum.tuning.study import Record
+from practicum.tuning.sweep import best_trials
 from tests.conftest import ROOT
-from tests.sweeps.workers import STUB
+from tests.tuning.workers import STUB
 
 
 @pytest.fixture(scope='module')

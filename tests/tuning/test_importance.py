@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from practicum.sweeps.importance import FEWEST_RUNS, importances
+from practicum.tuning.importance import FEWEST_RUNS, importances
 
 
 def drawn(count):

@@ -3,7 +3,7 @@
 import pytest
 
 from practicum.common.errors import UserError
-from practicum.sweeps.search_space import Choice, Range, from_function, from_words, grid, parse
+from practicum.tuning.search_space import Choice, Range, from_function, from_words, grid, parse
 from tests.tiny import tiny_config
 
 

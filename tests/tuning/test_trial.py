@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from practicum.common.errors import UserError
-from practicum.sweeps import trial
+from practicum.tuning import trial
 
 
 def row(step: int, **values) -> str:

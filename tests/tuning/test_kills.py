@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.sweeps.workers import Worker, begin, best_of, check_whole
+from tests.tuning.workers import Worker, begin, best_of, check_whole
 
 TRIALS = 12  # TPE draws the first ten at random
 SWEEP = begin(trials=TRIALS, seeds=2, sampler_seed=3)
@@ -41,9 +41,9 @@ def test_killed_again_and_again(undisturbed, kind, most, seed, tmp_path):
 @pytest.mark.parametrize('moment', [
     'after:optuna.storages:RDBStorage._create_new_trial:3',  # a trial without parameters, and without a worker
     'after:optuna.storages:RDBStorage.set_trial_intermediate_value:2',  # reported, but nobody has pruned it
-    'call:practicum.sweeps.study:Study.finish:2',  # it has its result.json, but the study does not know
-    'call:practicum.sweeps.sweep:best_trials:1',  # between the search and the seeds of the best
-    'call:practicum.sweeps.sweep:write_json:1',  # best.json
+    'call:practicum.tuning.study:Study.finish:2',  # it has its result.json, but the study does not know
+    'call:practicum.tuning.sweep:best_trials:1',  # between the search and the seeds of the best
+    'call:practicum.tuning.sweep:write_json:1',  # best.json
 ])
 def test_killed_at_a_moment(moment, undisturbed, tmp_path):
     workdir = tmp_path / 'sweep'

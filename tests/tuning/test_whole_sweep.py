@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweeps.workers import TINY, Worker, begin, best_of, check_whole
+from tests.tuning.workers import TINY, Worker, begin, best_of, check_whole
 
 # That the periodic evaluations of an experiment name a final set does not matter.
 PEEKING = ("--config.evaluation.periodic=('validation', 'test')",)

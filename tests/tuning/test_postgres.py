@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.postgres_server import PostgresServer, processes_of
-from tests.sweeps.workers import Worker, begin, best_of, check_whole, trials_of
+from tests.tuning.workers import Worker, begin, best_of, check_whole, trials_of
 
 pytestmark = [
     pytest.mark.skipif(PostgresServer.programs() is None, reason='no PostgreSQL here: apt-get install postgresql'),
@@ -68,7 +68,7 @@ def test_a_server_and_a_file_give_the_same_sweep(server, tmp_path):
     found = []
     for name, words in (('file', begin(trials=12, sampler_seed=3)),
                         ('server', sweep(server, trials=12, pruner='asha', sampler_seed=3))):
-        for kill in ('commit:20', 'commit:70', 'call:practicum.sweeps.study:Study.finish:3', ''):
+        for kill in ('commit:20', 'commit:70', 'call:practicum.tuning.study:Study.finish:3', ''):
             worker = Worker(tmp_path / name, *words, kill=kill if name == 'server' else '')
             assert worker.wait() == (-9 if kill and name == 'server' else 0), worker.log
         found.append((check_whole(tmp_path / name, 12), best_of(tmp_path / name)))
