@@ -3,6 +3,7 @@
 import json
 import logging
 
+from ..common.errors import UserError
 from . import command
 
 
@@ -21,7 +22,7 @@ class Check(command.Command):
     def run(self, args, overrides):
         """See `Command`."""
         from ..training import config as config_lib
-        configs = [config_lib.load(args.config, [*overrides, *variation]) for variation in json.loads(args.variations)]
+        configs = [config_lib.load(args.config, [*overrides, *variation]) for variation in _lists(args.variations)]
         command.prepare(args)
         from ..training.components import build_training
         from ..training.evaluation import Evaluations
@@ -34,3 +35,14 @@ class Check(command.Command):
         logging.info('%s fits: %s steps of %d on %s', configs[0].experiment, f'{training.total:,}',
                      configs[0].batch_size, training.parallel)
         return 0
+
+
+def _lists(text: str) -> list[list[str]]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    lists = found if isinstance(found, list) else []
+    if not lists or not all(isinstance(one, list) and all(isinstance(word, str) for word in one) for one in lists):
+        raise UserError('--variations is JSON, lists of overrides in a list: [["seed=1"], ["seed=2", "total=9 steps"]]')
+    return lists

@@ -26,7 +26,7 @@ class Compare(command.Command):
     def run(self, args, overrides):
         """See `Command`."""
         kind = args.output.suffix.lower() if args.output else ''
-        if kind not in ('', '.csv', '.md', '.html', '.htm'):
+        if args.output is not None and kind not in ('.csv', '.md', '.html', '.htm'):
             raise UserError(f'{printable(str(args.output))}: end --output with .csv, .md or .html')
         from ..reporting import comparison, comparison_text, seed_groups
         metrics = [name for names in args.metric for name in names.split(',') if name]
@@ -35,7 +35,7 @@ class Compare(command.Command):
             logging.warning('%s', printable(note))
         if len(compared.notes) > _MOST_NOTES:
             logging.warning('and %s more such lines', f'{len(compared.notes) - _MOST_NOTES:,}')
-        if not args.output:
+        if args.output is None:
             width = shutil.get_terminal_size((10**6, 0)).columns if not sys.stdout.isatty() else \
                 shutil.get_terminal_size().columns
             print(comparison_text.console_text(compared, seed_groups.seed_groups(compared), width))

@@ -19,27 +19,29 @@ class Sweep(command.Command):
         parser.add_argument('--trials', type=int, help='in all, those that are done included; 30, or the whole grid')
         parser.add_argument('--seeds', type=int, help='with how many seeds the best configuration is trained, then '
                                                       'scored on config.evaluation.final once; 1, and 0: not scored')
-        parser.add_argument('--metric', default='', help='<set>/<metric>; config.checkpoint.best_metric by default')
-        parser.add_argument('--mode', choices=('max', 'min'), default='', help='whether more of it is better')
-        parser.add_argument('--sampler', default='tpe', help='tpe, random or grid')
-        parser.add_argument('--pruner', default='asha', help='asha, median or none')
-        parser.add_argument('--sampler_seed', type=int, default=0, help='other trials of the same sweep')
-        parser.add_argument('--storage', default='', metavar='URL',
+        parser.add_argument('--metric', help='<set>/<metric>; config.checkpoint.best_metric by default')
+        parser.add_argument('--mode', choices=('max', 'min'), help='whether more of it is better')
+        parser.add_argument('--sampler', help='tpe (the default), random or grid')
+        parser.add_argument('--pruner', help='asha (the default), median or none')
+        parser.add_argument('--sampler_seed', type=int, help='other trials of the same sweep')
+        parser.add_argument('--storage', metavar='URL',
                             help='postgresql://user@host/database, beyond ten workers; a file in the folder by default')
-        parser.add_argument('--heartbeat', type=float, default=60.0, metavar='SECONDS',
-                            help='a worker that is silent for three of them is lost')
+        parser.add_argument('--heartbeat', type=float, metavar='SECONDS',
+                            help='60; a worker that is silent for three of them is lost')
 
     def run(self, args, overrides):
         """See `Command`."""
         from ..common.errors import UserError
         from ..tuning import definition, search_space, sweep
+        settings = {'metric': args.metric, 'mode': args.mode, 'sampler': args.sampler, 'pruner': args.pruner,
+                    'seed': args.sampler_seed, 'storage': args.storage, 'heartbeat': args.heartbeat}
+        settings = {name: value for name, value in settings.items() if value is not None}
         if not args.config:
-            if args.search or overrides or args.metric or args.storage:
+            if args.search or overrides or settings:
                 raise UserError('sweep: --config is needed to begin one; to join the one that is there --workdir is '
-                                'enough (--trials and --seeds may grow)')
+                                'enough, with --trials and --seeds for more of them')
             return sweep.work(args.workdir, sweep.join(args.workdir, args.trials, args.seeds))
         new = definition.define(
-            args.config, overrides, search=search_space.from_words(args.search), metric=args.metric, mode=args.mode,
-            sampler=args.sampler, pruner=args.pruner, trials=args.trials, seeds=1 if args.seeds is None else args.seeds,
-            seed=args.sampler_seed, storage=args.storage, heartbeat=args.heartbeat)
+            args.config, overrides, search=search_space.from_words(args.search), trials=args.trials,
+            seeds=1 if args.seeds is None else args.seeds, **settings)
         return sweep.work(args.workdir, sweep.begin(args.workdir, new, args.trials, args.seeds))

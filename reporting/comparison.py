@@ -108,6 +108,8 @@ def compare(paths: Sequence[str | Path], metrics: Sequence[str] = (), mode: str 
     Raises:
       UserError: something named is not there, there is no run at all, or no run has a metric.
     """
+    if mode not in ('', 'max', 'min'):
+        raise UserError(f"mode = {mode!r}: it is 'max' or 'min'")
     places, notes = find_runs(paths)
     entries = [_read(place, name, notes) for place, name in zip(places, _short_names(places))]
     for entry, config in zip(entries, complete([entry.config for entry in entries])):

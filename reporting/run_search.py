@@ -86,15 +86,15 @@ def _runs_of(path: Path, notes: list[str]) -> Iterator[Place]:
         notes.append(f'{path} is no folder')
     elif not _is_readable(path):
         notes.append(f'{path} may not be read')
-    elif (sweep := read_json(path / SWEEP_FILE)):
-        yield from _trials(path, sweep, notes)
+    elif (path / SWEEP_FILE).is_file():
+        yield from _trials(path, _sweep(path, notes), notes)
     elif (run := _run(path, read_json(path.parent / SWEEP_FILE))):
         yield run
     else:
         folders = _folders(path, notes)
         for folder in folders or ():
-            if (sweep := read_json(folder / SWEEP_FILE)):
-                yield from _trials(folder, sweep, notes)
+            if (folder / SWEEP_FILE).is_file():
+                yield from _trials(folder, _sweep(folder, notes), notes)
             elif (run := _run(folder, {})):
                 yield run
             else:
@@ -109,6 +109,13 @@ def _trials(folder: Path, sweep: dict[str, Any], notes: list[str]) -> Iterator[P
             yield run
         else:
             notes.append(f'{path} has neither config.json nor {TRIAL_FILE}')
+
+
+def _sweep(folder: Path, notes: list[str]) -> dict[str, Any]:
+    sweep = read_json(folder / SWEEP_FILE)
+    if not sweep:
+        notes.append(f'{folder / SWEEP_FILE} is damaged: what was searched for is not known')
+    return sweep
 
 
 def _run(folder: Path, sweep: dict[str, Any]) -> Place | None:

@@ -20,6 +20,7 @@ from .search_space import Space
 SWEEP_FILE = 'sweep.json'
 SAMPLERS = ('tpe', 'random', 'grid')
 _LONGEST_HEARTBEAT = 3600
+_SAME_FOR_ALL = ('evaluation.', 'checkpoint.', 'writers', 'tensorboard', 'log_every', 'profile.')
 _MAY_GROW = ('trials', 'seeds')  # on a later start
 
 
@@ -99,7 +100,7 @@ def define(experiment: str, overrides: Sequence[str], *, search: Mapping[str, st
     """
     config = config_lib.load(experiment, overrides)
     fixed = {override.partition('=')[0] for override in overrides}
-    search = dict(search or {})
+    search = search_space.from_function(search or {}, 'search')
     if both := fixed & set(search):
         raise UserError(f'--search {min(both)} and --config.{min(both)}: a field is searched or fixed')
     if not search:
@@ -112,13 +113,13 @@ def define(experiment: str, overrides: Sequence[str], *, search: Mapping[str, st
     metric = metric or config.checkpoint.best_metric
     _check_metric(metric, config)
     mode = mode or _mode(metric, config)
-    for name, value, known in (('mode', mode, ('max', 'min')), ('sampler', settings.get('sampler', 'tpe'), SAMPLERS),
-                               ('pruner', settings.get('pruner', 'asha'), tuple(PRUNERS))):
-        if value not in known:
-            raise UserError(f'--{name} {value}; {nearest(value, known)}')
+    _check_choices(mode, settings.get('sampler', 'tpe'), settings.get('pruner', 'asha'))
     trial_config = _trial_config(config, final, metric, mode)
     space = search_space.parse(search, trial_config)
     _check_searched(space)
+    if 'seed' in space and (settings.get('sampler'), settings.get('pruner')) != ('grid', 'none'):
+        raise UserError('--search seed: configurations are compared by their means over the seeds, so each needs all '
+                        'of them: add --sampler grid --pruner none, or leave the seeds to --seeds')
     size = grid_size(space) if settings.get('sampler') == 'grid' else None
     trials = settings.pop('trials', None)
     trials = size or 30 if trials is None else trials
@@ -149,12 +150,34 @@ def read(folder: Path) -> Sweep | None:
         values = json.loads(path.read_text(encoding='utf-8'))
         for name in ('overrides', 'final'):
             values[name] = tuple(values[name])
+        _check_types(values)
         values['config'] = _plain(config_lib.from_dict(values['config']))  # fields that are new have their defaults
         return Sweep(**values)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, UserError) as error:
         raise file_error(path, 'is damaged, or of another version: begin another sweep in another --workdir') from error
+
+
+def _check_types(values: dict[str, Any]) -> None:
+    """Raises TypeError or ValueError unless the fields of a sweep are what they should be."""
+    kinds = {field.name: field.type for field in dataclasses.fields(Sweep)}
+    for name, value in values.items():
+        kind = {'str': str, 'int': int, 'float': (int, float)}.get(str(getattr(kinds[name], '__name__', kinds[name])))
+        if kind and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise TypeError(name)
+    _check_choices(values['mode'], values['sampler'], values['pruner'])
+    if not all(isinstance(text, str) for text in values['search'].values()):
+        raise TypeError('search')
+    if values['trials'] < 1 or values['seeds'] < 0 or values.get('population', 1) < 1 or values['heartbeat'] < 1:
+        raise ValueError('out of range')
+
+
+def _check_choices(mode: str, sampler: str, pruner: str) -> None:
+    for name, value, known in (('mode', mode, ('max', 'min')), ('sampler', sampler, SAMPLERS),
+                               ('pruner', pruner, tuple(PRUNERS))):
+        if value not in known:
+            raise UserError(f'--{name} {value}; {nearest(str(value), known)}')
 
 
 def write(folder: Path, sweep: Sweep) -> None:
@@ -188,6 +211,9 @@ def grown(sweep: Sweep, *, trials: int | None = None, seeds: int | None = None) 
 
 
 def _check_numbers(trials: int, seeds: int, sampler: str, space: Space) -> None:
+    for name, value in (('trials', trials), ('seeds', seeds)):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise UserError(f'--{name} {value}: it is a whole number')
     if trials < 1 or seeds < 0:
         raise UserError(f'--trials {trials} --seeds {seeds}: at least 1 trial and 0 seeds')
     if seeds > 1 and 'seed' in space:
@@ -230,7 +256,7 @@ def _mode(metric: str, config: ConfigDict) -> str:
 def _check_searched(space: Space) -> None:
     """Raises UserError if a field is searched that the sweep itself sets, or that says where results come from."""
     for field in space:
-        if field.startswith(('evaluation.', 'checkpoint.')) or field == 'experiment':
+        if field.startswith(_SAME_FOR_ALL) or field in ('experiment', 'population'):
             raise UserError(f'--search {field}: what is evaluated and kept is the same for all trials: set it with '
                             f'--config.{field}=...')
 

@@ -40,7 +40,8 @@ class Range:
     @property
     def ends(self) -> tuple[str, ...]:
         """The values that are checked before the first trial."""
-        return self.text(self.low), self.text(self.high)
+        points = self.points
+        return (points[0], points[-1]) if points else (self.text(self.low), self.text(self.high))
 
     @property
     def points(self) -> tuple[str, ...] | None:

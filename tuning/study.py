@@ -139,6 +139,12 @@ class Storage:
         except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
             raise UserError(f'--storage {self}: {_reason(error)}') from error
 
+    def scored(self, prefix: str) -> list[str]:
+        """Returns the names of the studies in the database that begin so and have completed trials."""
+        names = [name for name in patient(optuna.get_all_study_names)(self.optuna) if name.startswith(prefix)]
+        return [name for name in names if patient(optuna.load_study)(study_name=name, storage=self.optuna).get_trials(
+            deepcopy=False, states=(TrialState.COMPLETE,))]
+
     def __str__(self) -> str:
         return sqlalchemy.engine.make_url(self.url).render_as_string(hide_password=True)
 
@@ -457,7 +463,7 @@ def _parsed(url: str) -> sqlalchemy.URL:
 def _checked_url(url: str) -> str:
     """Returns the URL of a server, with a driver that is there. Raises UserError if it cannot be used."""
     parsed = _parsed(url)
-    if parsed.get_backend_name() not in ('postgresql', 'sqlite'):
+    if parsed.get_backend_name() != 'postgresql':
         raise UserError(f'--storage {parsed.render_as_string(hide_password=True)}: postgresql://user@host/database, or '
                         'none for a file in the folder')
     if parsed.drivername == 'postgresql':

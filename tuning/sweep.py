@@ -12,21 +12,21 @@ import contextlib
 import dataclasses
 import json
 import logging
+import shlex
 import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..common.console import format_metric, format_seconds
-from ..common.errors import UserError, file_error
+from ..common.errors import UserError
 from ..common.files import write_json
 from ..training.rows import to_json
 from ..training.workdir import make_folder
 from . import definition, search_space
 from .definition import SWEEP_FILE, Sweep
-from .held_trial import Job
+from .held_trial import TRIAL_FILE, Job
 from .search_space import Choice, Range
 from .study import SWEEP_LOCK, Record, Storage, Study, file_turn, without_password
 from .trial import Child
@@ -112,7 +112,7 @@ def work(folder: Path, sweep: Sweep) -> int:
             if sweep.seeds:
                 _score(folder, sweep, storage, worker, best)
         except Stopped:
-            logging.info('asked to stop: launch.py sweep --workdir %s goes on from there', folder)
+            logging.info('asked to stop: launch.py sweep --workdir %s goes on from there', shlex.quote(str(folder)))
             return stop.exit_code
     return 0
 
@@ -129,9 +129,13 @@ def _search(folder: Path, sweep: Sweep, storage: Storage, worker: Worker) -> Stu
     with study.turn():
         study.put(points)
     records = study.trials()
+    if not records and next(folder.glob(f'[0-9]*/{TRIAL_FILE}'), None):
+        raise UserError(f'{storage} has no trials of this sweep, but {folder} has folders of some: bring the database '
+                        'back, or begin in another --workdir')
     over = sum(record.state in ('complete', 'pruned', 'failed') for record in records)
-    logging.info('%s: %d trials for the best %s (%s), %d of them done; %s', folder, sweep.trials, sweep.metric,
-                 sweep.mode, over, ', '.join(f'{field} in {text}' for field, text in sweep.search.items()))
+    logging.info('%s: %s for the best %s (%s), %d done; %s', folder,
+                 '1 trial' if sweep.trials == 1 else f'{sweep.trials} trials', sweep.metric, sweep.mode, over,
+                 ', '.join(f'{field} in {text}' for field, text in sweep.search.items()))
     worker(study, lambda: _read_again(folder, sweep).trials,
            lambda number, params: Job(f'trial {number}', folder / f'{number:04}', sweep.trial_overrides(params)))
     return study
@@ -148,18 +152,17 @@ def _read_again(folder: Path, sweep: Sweep) -> Sweep:
 def best_trials(records: Sequence[Record], sweep: Sweep) -> list[Record]:
     """Returns the trials of the best configuration: one, or one for each seed where seeds are searched too.
 
-    Of configurations with several seeds those count that were completed with all of them, by their mean.
+    Of configurations with several seeds those count that were completed with most of them, by their mean.
     """
-    groups: dict[str, list[Record]] = {}
+    groups: dict[str, dict[str, Record]] = {}
     for record in records:
         if record.state == 'complete':
             others = {field: value for field, value in record.params.items() if field != 'seed'}
-            groups.setdefault(json.dumps(others, sort_keys=True), []).append(record)
-    most = max((len(group) for group in groups.values()), default=0)
+            of_seed = groups.setdefault(json.dumps(others, sort_keys=True), {})
+            of_seed.setdefault(record.params.get('seed', ''), record)  # drawn again it gives the same again
+    most = max(map(len, groups.values()), default=0)
     sign = 1 if sweep.mode == 'max' else -1
-    whole = [group for group in groups.values() if 'seed' not in sweep.search or len(group) == most]
-    if 'seed' not in sweep.search:  # a choice drawn again gives the same value again
-        whole = [group[:1] for group in whole]
+    whole = [list(of_seed.values()) for of_seed in groups.values() if len(of_seed) == most]
     return max(whole, key=lambda group: sign * statistics.fmean(record.value for record in group), default=[])
 
 
@@ -182,11 +185,21 @@ def _score(folder: Path, sweep: Sweep, storage: Storage, worker: Worker, best: S
         return Job(f'trial {number} with seed {seed}', run, sweep.trial_overrides(params | {'seed': seed}), sweep.final,
                    noted=False)
     worker(study, lambda: len(of_seed), job_of)
-    _write_best(folder, sweep, study.trials(), number, params)
+    before = [int(name.rpartition('-')[2]) for name in storage.scored(f'{sweep.study}/best-')]
+    _write_best(folder, sweep, study.trials(), number, params, sorted(set(before) - {number}))
 
 
-def _write_best(folder: Path, sweep: Sweep, records: Sequence[Record], number: int, params: Mapping[str, str]) -> None:
-    """Writes best.json and prints it."""
+def _write_best(folder: Path, sweep: Sweep, records: Sequence[Record], number: int, params: Mapping[str, str],
+                looks: Sequence[int]) -> None:
+    """Writes best.json and prints it.
+
+    Args:
+      folder, sweep: of the sweep.
+      records: of the runs of the best configuration.
+      number: of its trial.
+      params: what it is.
+      looks: trials that were the best earlier, and scored on the final sets too.
+    """
     done = [record for record in records if record.state == 'complete']
     metrics = {}
     for name in done[0].facts['metrics'] if done else ():
@@ -194,14 +207,12 @@ def _write_best(folder: Path, sweep: Sweep, records: Sequence[Record], number: i
         if all(value is not None for value in values):
             metrics[name] = {'mean': statistics.fmean(values), 'values': values,
                              'std': statistics.stdev(values) if len(values) > 1 else None}
-    earlier = _read_best(folder / BEST_FILE)
-    looks = earlier.get('scored_before', []) + ([earlier['trial']] if earlier.get('trial', number) != number else [])
     write_json(folder / BEST_FILE, to_json({
         'trial': number, 'params': dict(params), 'seeds': [int(record.params['seed']) for record in done],
-        'metrics': metrics, 'final': list(sweep.final), 'scored_before': looks}))
+        'metrics': metrics, 'final': list(sweep.final), 'scored_before': list(looks)}))
     if looks:
-        logging.warning('trials %s were the best before more were added, and were scored on %s too: say so with the '
-                        'result', ', '.join(map(str, looks)), ' and '.join(sweep.final))
+        logging.warning('earlier the best was trial %s, which was scored on %s too: say so with the result',
+                        ', then '.join(map(str, looks)), ' and '.join(sweep.final))
     for record in records:
         if record.state == 'failed':
             logging.warning('seed %s of the best configuration failed: %s', record.params['seed'], record.error)
@@ -211,25 +222,14 @@ def _write_best(folder: Path, sweep: Sweep, records: Sequence[Record], number: i
         if name.rpartition('/')[2] == sweep.metric.rpartition('/')[2]:
             spread = f" ± {format_metric(name, found['std'])}" if found['std'] is not None else ''
             logging.info('  %-28s %s%s', name, format_metric(name, found['mean']), spread)
-    logging.info('everything about this sweep is in %s; launch.py compare %s shows it', folder, folder)
-
-
-def _read_best(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding='utf-8'))
-        return found if isinstance(found, dict) else {}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise file_error(path, 'is damaged: remove it') from error
+    logging.info('everything about this sweep is in %s; launch.py compare %s shows it', folder,
+                 shlex.quote(str(folder)))
 
 
 def _print_best(records: Sequence[Record], sweep: Sweep) -> None:
     """Prints how many trials ended how, and the best of them."""
     counts = {state: sum(record.state == state for record in records) for state in ('complete', 'pruned', 'failed')}
-    seconds = sum(record.seconds for record in records)
-    logging.info('\n%s; %s of training', ', '.join(f'{count} {state}' for state, count in counts.items() if count),
-                 format_seconds(seconds))
+    logging.info('\n%s', ', '.join(f'{count} {state}' for state, count in counts.items() if count))
     sign = 1 if sweep.mode == 'max' else -1
     done = sorted((record for record in records if record.state == 'complete'), key=lambda r: -sign * r.value)
     for record in done[:_SHOWN]:

@@ -34,7 +34,7 @@ class Child:
     """
 
     def __init__(self, arguments: Sequence[str], console: Path):
-        self._console = console
+        self._console, self._asked = console, False
         with console.open('ab') as file:
             self._begin = file.tell()
             self._process = subprocess.Popen(
@@ -65,8 +65,9 @@ class Child:
         return self._process.poll()
 
     def stop(self) -> None:
-        """Asks it to save and end."""
-        if self._process.poll() is None:
+        """Asks it, once, to save and end: a second request, while it closes its files, would end it at once."""
+        if not self._asked and self._process.poll() is None:
+            self._asked = True
             self._process.send_signal(signal.SIGTERM)
 
     def last_line(self, member: str = '') -> str:

@@ -138,7 +138,7 @@ class Worker:
             progress = sum(trial.evaluated for trial in held)
             losses = 1 if progress > last else losses + 1
             last = progress
-            lost = code < 0 or code in _STOPPED and not held[0].pruned
+            lost = not held[0].pruned and (code < 0 or code in _STOPPED)
             if not lost or losses > _MOST_LOSSES:
                 break
             logging.info('%s: its process was %s; it goes on from its last checkpoint', held[0].job.title,

@@ -19,6 +19,7 @@ from pathlib import Path
 EVALUATIONS = 9
 SECONDS = float(os.environ.get('STUB_SECONDS', '0.01'))  # from one evaluation to the next
 CHECK_SECONDS = float(os.environ.get('STUB_CHECK_SECONDS', '0'))
+SAVE_SECONDS = float(os.environ.get('STUB_SAVE_SECONDS', '0'))
 SCORE_SECONDS = float(os.environ.get('STUB_SCORE_SECONDS', '0'))
 
 
@@ -56,7 +57,11 @@ def train(workdir: Path, learning_rate: float, seed: str) -> int:
     if result.exists():
         return 0
     stop = []
-    signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
+
+    def asked(*_) -> None:
+        stop.append(1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as a training that closes its files
+    signal.signal(signal.SIGTERM, asked)
     step = int(saved.read_text()) if saved.exists() else 0
     with (workdir / 'starts').open('a') as file:
         file.write(f'{step}\n')
@@ -67,6 +72,7 @@ def train(workdir: Path, learning_rate: float, seed: str) -> int:
         while step < EVALUATIONS:
             if stop:
                 save(saved, step)
+                time.sleep(SAVE_SECONDS)
                 return 143
             time.sleep(SECONDS)
             step += 1

@@ -13,6 +13,8 @@ from practicum.tuning.sweep import best_trials
 from tests.conftest import ROOT
 from tests.tuning.workers import STUB
 
+NAMES = {'optimizer.name': 'adam,sgd'}
+
 
 @pytest.fixture(scope='module')
 def sweep():
@@ -33,6 +35,13 @@ def test_the_best_is_one_that_came_to_its_end(sweep):
     assert numbers(best_trials(found, sweep)) == [2]  # the first of equals
     assert numbers(best_trials(found, dataclasses.replace(sweep, mode='min'))) == [0]
     assert best_trials(found[3:5], sweep) == []
+
+
+def test_a_configuration_that_is_drawn_again_counts_once(sweep):
+    sweep = dataclasses.replace(sweep, search={**sweep.search, 'seed': '0,1'})
+    found = records(*[({'a': '1', 'seed': '0'}, 'complete', 0.5)] * 3, ({'a': '2', 'seed': '0'}, 'complete', 0.9),
+                    ({'a': '2', 'seed': '1'}, 'complete', 0.8))
+    assert numbers(best_trials(found, sweep)) == [3, 4]
 
 
 def test_where_seeds_are_searched_the_mean_counts(sweep):
@@ -61,7 +70,7 @@ def test_the_objective_is_of_a_periodic_set(metric):
 
 def test_the_direction_of_a_metric():
     def mode(metric: str, **settings: str) -> str:
-        return definition.define('tests/tiny.py', [], search={'seed': '0,1'}, metric=metric, **settings).mode
+        return definition.define('tests/tiny.py', [], search=NAMES, metric=metric, **settings).mode
     assert mode('validation/loss') == 'min' and mode('validation/accuracy') == 'max'
     assert mode('validation/loss', mode='max') == 'max'
 
@@ -72,8 +81,16 @@ def test_the_direction_of_a_metric():
     ({'sampler': 'tpee'}, '--sampler tpee; did you mean tpe?'),
     ({'pruner': 'hyperband'}, '--pruner hyperband; there are: asha, median, none'),
     ({'sampler': 'grid'}, 'optimizer.learning_rate needs a step'),
-    ({'sampler': 'grid', 'search': {'seed': '0,1'}, 'trials': 3}, 'the grid has 2'),
-    ({'search': {'seed': '0,1'}, 'seeds': 2}, 'the seed is searched already'),
+    ({'sampler': 'grid', 'search': NAMES, 'trials': 3}, 'the grid has 2'),
+    ({'search': {'seed': '0,1'}, 'sampler': 'grid', 'pruner': 'none', 'seeds': 2}, 'the seed is searched already'),
+    ({'search': {'seed': '0,1'}}, 'add --sampler grid --pruner none'),
+    ({'search': {'seed': '0,1'}, 'sampler': 'grid', 'pruner': 'asha'}, 'add --sampler grid --pruner none'),
+    ({'search': {'population': '1,2'}}, 'is the same for all trials'),
+    ({'search': {'writers': "('mlflow',),()"}}, 'is the same for all trials'),
+    ({'search': {'optimizer.learning_rate': 0.1}}, 'search_space(config)'),
+    ({'search': ['seed=0,1']}, 'not a dict'),
+    ({'trials': '5'}, '--trials 5: it is a whole number'),
+    ({'pruner': None}, '--pruner None'),
     ({'search': {'evaluation.batch_size': '1:4'}}, 'is the same for all trials'),
     ({'search': {'batch_size': '8,16'}}, 'a field is searched or fixed'),
     ({'search': None}, 'nothing to search'),
@@ -95,6 +112,11 @@ def test_a_later_start_may_ask_for_more_and_for_nothing_else(sweep, tmp_path):
     for other, words in ((['batch_size=32'], 'batch_size'), (['batch_size=16', 'total=1 epochs'], 'total')):
         with pytest.raises(UserError, match=f'another sweep: .*{words}'):
             definition.joined(there, definition.define('tests/tiny.py', other, search=sweep.search), None, None)
+    for field, value in (('trials', 'five'), ('trials', 5.5), ('pruner', 'foo'), ('mode', 'best'), ('heartbeat', -1),
+                         ('search', {'seed': 3}), ('config', []), ('population', 0), ('overrides', 4)):
+        (tmp_path / 'sweep.json').write_text(json.dumps(dataclasses.asdict(sweep) | {field: value}))
+        with pytest.raises(UserError, match=r'sweep\.json.*damaged'):
+            definition.read(tmp_path)
     (tmp_path / 'sweep.json').write_text('{"experiment": 3')
     with pytest.raises(UserError, match=r'sweep\.json.*damaged'):
         definition.read(tmp_path)
@@ -112,7 +134,7 @@ def test_a_sweep_of_an_earlier_version_goes_on(sweep, tmp_path):
 
 @pytest.mark.parametrize('search, pruner, words', [
     ({'batch_size': '8,16'}, 'none', 'config.population: .* alone, not in batch_size'),
-    ({'seed': '0,1'}, 'asha', '--pruner asha: a trial of a population'),
+    ({'optimizer.learning_rate': 'log:0.1:1'}, 'asha', '--pruner asha: a trial of a population'),
     ({'optimizer.weight_decay': '0:0.1'}, 'none', 'config.population: without weight decay'),
 ])
 def test_what_a_population_cannot_be(search, pruner, words):
@@ -136,9 +158,9 @@ def test_a_sweep_from_python(tmp_path, monkeypatch):
 def test_an_experiment_that_has_changed_is_noticed(tmp_path):
     file = tmp_path / 'mine.py'
     text = (ROOT / 'tests' / 'tiny.py').read_text()
-    file.write_text(f'{text}\n\ndef search_space(config):\n    return {{"seed": (0, 1)}}\n')
+    file.write_text(f'{text}\n\ndef search_space(config):\n    return {{"batch_size": (16, 32)}}\n')
     sweep = definition.define(str(file), [])
-    assert sweep.search == {'seed': '0,1'}
+    assert sweep.search == {'batch_size': '16,32'}
     sweep.check_unchanged()
     file.write_text(text.replace('config.batch_size = 16', 'config.batch_size = 7'))
     with pytest.raises(UserError, match='has changed since this sweep began: batch_size'):

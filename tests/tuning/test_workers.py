@@ -75,6 +75,44 @@ def test_the_number_of_trials_is_that_of_all_starts(tmp_path):
     assert (workdir / f"{best['trial']:04}" / 'scored').read_text().count('\n') == 1
 
 
+def test_a_trial_that_is_pruned_is_asked_to_stop_once(tmp_path):
+    """A second request would end it while it closes its files, and it would be started again for that."""
+    workdir = tmp_path / 'sweep'
+    worker = Worker(workdir, *begin(trials=3, seeds=0, sampler='random'),
+                    environment={'STUB_SECONDS': '0.2', 'STUB_SAVE_SECONDS': '1.5'})
+    finish(worker)
+    states = {number: json.loads((workdir / number / 'trial.json').read_text())['state']
+              for number in ('0000', '0001', '0002')}
+    assert 'pruned' in states.values()
+    assert all(starts(workdir / number) == [0] for number in states)
+    assert 'goes on' not in worker.log
+
+
+def test_earlier_looks_at_the_final_sets_are_known_to_the_database(tmp_path):
+    workdir = tmp_path / 'sweep'
+    finish(Worker(workdir, *begin(trials=1, pruner='none')))
+    best = best_of(workdir)['trial']
+    for trials in range(2, 9):
+        if best_of(workdir)['trial'] != best:
+            break
+        finish(Worker(workdir, '--trials', trials))
+    assert best_of(workdir)['scored_before'] == [best]
+    (workdir / 'best.json').write_text('[1]')
+    worker = Worker(workdir)
+    finish(worker)
+    assert best_of(workdir)['scored_before'] == [best]
+    assert f'earlier the best was trial {best}, which was scored on test too' in worker.log
+
+
+def test_a_database_that_was_removed_is_missed(tmp_path):
+    workdir = tmp_path / 'sweep'
+    finish(Worker(workdir, *begin(trials=1, pruner='none')))
+    (workdir / 'study.db').unlink()
+    worker = Worker(workdir)
+    assert worker.wait() == 2
+    assert 'has no trials of this sweep, but' in worker.log and 'Traceback' not in worker.log
+
+
 def test_more_trials_while_others_are_at_work(tmp_path):
     """They are all over before anybody scores the best."""
     workdir = tmp_path / 'sweep'
