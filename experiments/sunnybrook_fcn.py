@@ -5,6 +5,7 @@ Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:  2026-11-20, after the last step
   one_epoch      test/dice 0.151 (mean of seeds 0, 1, 2; std 0.098), accuracy 98.59 %; 8 s
   thirty_epochs  test/dice 0.726 (mean of seeds 0, 1, 2; std 0.041), accuracy 99.51 %; 2:46 min
+  searched       test/dice 0.770 (best of 36 trials, seeds 0, 1, 2; std 0.019): docs/results/sweeps.md
   tuned          test/dice 0.898 (seed 0), accuracy 99.76 %; 18:32 min beside another run
 """
 
