@@ -58,8 +58,7 @@ def tuned():
 
 
 def searched():
-    """30 epochs at a learning rate that decays, whose parameters are to be searched; a seventh of the training slices
-    are for validation."""
+    """30 epochs at a learning rate that decays, to be searched; a seventh of the training slices are for validation."""
     config = get_config()
     config.total = '30 epochs'
     config.data.train = 'train[:86%]'

@@ -99,7 +99,8 @@ def test_what_two_saved_restores_in_one_and_in_two(workdir, count):
     with Group(workdir, 'compare:4', 'save:6', 'compare:6', count=count) as group:
         codes, lines, errors = group.wait()
     assert codes == [0] * count, errors
-    assert lines == [['equal', 'equal']] * count
+    # Gloo prints on the same standard output, into the middle of a line.
+    assert [''.join(printed).count('equal') for printed in lines] == [2] * count
     assert_holds_sharded(workdir, 6)
     assert (workdir / 'checkpoints' / '6' / 'shards').is_dir() == (count == 2)
 
