@@ -16,6 +16,7 @@ class DatasetInfo:
       class_counts: training examples of each class; None where a task does not need them.
       targets: how many numbers an example's target 'y' holds; None for data without.
       frames: images of a video; 1 for single images.
+      input_size: (height, width) of the images whose pixels boxes are in; None for data without boxes.
       vocabulary: of texts, see `Vocabulary.to_meta`.
       caption_length: words of the longest caption.
       tokens_per_example: mean number of scored tokens of an example's captions.
@@ -27,6 +28,7 @@ class DatasetInfo:
     class_counts: tuple[int, ...] | None = None
     targets: int | None = None
     frames: int = 1
+    input_size: tuple[int, int] | None = None
     vocabulary: Mapping[str, Any] | None = None
     caption_length: int | None = None
     tokens_per_example: float | None = None

@@ -36,7 +36,7 @@ class ArraySource(Source):
             raise UserError(f'the features of {name} have different numbers of examples: {counts}')
         if not any(lengths.values()):
             raise UserError(f'{name} hold no examples')
-        self.has_masks = 'segmentation_mask' in self.arrays
+        self.has_masks, self.has_boxes = 'segmentation_mask' in self.arrays, 'boxes' in self.arrays
         self.has_captions = bool(metadata) and 'captions' in metadata[0]
         self.frames = info.frames
 

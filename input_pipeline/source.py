@@ -5,6 +5,11 @@ A source reads the same for the same index, from any thread. Features are named 
   label              int32 [n]
   labels             several of them, float32 [n, classes] of 0 and 1
   segmentation_mask  uint8 [n, height, width], the class of every pixel
+  boxes              float32 [n, data.max_boxes, 4], left, top, right, bottom of every object in pixels of the image as
+                     it is read: 0 is the left edge of the first pixel, the width the right edge of the last
+  box_labels         int32 [n, data.max_boxes], their classes; -1 where there is no box
+  box_crowd          uint8 [n, data.max_boxes], 1 for what is neither to be found nor an error to find: a crowd (COCO),
+                     or an object that is hard to make out (Pascal VOC's 'difficult')
   captions           int32 [n, captions, length], token ids; see input_pipeline/captions.py
   x                  float32 [n, ...], inputs that are no images
   y                  float32 [n] or [n, targets], numbers to be predicted
@@ -30,6 +35,7 @@ class Source:
       name: for messages.
       frames: images of a video; 1 for single images, None for videos of any length.
       has_masks: whether examples have a segmentation mask.
+      has_boxes: whether examples have boxes; `describe` then knows 'width' and 'height' of each image in its own size.
       has_captions: whether `describe` knows 'captions', a list of str for each example.
       needs_rng: whether `read` makes use of random numbers, such as for the part of an image that it crops.
       random_access: whether single examples can be read without reading all, as streaming takes.
@@ -44,6 +50,7 @@ class Source:
     name: str = ''
     frames: int | None = 1
     has_masks: bool = False
+    has_boxes: bool = False
     has_captions: bool = False
     needs_rng: bool = False
     random_access: bool = True
@@ -104,7 +111,7 @@ class IndexedSource(Source):
         self._indices = np.arange(len(source)) if indices is None else np.asarray(indices)
         self.info = source.info if info is None else info
         self.name, self.frames, self.needs_rng = source.name, source.frames, source.needs_rng
-        self.has_masks, self.has_captions = source.has_masks, source.has_captions
+        self.has_masks, self.has_captions, self.has_boxes = source.has_masks, source.has_captions, source.has_boxes
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -149,7 +156,7 @@ class ConcatenatedSource(Source):
         self._ends = np.cumsum([len(source) for source in sources])
         self.info, self.frames = first.info, first.frames
         self.name = ' + '.join(source.name for source in sources)
-        self.has_masks, self.has_captions = first.has_masks, first.has_captions
+        self.has_masks, self.has_captions, self.has_boxes = first.has_masks, first.has_captions, first.has_boxes
         self.needs_rng, self.can_be_unreadable = first.needs_rng, first.can_be_unreadable
         self.random_access = all(source.random_access for source in sources)
 

@@ -186,8 +186,9 @@ def _check_resize(image: Mapping[str, Any], source: Source) -> None:
     how = image.get('resize', 'stretch')
     if how not in images.RESIZES:
         raise UserError(f'config.image.resize = {how!r}; {nearest(str(how), images.RESIZES)}')
-    if how != 'stretch' and source.has_masks:
-        raise UserError(f"config.image.resize = {how!r} would cut off a part of every mask: use 'stretch'")
+    if how != 'stretch' and (source.has_masks or source.has_boxes):
+        what = 'a part of every mask' if source.has_masks else 'boxes at the edges'
+        raise UserError(f"config.image.resize = {how!r} would cut off {what}: use 'stretch'")
 
 
 def _megabytes(source: Source, image: Mapping[str, Any]) -> float:

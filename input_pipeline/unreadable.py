@@ -178,7 +178,8 @@ class ReplacingSource(Source):
 
     def __init__(self, source: Source, limit: float, known: int):
         self.info, self.name, self.frames, self.needs_rng = source.info, source.name, source.frames, source.needs_rng
-        self.has_masks, self.has_captions, self.labels = source.has_masks, source.has_captions, source.labels
+        self.has_masks, self.has_captions, self.has_boxes = source.has_masks, source.has_captions, source.has_boxes
+        self.labels = source.labels
         self._source, self._limit, self._known = source, limit, known
         self._damaged: dict[int, str] = {}
         self._lock = threading.Lock()  # several threads read

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 os.environ['PRACTICUM_CACHE'] = str(SCRATCH / 'cache')
 os.environ['TFDS_DATA_DIR'] = str(SCRATCH / 'tfds')
 os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')  # most of the tests' time is compiling: a third less of it
 for _name in ('SLURM_STEP_NODELIST', 'OMPI_COMM_WORLD_SIZE', 'JAX_COORDINATOR_ADDRESS', 'JAX_LOCAL_DEVICE_IDS'):
     os.environ.pop(_name, None)
 

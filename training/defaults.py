@@ -46,6 +46,7 @@ def base() -> ConfigDict:
     # (0.08, 1.0); images are then read from their files in every epoch. (): whole images.
     config.data.random_resized_crop = ()
     config.data.max_unreadable = 0.01  # share of a folder that is left out where it cannot be read; more is an error
+    config.data.max_boxes = 100  # most boxes of an image, of data with boxes; more are an error that says how many
     config.data.merge_classes = ()  # (new class, (old names or regexes, ...)) pairs; examples of none are left out
     config.data.arrays = ConfigDict()  # for source 'arrays': feature name -> tuple of examples
     config.data.columns = ()  # for source 'csv': columns of numbers that are the input 'x'; (): all but the target
