@@ -99,6 +99,10 @@ class Task:
         """Whether `generate` makes something."""
         return type(self).generate is not Task.generate
 
+    def decode(self, outputs: Any) -> Any:
+        """Returns what `predict` takes of the model's outputs, computed on the device: a pytree of [batch, ...]."""
+        return outputs
+
     def combine_views(self, outputs: jax.Array) -> jax.Array | None:
         """Returns what several views of the same images say together, of [views, batch, ...]; for `--tta`."""
         del outputs
@@ -113,7 +117,7 @@ class Task:
         """Returns the prediction for one example.
 
         Args:
-          outputs: of the model, or what `generate` made, for this example.
+          outputs: of `decode`, or what `generate` made, for this example.
           image: as it was read, uint8 [height, width, channels]: in its own size if the task `writes_files`, else in
             the model's; for tables the row.
           metadata: what is known of it, such as 'spacing_mm'.
