@@ -1,10 +1,10 @@
 """Scores of object detection as COCO has them, in float64 on the host; pycocotools' numbers, without pycocotools.
 
 Boxes are left, top, right, bottom in pixels, the right edge at the end of the last pixel. Detections of a class are
-taken in the order of their scores, of equal ones the earlier first. Each takes the object of its class that it overlaps
-most, of equal overlaps the later, of those that are free and overlap enough; one that finds none is false. A crowd is
-neither to be found nor an error to find: it swallows what no object takes, as often as may be, and an overlap with it is
-the share of the detection that lies in it.
+taken in the order of their scores, of equal ones the earlier first. Each takes the free object of its class that it
+overlaps most, of equal overlaps the later, if that is enough; one that finds none is false. A crowd is neither to be
+found nor an error to find: it takes what found no object, any number of them, and the overlap with it is the share of
+the detection that lies in it.
 
 A box's area decides whether it is small, medium or large. COCO's own data have the areas of outlines for that, so its
 AP by area is slightly another one; everything else is the same.
@@ -12,7 +12,7 @@ AP by area is slightly another one; everything else is the same.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -102,8 +102,8 @@ def match(image: DetectedImage, thresholds: Sequence[float] = IOU_THRESHOLDS,
     order = order[_places_in_class(image.classes[order]) < most]
     boxes = image.boxes[order]
     low, high = np.array(list(areas.values())).T[..., None]
-    inside = [(low <= area) & (area <= high) for area in (_areas(boxes), _areas(image.truth_boxes))]
-    other = image.crowd | ~inside[1]
+    outside, other = ((area < low) | (area > high) for area in (_areas(boxes), _areas(image.truth_boxes)))
+    other |= image.crowd
     taken = np.full((len(areas), len(thresholds), len(order)), -1)
     ignored = np.zeros(taken.shape, bool)
     free = np.ones((*taken.shape[:2], len(image.crowd)), bool)
@@ -123,7 +123,7 @@ def match(image: DetectedImage, thresholds: Sequence[float] = IOU_THRESHOLDS,
         taken[(*where, detection)] = chosen
         ignored[(*where, detection)] = other[where[0], chosen]
         free[(*where, chosen)] = image.crowd[chosen]
-    ignored |= (taken < 0) & ~inside[0][:, None]
+    ignored |= (taken < 0) & outside[:, None]
     return Matches(order, taken, ignored, other)
 
 
@@ -148,8 +148,8 @@ class Curves(NamedTuple):
       recall: float64 [classes, areas, thresholds], of all detections.
       objects: int [classes, areas], how many there are to be found.
       best: float64 [classes, 4], of all sizes at the first threshold the score where F1 is highest, and precision,
-        recall and F1 of the detections from that score on. It is chosen on these very images. NaN where it is nowhere
-        above 0.
+        recall and F1 of the detections from that score on. It is chosen on these very images. Without a right
+        detection there is no score and no precision, and recall and F1 are 0.
     """
     precision: np.ndarray
     recall: np.ndarray
@@ -181,7 +181,7 @@ def curves(images: Sequence[DetectedImage], matches: Sequence[Matches], num_clas
         own = np.flatnonzero(classes == number)
         own = own[np.argsort(-scores[own], kind='stable')]
         hits, misses = np.cumsum(right[:, :, own], axis=-1), np.cumsum(false[:, :, own], axis=-1)
-        precision = hits / (hits + misses + np.spacing(1))
+        precision = hits / np.maximum(1, hits + misses)
         precision = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
         precision = np.pad(precision, [(0, 0), (0, 0), (0, 1)])  # 0 for a recall that is never reached
         for area in np.flatnonzero(objects):
@@ -190,13 +190,15 @@ def curves(images: Sequence[DetectedImage], matches: Sequence[Matches], num_clas
             for threshold in range(thresholds):
                 places = np.searchsorted(recall[threshold], RECALLS)
                 found.precision[number, area, threshold] = precision[area, threshold, places]
-        if objects[0] and right[0, 0, own].any():
+        if objects[0]:
             found.best[number] = _best_f1(scores[own], hits[0, 0], misses[0, 0], objects[0])
     return found
 
 
 def _best_f1(scores: np.ndarray, hits: np.ndarray, misses: np.ndarray, objects: int) -> tuple[float, ...]:
     """Score, precision, recall and F1 where F1 is highest; of equal F1 the highest score."""
+    if not hits.any():
+        return np.nan, np.nan, 0.0, 0.0
     f1 = 2 * hits / (hits + misses + objects)
     f1[:-1][scores[:-1] == scores[1:]] = -1  # no threshold parts equal scores
     best = int(f1.argmax())
@@ -233,7 +235,7 @@ def evaluate(images: Sequence[DetectedImage], num_classes: int) -> tuple[dict[st
 
 
 def matches_at_half(image: DetectedImage, score: float) -> tuple[DetectedImage, Matches]:
-    """Returns an image with the detections of at least this score, and which of those are right at an overlap of 0.5."""
+    """Returns an image with the detections of at least this score, and their matches at an overlap of 0.5."""
     shown = image.above(score)
     return shown, match(shown, thresholds=(0.5,), areas=_ALL)
 
@@ -271,27 +273,3 @@ def confusion_matrix(images: Sequence[DetectedImage], score: float, num_classes:
         np.add.at(counted, (num_classes, predicted[matches.false[0, 0]]), 1)
         np.add.at(counted, (image.truth_classes[~matches.found & ~image.crowd], num_classes), 1)
     return counted
-
-
-def per_class(found: Curves, number: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns a row for each class; what is undefined is None.
-
-    Args:
-      found: precision and recall.
-      number: see `counts`.
-      class_names: of the data set.
-
-    Returns:
-      'class', 'objects', 'ap', 'ap50', 'ap75'; 'precision', 'recall' and 'f1' at an overlap of 0.5 of the detections
-      from 'best_score' on, where F1 is highest on these very images; 'count_error', the mean over images of how far the
-      number of detections is off.
-    """
-    errors = np.abs(number[..., 0] - number[..., 1]).mean(axis=0) if len(number) else np.full(len(class_names), np.nan)
-    rows = []
-    for i, name in enumerate(class_names):
-        row = {'ap': _mean(found.precision[i, 0]), 'ap50': _mean(found.precision[i, 0, 0]),
-               'ap75': _mean(found.precision[i, 0, 5]),
-               **dict(zip(('best_score', 'precision', 'recall', 'f1'), found.best[i])), 'count_error': errors[i]}
-        rows.append({'class': name, 'objects': int(found.objects[i, 0]),
-                     **{key: None if np.isnan(value) else float(value) for key, value in row.items()}})
-    return rows
