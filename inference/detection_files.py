@@ -101,7 +101,7 @@ def voc_xml(image: FoundBoxes, class_names: Sequence[str]) -> str:
     """Returns an annotation as of Pascal VOC, with 'confidence' besides.
 
     VOC counts pixels from 1 and names the first and the last that are within: left and top are 1 more than ours, right
-    and bottom are the same. Labelling tools take whole numbers only, so edges are moved to the nearest border of pixels.
+    and bottom are the same. Labelling tools take whole numbers only, so edges move to the nearest border of pixels.
     """
     root = ElementTree.Element('annotation')
     path = PurePath(image.file)
@@ -113,7 +113,8 @@ def voc_xml(image: FoundBoxes, class_names: Sequence[str]) -> str:
         _add(found, {'name': class_names[kind], 'pose': 'Unspecified', 'truncated': 0, 'difficult': 0,
                      'confidence': f'{score:.6f}'})
         (left, right), (top, bottom) = _whole(left, right, image.width), _whole(top, bottom, image.height)
-        _add(ElementTree.SubElement(found, 'bndbox'), {'xmin': left + 1, 'ymin': top + 1, 'xmax': right, 'ymax': bottom})
+        edges = {'xmin': left + 1, 'ymin': top + 1, 'xmax': right, 'ymax': bottom}
+        _add(ElementTree.SubElement(found, 'bndbox'), edges)
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding='unicode') + '\n'
 

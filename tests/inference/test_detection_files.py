@@ -29,7 +29,8 @@ def image():
     nowhere = [[500, 10, 600, 20], [np.nan, 0, 10, 10], [50, 50, 50, 60], [70, 50, 60, 60],
                [10, 10, 20, 20]]
     return FoundBoxes('plates/a & b.jpg', 400, 300, np.concatenate([BOXES, nowhere]).astype(np.float32),
-                      np.array([0.875, 0.5, 0.25, 1, 1, 1, 1, 0], np.float32), np.array([0, 1, 2, 0, 0, 0, 0, -1], np.int32))
+                      np.array([0.875, 0.5, 0.25, 1, 1, 1, 1, 0], np.float32),
+                      np.array([0, 1, 2, 0, 0, 0, 0, -1], np.int32))
 
 
 @pytest.fixture
