@@ -28,10 +28,11 @@ _RANDOM_ACCESS = ('array_record',)
 
 
 class TfdsSource(Source):
-    """One split of a prepared data set of images, or videos, with a label, a mask, numbers or captions each.
+    """One split of a prepared data set of images, or videos, with a label, a mask, numbers, captions or boxes each.
 
     Which of them is decided by the second of the data set's supervised keys; without those it is 'label', or else
-    'captions'. Numbers are a scalar or a vector that is no class label. Captions are texts, or {'text': texts} as in
+    'captions' or what holds boxes. That is a sequence of {'bbox', 'label'}, as 'objects' of the data sets voc and coco,
+    with 'is_crowd' or 'is_difficult' or neither; boxes without area are left out with a line in the log. Numbers are a scalar or a vector that is no class label. Captions are texts, or {'text': texts} as in
     coco_captions, and are metadata of the examples. So are other features that are numbers or texts, such as a
     patient's name. A feature `spacing_mm`, the height and width of a pixel, is that of the resized image, and is left
     out where it is 0, unknown. A text `scene` is JSON.
@@ -44,13 +45,14 @@ class TfdsSource(Source):
       resize: how they get there, see `images.fit`.
       crop_area: smallest and largest share of an image's area that `read` crops, given random numbers; () for whole
         images.
+      max_boxes: config.data.max_boxes.
 
     Raises:
       UserError: no such split, or classes that the data set does not name.
     """
 
     def __init__(self, folder: Path, split: str, size: tuple[int, int], channels: int, resize: str = 'stretch',
-                 crop_area: Sequence[float] = ()):
+                 crop_area: Sequence[float] = (), max_boxes: int = 100):
         try:
             info = json.loads((folder / 'dataset_info.json').read_text())
         except ValueError as error:
@@ -67,7 +69,9 @@ class TfdsSource(Source):
         features = _features(folder)
         self._image_key, self._target_key = _keys(info, features)
         self.has_masks = 'image' in features.get(self._target_key, {})
-        self.has_captions = bool({'text', 'sequence'} & features.get(self._target_key, {}).keys())
+        self.has_boxes = _object_features(features.get(self._target_key, {})) is not None
+        self.has_captions = not self.has_boxes and bool(
+            {'text', 'sequence'} & features.get(self._target_key, {}).keys())
         self.frames = _frames(features.get(self._image_key, {}))
         self._metadata_keys = [key for key, feature in features.items()
                                if key not in (self._image_key, self._target_key)
@@ -75,15 +79,20 @@ class TfdsSource(Source):
         classes = targets = None
         if not self.has_captions:
             targets = _targets(folder, self._target_key, features)
-            classes = None if targets else tuple(_class_names(folder, self._target_key, features))
+            named, known = (f'{self._target_key}-label', _object_features(features[self._target_key])) if (
+                self.has_boxes) else (self._target_key, features)
+            classes = None if targets else tuple(_class_names(folder, named, known))
         self._has_numbers = targets is not None
-        self.info = DatasetInfo.from_json(_metadata(folder)).replace(class_names=classes, targets=targets,
-                                                                     frames=self.frames or 1)
+        self.info = DatasetInfo.from_json(_metadata(folder)).replace(
+            class_names=classes, targets=targets, frames=self.frames or 1,
+            input_size=self._size if self.has_boxes else None)
+        self._max_boxes = max_boxes
         self._crop_area = tuple(crop_area)
         self.needs_rng = bool(self._crop_area)
-        if self.needs_rng and (self.frames != 1 or self.has_masks):
+        if self.needs_rng and (self.frames != 1 or self.has_masks or self.has_boxes):
             raise UserError(f'config.data.random_resized_crop: {self.name} has videos or masks, which are not cropped; '
-                            'config.augment.zoom and shift crop on the device')
+                            'config.augment.zoom and shift crop on the device'.replace(
+                                'masks', 'boxes' if self.has_boxes else 'masks'))
         self._encoded = 'image' in features.get(self._image_key, {})  # rather than videos
         self._labelled = (self._encoded and self.random_access and 'classLabel' in features.get(self._target_key, {}))
         self._data, self._features, self._opening = None, None, threading.Lock()
