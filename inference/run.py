@@ -201,9 +201,11 @@ class Run:
             raise UserError(f'{self.workdir} needs {", ".join(self.task.input_features)} together: use .model and '
                             '.variables')
         else:
-            whole = apply_model(self.model, self.task)
-            apply = functools.partial(forward.in_views(self.model, self.task, views) if views.count > 1 else whole,
-                                      train=False)
+            whole = forward.in_views(self.model, self.task, views) if views.count > 1 else (
+                apply_model(self.model, self.task))
+
+            def apply(variables, batch):
+                return self.task.decode(whole(variables, batch, train=False))
         self._networks[tta] = Network(self, apply, feature=self.feature, views=views)
         return self._networks[tta]
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ..common.errors import UserError, nearest
 from .alexnet import AlexNet
 from .captioner import Captioner
+from .detector import Detector
 from .fcn import FCN
 from .googlenet import GoogLeNet
 from .lenet import LeNet
@@ -27,6 +28,7 @@ from .video_captioner import VideoCaptioner
 MODELS: dict[str, type[nn.Module]] = {
     'alexnet': AlexNet,
     'captioner': Captioner,
+    'detector': Detector,
     'fcn': FCN,
     'googlenet': GoogLeNet,
     'lenet': LeNet,

@@ -7,6 +7,7 @@ from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from .captioning import Captioning
 from .classification import Classification
+from .detection import Detection
 from .language_model import LanguageModel
 from .multi_label import MultiLabel
 from .regression import Regression
@@ -18,6 +19,7 @@ __all__ = ['PerExample', 'TASKS', 'Task', 'build']
 TASKS: dict[str, type[Task]] = {
     'captioning': Captioning,
     'classification': Classification,
+    'detection': Detection,
     'language_model': LanguageModel,
     'multi_label': MultiLabel,
     'regression': Regression,

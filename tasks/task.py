@@ -99,6 +99,10 @@ class Task:
         """Whether `generate` makes something."""
         return type(self).generate is not Task.generate
 
+    def decode(self, outputs: Any) -> Any:
+        """Returns what `predict` takes of the model's outputs, computed on the device: a pytree of [batch, ...]."""
+        return outputs
+
     def combine_views(self, outputs: jax.Array) -> jax.Array | None:
         """Returns what several views of the same images say together, of [views, batch, ...]; for `--tta`."""
         del outputs
@@ -113,7 +117,7 @@ class Task:
         """Returns the prediction for one example.
 
         Args:
-          outputs: of the model, or what `generate` made, for this example.
+          outputs: of `decode`, or what `generate` made, for this example.
           image: as it was read, uint8 [height, width, channels]: in its own size if the task `writes_files`, else in
             the model's; for tables the row.
           metadata: what is known of it, such as 'spacing_mm'.
@@ -179,7 +183,7 @@ class PerExample:
 
     def measure(self, output: Mapping[str, np.ndarray], example: Mapping[str, np.ndarray],
                 metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the scores of one example, which JSON can hold.
+        """Returns the scores of one example, which JSON can hold; arrays, too, where `listed` leaves them out.
 
         Args:
           output: of `outputs`.
@@ -192,7 +196,11 @@ class PerExample:
         """Returns what examples are ranked by; those with the highest are shown as the worst."""
         raise NotImplementedError
 
-    def summarize(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Returns metrics over all examples."""
+    def listed(self, scores: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what of an example's scores <set>_examples.json has; `severity` must do with it, too."""
+        return dict(scores)
+
+    def summarize(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Returns metrics over all examples: floats, and arrays for tables and figures."""
         del rows
         return {}
