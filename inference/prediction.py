@@ -83,12 +83,17 @@ def report_unreadable(lines: Sequence[str]) -> int:
 def format_predictions(rows: list[dict[str, Any]], form: str, task: Any) -> str:
     """Formats predictions as 'table' ("2 : 96.27 %"), 'csv' or 'json'."""
     if form == 'json':
-        return json.dumps(rows, indent=2) + '\n'
+        return format_json(rows)
     if form == 'csv':
         return format_csv([{'file': row['file'], **task.flatten(row)} for row in rows])
     files = [printable(row['file']) for row in rows]
     width = max(map(len, files), default=0)
     return ''.join(f'{file:<{width}}  {printable(task.describe(row))}\n' for file, row in zip(files, rows))
+
+
+def format_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Formats rows as a list in JSON."""
+    return json.dumps(rows, indent=2) + '\n'
 
 
 def format_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:

@@ -25,6 +25,7 @@ from ..training.evaluation import Evaluation, Evaluations, evaluate
 from ..training.parallel import Parallel
 from ..training.step import VARIABLES, apply_model
 from . import arrays
+from .heat_map import HeatMap, HeatMapMaker
 from .network import Network
 
 _OWN_BYTES = 2**28  # of images kept in their own size until their batch is predicted
@@ -79,6 +80,7 @@ class Run:
             self.task = tasks.build(self.config.task, self.info)
             self.model = forward.build_model(self.config, self.task)
         self._networks: dict[str, Network] = {}
+        self._heat_maps: dict[tuple[bool, int], HeatMapMaker] = {}
 
     def __repr__(self) -> str:
         return f'<Run {self.config.experiment}: {self.chosen} of {self.workdir}>'
@@ -152,6 +154,30 @@ class Run:
                 rows[-1]['arrays'] = {Path(name).stem: values for name, values in prediction.files.items()
                                       if values is not None}
         return rows
+
+    def heat_map(self, image: Any, *, scale: float = 1.0, windows: bool = False, stride: int = 0) -> HeatMap:
+        """Returns what a classifier says of every window of an image, in the size of those it was trained on.
+
+        Args:
+          image: one, as for `predict`, of any size.
+          scale: by which it is resized before: windows are of config.image.size.
+          windows, stride: to cut windows out instead of net surgery, see heat_map.py.
+
+        Raises:
+          UserError: no image, several of them, or a run that is no classifier of images.
+        """
+        maker = self.heat_map_maker(windows=windows, stride=stride)
+        found = list(self._examples(self.network(), image))
+        if len(found) != 1:
+            raise UserError(f'a heat map is of one image, these are {len(found)}')
+        return maker(found[0][1], scale)
+
+    def heat_map_maker(self, *, windows: bool = False, stride: int = 0) -> HeatMapMaker:
+        """Returns what is behind `heat_map`, which remembers what it has compiled."""
+        key = windows, stride
+        if key not in self._heat_maps:
+            self._heat_maps[key] = HeatMapMaker(self, windows=windows, stride=stride)
+        return self._heat_maps[key]
 
     def network(self, tta: str = 'none') -> Network:
         """Returns the compiled function behind `predict`, which remembers what it has compiled.
