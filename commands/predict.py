@@ -1,4 +1,4 @@
-"""`launch.py predict`: classes, masks or captions of image files."""
+"""`launch.py predict`: classes, masks, boxes or captions of image files."""
 
 
 from ..common.errors import UserError
@@ -15,7 +15,7 @@ _OF_HEAT_MAPS = {
 
 class Predict(command.Command):
     """See the top of this file."""
-    help = 'classify, segment or caption images'
+    help = 'classify, segment or caption images, or detect objects in them'
     takes_overrides = prints_data = True
 
     def add_arguments(self, parser):
@@ -29,6 +29,10 @@ class Predict(command.Command):
         parser.add_argument('--format', choices=('table', 'csv', 'json'), default='table')
         parser.add_argument('--heat_map', action='store_true',
                             help='of a classifier: where in the image a class is, as a heat map and boxes')
+        parser.add_argument('--tile', type=int, default=0, metavar='PIXELS',
+                            help='detect in parts of so many pixels a side, too: small objects in large images')
+        parser.add_argument('--boxes', nargs='+', choices=('coco', 'csv', 'yolo', 'voc'), default=None,
+                            help='formats that detected boxes are written in; coco and csv by default')
         for name, settings in _OF_HEAT_MAPS.items():
             parser.add_argument(f'--{name}', **settings)
         command.add_tta(parser)
@@ -46,6 +50,8 @@ class Predict(command.Command):
             raise UserError(f'--{name} is for --heat_map')
         if args.heat_map and args.tta:
             raise UserError(f'--tta {args.tta}: a heat map takes none')
+        if args.tile < 0 or args.heat_map and (args.tile or args.boxes):
+            raise UserError('--tile takes the side of a part in pixels, at least 1, and like --boxes a detector')
         command.prepare(args)
         from ..inference.prediction import predict_files
         from ..inference.run import Run
@@ -56,4 +62,4 @@ class Predict(command.Command):
             return predict_heat_maps(run, args.inputs, invert=args.invert, output=args.output, form=args.format,
                                      **{renamed.get(name, name): value for name, value in given.items()})
         return predict_files(run, args.inputs, top_k=args.top_k, invert=args.invert, output=args.output,
-                             form=args.format, tta=args.tta or 'none')
+                             form=args.format, tta=args.tta or 'none', tile=args.tile, boxes=args.boxes)
