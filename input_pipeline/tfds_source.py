@@ -245,7 +245,7 @@ class TfdsSource(Source):
         if max(counts) > self._max_boxes:
             box_source.check_room(max(max(counts), self._most_boxes()), self._max_boxes, f'{self.name}: an image')
         rows = np.repeat(np.arange(len(targets)), counts)
-        top, left, bottom, right = np.concatenate([target['bbox'] for target in targets]).reshape(-1, 4).T
+        top, left, bottom, right = np.concatenate([np.reshape(target['bbox'], (-1, 4)) for target in targets]).T
         there = (right > left) & (bottom > top)
         if not there.all():
             warn_once(f'{self.name} has boxes without area, which are left out')
