@@ -186,7 +186,7 @@ def _xml_files(folder: Path) -> list[Path]:
 
 def _mistake(corners: np.ndarray, own: np.ndarray) -> str:
     del own
-    if are_many(float((corners[:, 2:] <= corners[:, :2]).any(1).mean())):
+    if are_many(float((corners[:, 2:] < corners[:, :2]).any(1).mean())):
         return ('many boxes have xmax below xmin: they look like x, y, width, height; the bndbox of Pascal VOC is the '
                 'corners xmin, ymin, xmax, ymax')
     return ''
