@@ -33,10 +33,27 @@ def find_folders(root: Path, split: str, pictures: Sequence[str], labels: Sequen
     return next((pair for pair in found if pair[0].is_dir() and pair[1].is_dir()), None)
 
 
-def splits_of(root: Path, pictures: Sequence[str]) -> list[str]:
-    """Returns the names of the splits that a folder is divided into by folders, for messages."""
-    inside = [folder.name for name in pictures for folder in (root / name).glob('*/')]
-    return sorted({*inside, *(path.parent.name for name in pictures for path in root.glob(f'*/{name}/'))})
+def no_split(root: Path, split: str, pictures: Sequence[str], labels: Sequence[str], suffix: str, looked_for: str
+             ) -> UserError | None:
+    """Returns the error of a folder that has no such split, for which `find_folders` returned None.
+
+    None if it has no split at all, so that it is no data set of this kind.
+
+    Args:
+      root, split, pictures, labels, suffix: see `find_folders`.
+      looked_for: what would have been the split.
+    """
+    whole = find_folders(root, 'train', pictures, labels, suffix)
+    if whole is not None and whole[0] in [root, *(root / name for name in pictures)]:
+        return undivided(root, looked_for, split)
+    def is_split(folder: Path) -> bool:
+        beside = _has(folder, suffix) and _has(folder, *images.IMAGE_SUFFIXES)
+        return beside or any((folder / name).is_dir() for name in pictures)
+
+    splits = {folder.name for name in pictures for folder in (root / name).glob('*/')}
+    splits |= {folder.name for folder in root.glob('*/') if is_split(folder)} - {*pictures, *labels}
+    return UserError(f'{root} has no split {split!r} with images and labels; {nearest(split, sorted(splits))}'
+                     ) if splits else None
 
 
 def undivided(root: Path, looked_for: str, split: str) -> UserError:
