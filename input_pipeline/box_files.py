@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from ..common.errors import UserError, file_error, nearest, printable
+from ..common.errors import UserError, file_error, nearest, printable, shortened
 from . import images
 
 _MOST_CLASSES = 10_000
+_LONGEST_NAME = 255  # that file systems take
 
 
 def find_folders(root: Path, split: str, pictures: Sequence[str], labels: Sequence[str], suffix: str
@@ -151,8 +152,9 @@ def check_name(name: str, file: Path, place: str) -> str:
       UserError: it leads out of the folder, or is none.
     """
     path = PurePosixPath(name)
-    if not path.name or path.is_absolute() or '..' in path.parts or '\\' in name or '\0' in name or ':' in name[:2]:
-        raise file_error(file, f"{place} names the image {name[:120]!r}: it should be a path below the folder of "
+    strange = '\\' in name or '\0' in name or ':' in name[:2] or any(len(part) > _LONGEST_NAME for part in path.parts)
+    if not path.name or path.is_absolute() or '..' in path.parts or strange:
+        raise file_error(file, f"{place} names the image {shortened(name)!r}: it should be a path below the folder of "
                                "images, with '/'")
     return path.as_posix()
 

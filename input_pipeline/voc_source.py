@@ -74,7 +74,7 @@ def _add(file: Path, name: str, root: Path, folder: Path, pictures: Mapping[str,
     where = printable(str(file.relative_to(root)))
     picture = pictures.get(name)
     if picture is None:  # files are renamed, and their annotations not
-        said = box_files.check_name((tree.findtext('filename') or f'{name}.jpg').strip(), file, 'filename')
+        said = box_files.check_name((tree.findtext('filename') or '').strip() or f'{name}.jpg', file, 'filename')
         picture = pictures.get(str(Path(said).with_suffix('')))
         if picture is None:
             missing.append(f'{where}: there is no image {printable(said)} in {folder.relative_to(root)}')

@@ -146,6 +146,8 @@ def change(key, index, **fields):
     (change('images', 1, file_name='/etc/passwd'), ('below the folder of images',)),
     (change('images', 1, file_name='images\\a.png'), ("with '/'",)),
     (change('images', 1, file_name=''), ('images[1]',)),
+    (change('images', 1, file_name=300 * 'x'), ('below the folder of images',)),
+    (change('images', 1, file_name='\ud800.png'), ('there is no image \\ud800.png',)),
     (change('images', 1, file_name='gone.png'), ('there is no image gone.png (images[1])', 'max_unreadable')),
     (change('images', 1, width='wide'), ("images[1] has the width 'wide'",)),
     (change('categories', 1, id=3), ('categories[2] has the id 3 of another category',)),

@@ -123,7 +123,7 @@ OUTSIDE = ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation><o
     (b'', ('is empty',)), (b'\n \n', ('is empty',)), (bytes(range(256)), ('is no XML',)),
     (f'<annotation>{OBJECT}'.encode(), ('is no XML, or cut short', 'line 1')),
     (b'<html></html>', ('no annotation of Pascal VOC', '<html>')),
-    (b'{"images": []}', ('is no XML',)),
+    (b'{"images": []}', ('is no XML',)), (100_000 * b'<annotation>', ('is no XML, or cut short',)),
     (BOMB.encode(), ('has a document type',)), (BOMB.encode('utf-16'), ('has a document type',)),
     (OUTSIDE.encode(), ('has a document type',)),
     (b'<?xml version="1.0" encoding="GBK"?><annotation></annotation>', ('is no XML', 'encoding')),
