@@ -48,7 +48,7 @@ def base() -> ConfigDict:
     # Smallest and largest share of the area that is cropped from a training image in a 'folder' or by 'tfds', such as
     # (0.08, 1.0); images are then read from their files in every epoch. (): whole images.
     config.data.random_resized_crop = ()
-    config.data.max_unreadable = 0.01  # share of a folder that is left out where it cannot be read; more is an error
+    config.data.max_unreadable = 0.01  # share of images, or of boxes, left out that cannot be used; more is an error
     config.data.max_boxes = 100  # most boxes of an image, of data with boxes; more are an error that says how many
     config.data.merge_classes = ()  # (new class, (old names or regexes, ...)) pairs; examples of none are left out
     config.data.arrays = ConfigDict()  # for source 'arrays': feature name -> tuple of examples
