@@ -22,7 +22,7 @@ SIDES = np.array([[3, 2, 10, 9], [13, 5, 21, 13], [0, 0, 0, 0], [4, 13, 12, 22],
 LABELS = np.array([2, 0, -1, 1, -1], np.int32)
 CROWD = np.array([0, 1, 0, 0, 0], np.uint8)
 EXACT = {'flip_horizontal': 0.5, 'flip_vertical': 0.5, 'shift': 0.15, 'zoom': 0.25, 'random_crop': 3}
-TURNING = {'rotation': 25.0, 'shear': 15.0, 'elastic': 0.015, 'rand_augment': 2}
+TURNING = {'rotation': 25.0, 'shear': 15.0, 'elastic': 0.035, 'rand_augment': 2}
 
 quick_jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
 
@@ -111,7 +111,7 @@ def test_the_box_of_an_ellipse_is_around_its_pixels(config):
     # Where an ellipse touches its box it is less than a pixel wide, and the mask takes or leaves the pixel.
     steps = len(set(config) - {'rand_augment'}) + 2 * ('rand_augment' in config)
     assert len(errors) > COUNT / 2
-    assert np.abs(errors).max() < (1.2 if steps == 1 else 2) and np.abs(np.mean(errors)) < 0.1
+    assert np.abs(errors).max() < (1.3 if steps == 1 else 2) and np.abs(np.mean(errors)) < 0.1
     assert np.abs(errors).mean() < 0.75
 
 
