@@ -35,7 +35,9 @@ def base() -> ConfigDict:
     # which is the evaluation split 'fold'. Other splits are what they were. 0: off
     config.data.folds = 0
     config.data.fold = 0
-    config.data.group_by = ''  # keeps examples in one fold: key of their metadata ('patient'), or regex over file paths
+    # Keeps examples in one fold: a key of their metadata, such as 'patient', a regex over file paths, or
+    # 'near_duplicates', of images that are almost the same one
+    config.data.group_by = ''
     config.data.sampling = 'uniform'  # or 'balanced': training examples of each class equally often, drawn again
     config.data.memory_limit_mb = 2048  # image data sets up to this size are kept in memory, larger ones stream
     # Whether a training set that is kept in memory lies whole on every device: batches are gathered there, the same
