@@ -1,0 +1,39 @@
+"""Raccoons in photographs, the first two ways: a classifier of windows, slid over the image or made convolutional.
+
+Command:   python launch.py crops --config experiments/raccoon_detector.py --config.image.size="(640, 640)" \\
+               --output data/raccoon_crops
+           python launch.py --config experiments/raccoon_window.py --workdir runs/raccoon_window
+           python launch.py predict --workdir runs/raccoon_window --heat_map --class raccoon PHOTOGRAPHS
+Hardware:  2 CPU cores (AMD EPYC), no GPU
+Measured:
+  nothing yet
+
+The crops are of one fold's training and held-out photographs. Weights of the body, once: docs/how-to/import-weights.md
+"""
+
+from practicum.training.defaults import base
+
+
+def get_config():
+    """AlexNet without padding, fixed weights from ImageNet; a small dense part learns on features computed once."""
+    config = base()
+    config.total = '15 epochs'
+    config.batch_size = 64
+    config.data.source = 'folder'
+    config.data.name = 'data/raccoon_crops'
+    config.image.size = (227, 227)
+    config.image.channels = 3
+    config.image.mean = (0.485, 0.456, 0.406)
+    config.image.std = (0.229, 0.224, 0.225)
+    config.model = {'name': 'alexnet', 'padding': 'VALID', 'hidden': (256,), 'dropout': 0.5}
+    config.task.per_example = True
+    config.init_from.workdir = 'weights/alexnet'
+    config.init_from.skip = ('params/(fc6|logits)/.*',)
+    config.optimizer.freeze = ('conv.*',)
+    config.optimizer.name = 'adamw'
+    config.optimizer.weight_decay = 0.1
+    config.cached_features.endpoint = 'pool5'
+    config.cached_features.flip = True
+    config.schedule.name = 'cosine'
+    config.evaluation.final = ()
+    return config
