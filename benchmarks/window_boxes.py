@@ -81,6 +81,8 @@ def main() -> None:
     for name, detected in (('windows', found), ('one constant box', trivial)):
         scores = evaluate(detected, 1)[0]
         print(f"| {name} | {scores['ap50']:.3f} | {scores['ap']:.3f} |")
+    if not args.slow:
+        return
     print(f'\n{statistics.median(windows):.0f} windows every {fast.stride} pixels; net surgery '
           f"{1e3 * statistics.median(seconds['fast']):.0f} CPU-ms an image, windows cut out "
           f"{statistics.median(seconds['slow']):.1f} times as much; largest difference of logits {largest:.1e} "

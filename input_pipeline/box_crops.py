@@ -1,9 +1,10 @@
 """Windows of images with boxes, as class folders: what a classifier learns from that is slid over images.
 
 Windows are squares within an image, as those of inference/heat_map.py are. One that overlaps an object well enough to
-count as a find, with an intersection over union of 0.5, is of that object's class; one that overlaps all objects by
-less than 0.3 is background, also where it shows a part of one: so the classifier learns where an object ends (Girshick
-et al. 2014, "Rich feature hierarchies for accurate object detection", section 2.3). Those between are left out.
+count as a find, with an intersection over union of 0.5 and nearly as well as any square can, is of that object's class;
+one that overlaps all objects by less than 0.4 is background, also where it shows a part of one: so the classifier
+learns where an object ends (Girshick et al. 2014, "Rich feature hierarchies for accurate object detection", section
+2.3). Those between are left out.
 """
 
 import logging
@@ -20,7 +21,8 @@ from ..common.files import replacing_folder
 from . import sources
 
 BACKGROUND = 'background'
-_FOUND, _MISSED = 0.5, 0.3  # overlap with an object from which on a window shows it, and below which it does not
+_FOUND, _MISSED = 0.5, 0.4  # overlap with an object from which on a window shows it, and below which it does not
+_AS_WELL = 0.85  # overlap that a window needs, as a share of that of the window that fits best
 _TRIED = 2000  # windows of an image that are looked at
 _QUALITY = 95  # of JPEGs
 
@@ -117,7 +119,8 @@ def _write(source: Any, folder: Path, settings: tuple[int, int, int, float, int]
         best = overlaps.max(axis=1, initial=0.0)
         chosen = [(BACKGROUND, i) for i in np.flatnonzero(best < _MISSED)[:background]]
         for box in np.flatnonzero(~crowd):
-            found = np.flatnonzero((overlaps[:, box] >= _FOUND) & (overlaps[:, box] == best))
+            least = max(_FOUND, _AS_WELL * overlaps[:, box].max())
+            found = np.flatnonzero((overlaps[:, box] >= least) & (overlaps[:, box] == best))
             without += not len(found)
             found = sorted(found, key=lambda i: i != overlaps[:, box].argmax())[:per_object]
             chosen += [(source.info.class_names[labels[box]], i) for i in found]
