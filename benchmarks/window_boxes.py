@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument('--class', dest='class_name', required=True)
     parser.add_argument('--set', default='validation', help='of the config')
     parser.add_argument('--data', default='', help='config.data.name')
-    parser.add_argument('--sizes', type=float, nargs='+', default=[1.0, 1.4, 2.0],
+    parser.add_argument('--sizes', type=float, nargs='+', default=[1.0, 1.2, 1.5],
                         help='shorter sides of the image, in windows')
     parser.add_argument('--slow', type=int, default=5, help='images whose windows are cut out')
     args = parser.parse_args()

@@ -14,7 +14,7 @@ class Crops(command.Command):
         parser.add_argument('--output', type=command.path, required=True, help='new folder: <set>/<class>/*.jpg')
         parser.add_argument('--side', type=int, default=256, help='of a crop, in pixels')
         parser.add_argument('--per_object', type=int, default=8, help='windows of each object, at most')
-        parser.add_argument('--background', type=int, default=8, help='windows of each image without object, at most')
+        parser.add_argument('--background', type=int, default=16, help='windows of each image without object, at most')
         parser.add_argument('--smallest', type=float, default=0.3,
                             help="side of a window, as a share of the image's shorter side")
         parser.add_argument('--seed', type=int, default=0)

@@ -1,14 +1,15 @@
 """Raccoons in photographs, the first two ways: a classifier of windows, slid over the image or made convolutional.
 
-Command:   python launch.py crops --config experiments/raccoon_detector.py --config.image.size="(640, 640)" \\
-               --output data/raccoon_crops
-           python launch.py --config experiments/raccoon_window.py --workdir runs/raccoon_window
-           python launch.py predict --workdir runs/raccoon_window --heat_map --class raccoon PHOTOGRAPHS
+Command:   python launch.py --config experiments/raccoon_window.py --config.data.name=FOLDER
 Hardware:  2 CPU cores (AMD EPYC), no GPU
 Measured:
   nothing yet
 
-The crops are of one fold's training and held-out photographs. Weights of the body, once: docs/how-to/import-weights.md
+FOLDER has windows of the photographs, cut out by
+  python launch.py crops --config experiments/raccoon_detector.py --config.image.size="(640, 640)" --output FOLDER
+of one fold's training photographs, and of the others as validation. Then, of photographs of any size,
+  python launch.py predict --workdir runs/raccoon_window --heat_map --class raccoon PHOTOGRAPHS
+See docs/how-to/heat-map.md; weights of the body, once: docs/how-to/import-weights.md
 """
 
 from practicum.training.defaults import base
@@ -17,7 +18,7 @@ from practicum.training.defaults import base
 def get_config():
     """AlexNet without padding, fixed weights from ImageNet; a small dense part learns on features computed once."""
     config = base()
-    config.total = '15 epochs'
+    config.total = '8 epochs'
     config.batch_size = 64
     config.data.source = 'folder'
     config.data.name = 'data/raccoon_crops'

@@ -28,7 +28,7 @@ _QUALITY = 95  # of JPEGs
 
 
 def write_crops(data: Mapping[str, Any], image: Mapping[str, Any], splits: Mapping[str, str], output: Path, *,
-                side: int = 256, per_object: int = 8, background: int = 8, smallest: float = 0.3, seed: int = 0
+                side: int = 256, per_object: int = 8, background: int = 16, smallest: float = 0.3, seed: int = 0
                 ) -> dict[str, dict[str, int]]:
     """Writes <output>/<name>/<class>/*.jpg, for the source 'folder'; the folder is there as a whole or not at all.
 

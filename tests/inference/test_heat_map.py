@@ -4,14 +4,18 @@ import csv
 import json
 import logging
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import practicum
+from practicum import models
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.inference.heat_map import HeatMap, find_boxes
 from practicum.inference.heat_map_files import predict_heat_maps
+from practicum.training.transfer import init_from
 from tests import tiny
 
 
@@ -166,6 +170,20 @@ def test_mistakes_are_one_line(arguments, parts, workdir, digit_files, call_laun
     result = call_launch('predict', '--workdir', workdir, digit_files / '0.png', *arguments)
     assert result.code == 2 and result.err.startswith('error: ') and len(result.err.splitlines()) == 1, result.err
     assert all(part in result.err for part in parts), result.err
+
+
+def test_a_run_that_starts_from_the_checkpoint_is_the_same_network(workdir, run, image, caplog):
+    """config.init_from with a model that has a window."""
+    model = models.build({**run.config.model, 'window': (20, 16)}, num_classes=10)
+    prepared = image[None] / 255
+    variables = {'params': model.init(jax.random.key(3), prepared)['params'], 'batch_stats': {}, 'ema': {}}
+    config = tiny.get_config().init_from
+    config.workdir = str(workdir)
+    with caplog.at_level(logging.INFO):
+        taken = init_from(config, variables, DatasetInfo())
+    assert 'loaded   params/dense1/kernel  [16, 16] as [2, 1, 8, 16]' in caplog.text
+    found = model.apply({'params': taken['params']}, prepared)[0]
+    np.testing.assert_allclose(found, run.heat_map(image).logits[:7], rtol=1e-4, atol=1e-4)
 
 
 def test_other_runs_and_inputs(run, trained_run, image):
