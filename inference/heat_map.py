@@ -149,14 +149,14 @@ class HeatMapMaker:
 
     def __init__(self, run: Any, *, windows: bool = False, stride: int = 0):
         run.check_images()
+        self._network = run.network()
         name = run.config.task.name
-        if run.task is None or name not in _PROBABILITIES:
+        if name not in _PROBABILITIES:
             raise UserError(f'{run.workdir}: --heat_map is for classifiers of images, the task of this run is {name}')
         if stride < 0 or stride and not windows:
             raise UserError(f'--stride {stride}: ' + ('it must be at least 1' if windows else
                                                       'that of a heat map is the network\'s; choose one for --windows'))
         self._run, self._windows = run, windows
-        self._network = run.network()
         self.window = self._network.size
         self._model = self._variables = None
         if hasattr(run.model, 'window'):
