@@ -2,8 +2,12 @@
 
 Command:   python launch.py --config experiments/raccoon_window.py --config.data.name=FOLDER
 Hardware:  2 CPU cores (AMD EPYC), no GPU
-Measured:
-  nothing yet
+Measured:  2026-11-22, folds 0, 1 and 2 of 5 (seed 0), beside many other runs
+  windows: validation/accuracy 88.15 %, 85.86 %, 88.67 %; 2:46 to 4:54 min, most of it features
+  boxes, benchmarks/window_boxes.py: AP50 0.802, 0.625, 0.796; AP 0.218, 0.174, 0.290
+  one constant box: AP50 0.590, 0.417, 0.642; AP 0.154, 0.130, 0.207
+  the same boxes by cutting windows out: 11 times the processor time, logits differ by 8e-07 of their deviation
+The sizes that photographs are looked at in, and how windows are cut out, were chosen with fold 0 in view.
 
 FOLDER has windows of the photographs, cut out by
   python launch.py crops --config experiments/raccoon_detector.py --config.image.size="(640, 640)" --output FOLDER
