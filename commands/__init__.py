@@ -5,6 +5,7 @@ A command imports what it runs only when it runs, so that `launch.py --help` ans
 
 from .check import Check
 from .compare import Compare
+from .crops import Crops
 from .embed import Embed
 from .evaluate import Evaluate
 from .generate import Generate
@@ -30,6 +31,7 @@ COMMANDS = {
     'neighbors': Neighbors(),
     'import': ImportWeights(),
     'prepare': Prepare(),
+    'crops': Crops(),
     'check': Check(),
     'show': Show(),
     'list': ListExperiments(),

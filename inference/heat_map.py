@@ -23,6 +23,7 @@ from ..training.step import apply_model
 _PROBABILITIES = {'classification': functools.partial(jax.nn.softmax, axis=-1), 'multi_label': jax.nn.sigmoid}
 _PART = 2048  # pixels: a longer side is looked at in parts, so that memory does not grow with the image
 _MOST_BOXES = 100
+_AGREE = 0.5  # overlap of windows that say where an object is together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,14 +93,18 @@ class HeatMap:
 
 def find_boxes(maps: Sequence[HeatMap], class_name: str, *, threshold: float = 0.5, overlap: float = 0.3
                ) -> list[dict[str, Any]]:
-    """Returns windows that show a class, the likeliest first, without those that overlap with a likelier one.
+    """Returns where windows show a class, the likeliest first.
+
+    A window that overlaps with a likelier one is left out: non-maximum suppression. In place of each of the others
+    comes the mean of all windows that overlap with it by half, weighted with their probabilities, which lies between
+    the places and sizes that were looked at (Gidaris and Komodakis 2015, "Object detection via a multi-region and
+    semantic segmentation-aware CNN model", section 4).
 
     Args:
       maps: of one image, at one or more scales.
       class_name: of the objects that are looked for.
       threshold: probability that a window needs.
-      overlap: intersection over union with a likelier window, from which on a window is left out: non-maximum
-        suppression.
+      overlap: intersection over union with a likelier window, from which on a window is left out.
 
     Returns:
       Up to 100 of {'class', 'percent', 'left', 'top', 'right', 'bottom'}, in pixels of the image: 0 is the left edge of
@@ -108,12 +113,22 @@ def find_boxes(maps: Sequence[HeatMap], class_name: str, *, threshold: float = 0
     import cv2
     corners = np.concatenate([found.corners().reshape(-1, 4) for found in maps])
     scores = np.concatenate([found.probabilities[..., found.index(class_name)].ravel() for found in maps])
-    chosen = np.flatnonzero(scores >= threshold)
-    corners, scores = corners[chosen], scores[chosen]
     sizes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-    kept = np.asarray(cv2.dnn.NMSBoxes(sizes.tolist(), scores.tolist(), 0.0, overlap), int)[:_MOST_BOXES]
-    return [{'class': class_name, 'percent': 100 * float(scores[i]),
-             **dict(zip(('left', 'top', 'right', 'bottom'), map(float, corners[i])))} for i in kept]
+    kept = np.asarray(cv2.dnn.NMSBoxes(sizes.tolist(), scores.tolist(), threshold, overlap), int)[:_MOST_BOXES]
+    boxes = []
+    for i in kept:
+        voters = _overlaps(corners[i], corners) >= _AGREE
+        box = np.average(corners[voters], axis=0, weights=scores[voters])
+        boxes.append({'class': class_name, 'percent': 100 * float(scores[i]),
+                      **dict(zip(('left', 'top', 'right', 'bottom'), map(float, box)))})
+    return boxes
+
+
+def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of one box, [4], with others, [n, 4]."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    shared = sides.clip(0).prod(axis=1)
+    return shared / ((box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared)
 
 
 class HeatMapMaker:
@@ -134,14 +149,14 @@ class HeatMapMaker:
 
     def __init__(self, run: Any, *, windows: bool = False, stride: int = 0):
         run.check_images()
+        self._network = run.network()
         name = run.config.task.name
-        if run.task is None or name not in _PROBABILITIES:
+        if name not in _PROBABILITIES:
             raise UserError(f'{run.workdir}: --heat_map is for classifiers of images, the task of this run is {name}')
         if stride < 0 or stride and not windows:
             raise UserError(f'--stride {stride}: ' + ('it must be at least 1' if windows else
                                                       'that of a heat map is the network\'s; choose one for --windows'))
         self._run, self._windows = run, windows
-        self._network = run.network()
         self.window = self._network.size
         self._model = self._variables = None
         if hasattr(run.model, 'window'):
