@@ -1,6 +1,7 @@
 """How well a classifier of windows finds objects, and what its two ways cost: net surgery, and windows one by one.
 
-    python benchmarks/window_boxes.py WORKDIR --config experiments/raccoon_detector.py --class raccoon
+    python benchmarks/window_boxes.py WORKDIR --config experiments/raccoon_detector.py --class raccoon \
+        --config.data.name=FOLDER --config.data.fold=0
 
 Looks at the images with boxes of a set of that config at several sizes, prints AP and AP50 of the boxes beside those of
 one constant box, the median of the training boxes in shares of width and height, and the processor time of an image.
@@ -24,11 +25,12 @@ def main() -> None:
     parser.add_argument('--config', required=True)
     parser.add_argument('--class', dest='class_name', required=True)
     parser.add_argument('--set', default='validation', help='of the config')
-    parser.add_argument('--data', default='', help='config.data.name')
     parser.add_argument('--sizes', type=float, nargs='+', default=[1.0, 1.2, 1.5],
                         help='shorter sides of the image, in windows')
     parser.add_argument('--slow', type=int, default=5, help='images whose windows are cut out')
-    args = parser.parse_args()
+    args, rest = parser.parse_known_args()
+    if not all(text.startswith('--config.') for text in rest):
+        parser.error(f'unrecognized arguments: {" ".join(rest)}')
 
     import numpy as np
 
@@ -39,7 +41,7 @@ def main() -> None:
     from practicum.training import config as config_lib
     from practicum.training import process
     process.prepare()
-    config = config_lib.load(args.config, [f'data.name={args.data}'] if args.data else [])
+    config = config_lib.load(args.config, [text.removeprefix('--config.') for text in rest])
     config.image.size, config.image.channels = (640, 640), 3
     run = Run(args.workdir)
     fast, slow = run.heat_map_maker(), run.heat_map_maker(windows=True)

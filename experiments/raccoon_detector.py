@@ -40,9 +40,9 @@ def get_config():
     config.schedule.name = 'cosine'
     config.schedule.warmup = '30 steps'
     config.log_every = '50 steps'
-    config.evaluation.sets = {'fold': {'split': 'fold', 'invert': False}}
+    config.evaluation.sets = {'validation': {'split': 'fold', 'invert': False}}
     config.evaluation.periodic = ()
-    config.evaluation.final = ('fold',)
+    config.evaluation.final = ('validation',)
     config.checkpoint.every = '0 steps'
     config.checkpoint.best_metric = ''
     return config

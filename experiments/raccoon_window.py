@@ -40,5 +40,7 @@ def get_config():
     config.cached_features.endpoint = 'pool5'
     config.cached_features.flip = True
     config.schedule.name = 'cosine'
-    config.evaluation.final = ()
+    config.evaluation.periodic = ()
+    config.evaluation.final = ('validation',)
+    config.checkpoint.best_metric = ''
     return config
