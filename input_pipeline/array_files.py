@@ -7,7 +7,9 @@ such prefixes is all 'train'. The arrays of a split have equally many examples a
   label        whole numbers from 0 on, or texts, [n]: one class each
   labels       0 and 1, [n, classes]: any number of classes each
   y            numbers [n] or [n, targets], to be predicted
-  class_names  texts, one per class, of label or labels; without it, the numbers or the texts themselves
+  boxes        numbers [n, boxes, 4]: left, top, right, bottom in pixels of image, from 0 to its width and height
+  box_labels   whole numbers [n, boxes], from 0 on, -1 where there is no box; box_crowd, 0 and 1, may lie beside them
+  class_names  texts, one per class, of label, labels or box_labels; without it, the numbers or the texts themselves
 and any other, of numbers or texts [n], is metadata of the examples, such as the patient for config.data.group_by.
 """
 
@@ -24,12 +26,13 @@ import numpy as np
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, file_error, nearest, printable
 from ..common.files import digest
-from . import images, memory
+from . import box_source, images, memory
 from .arrays import ArraySource
 from .splits import file_of_split
 
-_FEATURES = ('image', 'x', 'label', 'labels', 'y')
+_FEATURES = ('image', 'x', 'label', 'labels', 'y', 'boxes', 'box_labels', 'box_crowd')
 _CLASS_NAMES = 'class_names'
+_BOXES = {'boxes', 'box_labels', 'box_crowd'}
 
 
 def open_config(data: Mapping[str, Any], image: Mapping[str, Any], split: str, crop_area: Sequence[float] = ()
@@ -51,7 +54,7 @@ def open_config(data: Mapping[str, Any], image: Mapping[str, Any], split: str, c
             arrays[name] = _numbers(arrays[name], where)
     if not arrays:
         raise UserError("config.data.arrays is empty: give features, such as {'x': (1.0, 2.0), 'y': (3.0, 5.0)}")
-    return make(arrays, image, 'config.data.arrays')
+    return make(arrays, image, 'config.data.arrays', max_boxes=data['max_boxes'])
 
 
 def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, crop_area: Sequence[float] = ()
@@ -68,7 +71,8 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, cr
         prefix = f'{split}_'
         divided = any(key.startswith(prefix) for key in keys)
         if not divided and file not in others and split != 'train':
-            prefixes = sorted({key.rpartition('_')[0] for key in keys if key.rpartition('_')[2] in _FEATURES})
+            prefixes = sorted({key.removesuffix(f'_{name}').removesuffix('_box') for key in keys for name in _FEATURES
+                               if key.endswith(f'_{name}')})
             raise UserError(f"{file} has no split {split!r}: {nearest(split, [name for name in prefixes if name])}; "
                             "without such arrays as test_image all of it is 'train'")
     taken = {key.removeprefix(prefix): key for key in keys if not divided or key.startswith(prefix)}
@@ -79,19 +83,21 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, cr
         with _opened(file) as archive:
             arrays = {name: archive[key] for name, key in taken.items()}
         found = []
-        if _CLASS_NAMES not in arrays and 'label' in arrays:  # the classes are those of all splits
+        classes = next((name for name in ('label', 'box_labels') if name in arrays), None)
+        if _CLASS_NAMES not in arrays and classes:  # the classes are those of all splits
             for other in others or (file,):
                 with _opened(other) as archive:
-                    found += [archive[key] for key in archive if key == 'label' or key.endswith('_label')]
-        return make(arrays, image, printable(f'{file}' + (f', {prefix}*' if divided else '')), found)
+                    found += [archive[key] for key in archive if key == classes or key.endswith(f'_{classes}')]
+        return make(arrays, image, printable(f'{file}' + (f', {prefix}*' if divided else '')), found,
+                    data['max_boxes'])
 
     identity = ['npz', str(file.absolute()), split, list(image['size']), image['channels'],
-                image.get('resize', 'stretch'), memory.fingerprint([file, *others])]
+                image.get('resize', 'stretch'), memory.fingerprint([file, *others]), data['max_boxes']]
     return memory.shared(digest(identity), read)
 
 
 def make(arrays: Mapping[str, np.ndarray], image: Mapping[str, Any], where: str,
-         all_labels: Sequence[np.ndarray] = ()) -> ArraySource:
+         all_labels: Sequence[np.ndarray] = (), max_boxes: int = 0) -> ArraySource:
     """Checks arrays and makes a source of them.
 
     Args:
@@ -99,6 +105,7 @@ def make(arrays: Mapping[str, np.ndarray], image: Mapping[str, Any], where: str,
       image: config.image.
       where: they are from, for messages.
       all_labels: the labels of all splits, if the classes are to be found out from them.
+      max_boxes: config.data.max_boxes.
 
     Raises:
       UserError: one line that names the array and what is wrong.
@@ -124,6 +131,10 @@ def make(arrays: Mapping[str, np.ndarray], image: Mapping[str, Any], where: str,
         found['y'] = _numbers(arrays['y'], f'{where}: y')
         targets = math.prod(found['y'].shape[1:])
     metadata: list[dict[str, Any]] | None = None
+    if _BOXES & arrays.keys():
+        class_names = class_names or _class_names([arrays.get('box_labels', np.zeros(1)), *all_labels])
+        boxes, metadata = _boxes(arrays, found.get('image'), max_boxes, where)
+        found |= boxes
     for name, values in arrays.items():
         if name in found:
             continue
@@ -140,7 +151,9 @@ def make(arrays: Mapping[str, np.ndarray], image: Mapping[str, Any], where: str,
                 example[name] = value.decode(errors='replace') if isinstance(value, bytes) else value
     if not found:
         raise UserError(f"{where} has none of the arrays {', '.join(_FEATURES)}")
-    source = ArraySource(found, DatasetInfo(class_names=class_names, targets=targets), metadata, where)
+    info = DatasetInfo(class_names=class_names, targets=targets,
+                       input_size=found['image'].shape[1:3] if 'boxes' in found else None)
+    source = ArraySource(found, info, metadata, where)
     if metadata is not None and len(metadata) != len(source):
         raise UserError(f'{where}: the metadata are of {len(metadata):,} examples, the features of {len(source):,}')
     return source
@@ -202,6 +215,31 @@ def _several_labels(values: np.ndarray, class_names: tuple[str, ...] | None, whe
     if len(class_names) != values.shape[1]:
         raise UserError(f'{where} has {values.shape[1]} columns for {len(class_names)} classes')
     return values.astype(np.float32), class_names
+
+
+def _boxes(arrays: Mapping[str, np.ndarray], images_: np.ndarray | None, max_boxes: int, where: str
+           ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+    """Returns the features of boxes, in pixels of the images as they are read, and the images' own sizes."""
+    boxes, labels = arrays.get('boxes'), arrays.get('box_labels')
+    if boxes is None or labels is None or images_ is None:
+        raise UserError(f'{where}: boxes need the arrays image, boxes [n, boxes, 4] and box_labels [n, boxes]')
+    crowd = arrays.get('box_crowd', np.zeros(labels.shape, np.uint8))
+    if boxes.ndim != 3 or boxes.shape[2] != 4 or not boxes.shape[:2] == labels.shape == crowd.shape:
+        raise UserError(f'{where}: boxes of shape {boxes.shape}, box_labels {labels.shape} and box_crowd {crowd.shape} '
+                        'should be [n, boxes, 4], [n, boxes] and [n, boxes]')
+    if labels.dtype.kind in 'iu' and labels.min(initial=-1) < -1:
+        raise UserError(f'{where}: box_labels hold {labels.min()}; they are from 0 on, and -1 where there is no box')
+    if labels.dtype.kind not in 'iu' or crowd.dtype.kind not in 'biu' or len(boxes) != len(images_):
+        raise UserError(f'{where}: there should be as many boxes as images, with whole numbers as box_labels and '
+                        f'box_crowd; there are {len(boxes):,} of {len(images_):,}, {_kind(labels)}, {_kind(crowd)}')
+    there = labels >= 0
+    fullest = int(there.sum(1).argmax())
+    box_source.check_room(int(there[fullest].sum()), max_boxes, f'{where}: example {fullest:,}')
+    (height, width), (new_height, new_width) = arrays['image'].shape[1:3], images_.shape[1:3]
+    scaled = _numbers(boxes, f'{where}: boxes')[there] * np.tile([new_width / width, new_height / height], 2)
+    rows = np.nonzero(there)[0]
+    padded = box_source.pad(scaled, labels[there], crowd[there], rows, len(boxes), max_boxes)
+    return padded, [{'width': width, 'height': height} for _ in boxes]
 
 
 def _kind(values: np.ndarray) -> str:

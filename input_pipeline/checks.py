@@ -50,7 +50,8 @@ def check_batch(batch: Mapping[str, np.ndarray], info: DatasetInfo, image: Mappi
     Raises:
       UserError: one line that says which feature of which set is wrong: features of different lengths, a type that no
         step computes with, float images that are not in [0, 1] although config.image.mean and std do not say what they
-        are, labels or mask values that are no class, numbers that are not finite.
+        are, labels or mask values that are no class, numbers that are not finite, boxes without area, outside of the
+        image or of no class.
     """
     lengths = {name: len(values) for name, values in batch.items()}
     if len(set(lengths.values())) > 1:
@@ -74,6 +75,8 @@ def check_batch(batch: Mapping[str, np.ndarray], info: DatasetInfo, image: Mappi
         if wrong.any():
             raise UserError(f'{where}: {name} of example {_first(wrong):,} is {values[wrong].flat[0]}, but there are '
                             f'{classes} classes, 0 to {classes - 1}')
+    if 'boxes' in batch:
+        _check_boxes(batch, info, image, where)
     if 'labels' in batch and (batch['labels'].shape[1:] != (classes,) or not np.isin(batch['labels'], (0, 1)).all()):
         raise UserError(f"{where}: labels of shape {batch['labels'].shape} are not 0 and 1 for {classes} classes each")
 
@@ -109,11 +112,37 @@ def _check_images(values: np.ndarray, image: Mapping[str, Any], where: str) -> N
                         'or uint16, or say with config.image.mean and config.image.std what becomes 0 and 1')
 
 
+def _check_boxes(batch: Mapping[str, np.ndarray], info: DatasetInfo, image: Mapping[str, Any], where: str) -> None:
+    boxes, labels, crowd = (batch.get(name) for name in ('boxes', 'box_labels', 'box_crowd'))
+    if boxes.ndim != 3 or boxes.shape[2] != 4 or any(
+            values is None or values.shape != boxes.shape[:2] for values in (labels, crowd)):
+        shapes = ', '.join(f'{name} {batch[name].shape}' for name in ('boxes', 'box_labels', 'box_crowd')
+                           if name in batch)
+        raise UserError(f'{where}: boxes are [n, max_boxes, 4], with box_labels and box_crowd [n, max_boxes]: {shapes}')
+    classes = len(info.class_names or ())
+    wrong = (labels < -1) | (labels >= classes)
+    if labels.dtype.kind not in 'iu' or wrong.any():
+        said = f'box_labels of example {_first(wrong):,} are' if wrong.any() else 'box_labels are'
+        raise UserError(f'{where}: {said} {labels[wrong].flat[0] if wrong.any() else labels.dtype}, but there are '
+                        f'{classes} classes, 0 to {classes - 1}, and -1 for no box')
+    if not np.isin(crowd, (0, 1)).all():
+        raise UserError(f'{where}: box_crowd of example {_first(~np.isin(crowd, (0, 1))):,} is neither 0 nor 1')
+    height, width = info.input_size or image['size']
+    there = labels >= 0
+    outside = ((boxes < 0) | (boxes > np.array([width, height, width, height], np.float32))).any(2)
+    flat = (boxes[..., 2:] <= boxes[..., :2]).any(2)
+    for wrong, what in ((outside & there, f'outside of its {width}x{height} pixels'), (flat & there, 'without area')):
+        if wrong.any():
+            sides = ', '.join(f'{side:.7g}' for side in boxes[wrong][0])
+            raise UserError(f'{where}: example {_first(wrong):,} has a box {what}: left, top, right, bottom = {sides}')
+
+
 def _first(wrong: np.ndarray) -> int:
     """Returns the first example of which anything is wrong."""
     return int(np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))[0])
 
 
 def _wanted(name: str) -> str:
-    return {'image': 'uint8, uint16 or float32', 'label': 'int32', 'segmentation_mask': 'uint8'}.get(
+    return {'image': 'uint8, uint16 or float32', 'label': 'int32', 'segmentation_mask': 'uint8',
+            'box_labels': 'int32', 'box_crowd': 'uint8'}.get(
         name, 'float32 or int32')

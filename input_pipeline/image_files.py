@@ -101,3 +101,22 @@ class ImageFilesSource(Source):
 
     def _path(self, index: int) -> str | Path:
         return self.files.path(index) if isinstance(self.files, FileList) else self.files[index]
+
+
+def by_stem(folder: Path) -> dict[str, Path]:
+    """Returns the image files of a folder by their paths below it without suffix, with '/' between folders.
+
+    Raises:
+      UserError: there are none, or two of one name, such as a.jpg and a.png.
+    """
+    files: dict[str, Path] = {}
+    for file in images.find_images(folder):
+        other = files.setdefault(stem(file, folder), file)
+        if other != file:
+            raise UserError(f'{folder} has both {other.relative_to(folder)} and {file.relative_to(folder)}: remove one')
+    return files
+
+
+def stem(file: Path, folder: Path) -> str:
+    """Returns the path of a file below a folder without suffix."""
+    return file.relative_to(folder).with_suffix('').as_posix()

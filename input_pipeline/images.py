@@ -22,6 +22,8 @@ IMAGE_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pbm', '.pgm', '.png', '.ppm
 RESIZES = ('stretch', 'crop', 'cover')  # see `fit`
 _CROPPED_SHARE = 0.875
 
+_LYING = (5, 6, 7, 8)  # orientations that exchange width and height
+
 _DTYPES = {8: np.uint8, 16: np.uint16}
 
 # Decided by content, not by suffix. A closed list, because some of Pillow's formats start other programs (EPS runs
@@ -383,6 +385,37 @@ def check_header(path: Path) -> None:
     """Raises the UserError of `read_image` for what the beginning of a file shows; its pixels are not decoded."""
     if not dicom.is_dicom(path):
         decode(path, pixels=False)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Returns (height, width) of what `read_image` returns, by the beginning of the file where that says it.
+
+    Raises:
+        UserError: see `check_header`.
+    """
+    size = None if dicom.has_suffix(path) else plain_jpeg.size(path)
+    if size is not None:
+        return size
+    if dicom.is_dicom(path):
+        return dicom.read_dicom(path).pixels.shape
+    with _decoding(path) as image:
+        height, width = image.height, image.width
+        lying = _is_lying(image) and image.format != 'TIFF'  # there Pillow has exchanged them already
+    return (width, height) if lying else (height, width)
+
+
+def is_turned(path: Path) -> bool:
+    """Whether an image has width and height exchanged by its EXIF data when `read_image` reads it."""
+    if dicom.is_dicom(path):
+        return False
+    with _decoding(path) as image:
+        return _is_lying(image)
+
+
+def _is_lying(image: Image.Image) -> bool:
+    with contextlib.suppress(Exception):  # damaged EXIF data, see `decode`
+        return image.getexif().get(ORIENTATION, 1) in _LYING
+    return False
 
 
 def decode(path: Path, *, pixels: bool = True) -> Image.Image:

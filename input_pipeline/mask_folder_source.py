@@ -10,6 +10,7 @@ from ..common.console import warn_once
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, printable
 from . import dicom, folder_source, images, memory
+from .image_files import by_stem, stem
 from .source import Examples, Source
 
 # Compression with loss changes the class of pixels along every border.
@@ -45,7 +46,7 @@ class MaskFolderSource(Source):
         for part in ('images', 'masks'):
             if not (root / part).is_dir():
                 raise UserError(f'{root} has no folder {part}: it should hold images/<name>.<any> and masks/<name>.png')
-        pictures, masks = _by_stem(root / 'images'), _by_stem(root / 'masks')
+        pictures, masks = by_stem(root / 'images'), by_stem(root / 'masks')
         paired = pictures.keys() & masks.keys()
         if not paired:
             raise UserError(f'no image in {root / "images"} has a mask of the same name in {root / "masks"}: '
@@ -57,7 +58,7 @@ class MaskFolderSource(Source):
         self.name, self._root, self._size, self._channels = str(root), root, tuple(size), channels
         self.info, self._bits = DatasetInfo(class_names=tuple(class_names)), bits
         self.files = sorted((pictures[name] for name in paired), key=lambda file: folder_source.order(file, root))
-        self.masks = [masks[_stem(file, root / 'images')] for file in self.files]
+        self.masks = [masks[stem(file, root / 'images')] for file in self.files]
 
     @property
     def identity(self) -> list:
@@ -166,20 +167,6 @@ def _read_classes(file: Path) -> Sequence[str]:
         if names.index(name) != line - 1:
             raise UserError(f'{file}: line {line} repeats {name!r}')
     return names
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    """Returns the image files of a folder by their paths without suffix."""
-    files: dict[str, Path] = {}
-    for file in images.find_images(folder):
-        other = files.setdefault(_stem(file, folder), file)
-        if other != file:
-            raise UserError(f'{folder} has both {other.relative_to(folder)} and {file.relative_to(folder)}: remove one')
-    return files
-
-
-def _stem(file: Path, folder: Path) -> str:
-    return file.relative_to(folder).with_suffix('').as_posix()
 
 
 def _some(names, by_name: bool = True) -> str:

@@ -103,7 +103,7 @@ def _check_absent(folder: Path) -> None:
 
 def _open(data: Mapping[str, Any], image: Mapping[str, Any], name: str, shard_mb: int) -> _Split:
     source = sources.SOURCES[data['source']](data, image, name, ())
-    if source.has_masks or source.has_captions or not source.info.class_names:
+    if source.has_masks or source.has_boxes or source.has_captions or not source.info.class_names:
         raise UserError(f'{source.name}: prepare converts images with one label each, which these have not')
     indices = np.arange(len(source))
     if source.can_be_unreadable:

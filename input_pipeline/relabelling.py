@@ -9,6 +9,7 @@ from ..common.class_groups import group_of_classes
 from ..common.errors import UserError
 from ..common.json_cache import cached_json
 from ..common.threads import parallel_map
+from .arrays import ArraySource
 from .source import Source
 
 _FIELD = 'config.data.merge_classes'
@@ -74,10 +75,14 @@ def merge(labels: np.ndarray, class_names: Sequence[str], pairs: Sequence, name:
 
 
 def count_labels(source: Source) -> tuple[int, ...] | None:
-    """Returns how many examples of each class a source has; None where that takes reading all of them."""
-    if source.labels is None or not source.info.class_names:
+    """Returns how many examples, or boxes, of each class a source has; None where that takes reading all of them."""
+    labels = source.labels
+    if source.has_boxes and isinstance(source, ArraySource):
+        labels = source.arrays['box_labels']
+        labels = labels[labels >= 0]
+    if labels is None or not source.info.class_names:
         return None
-    return tuple(np.bincount(source.labels, minlength=len(source.info.class_names)).tolist())
+    return tuple(np.bincount(labels, minlength=len(source.info.class_names)).tolist())
 
 
 def read_labels(source: Source, field: str) -> np.ndarray:
@@ -90,7 +95,7 @@ def read_labels(source: Source, field: str) -> np.ndarray:
       UserError: the examples have no labels with class names.
       Interrupted: the process was asked to stop.
     """
-    if source.has_masks or not source.info.class_names:
+    if source.has_masks or source.has_boxes or not source.info.class_names:
         raise UserError(f'{field}: these examples have no labels with class names')
     if source.labels is not None:
         return source.labels

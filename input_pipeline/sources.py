@@ -15,6 +15,7 @@ from . import (
     array_files,
     caption_source,
     captions,
+    coco_source,
     csv_source,
     folder_source,
     images,
@@ -25,6 +26,8 @@ from . import (
     text_source,
     tfds_source,
     unreadable,
+    voc_source,
+    yolo_source,
 )
 from .arrays import ArraySource, concatenate
 from .reading_processes import ProcessSource
@@ -35,11 +38,14 @@ from .text_source import TokenStream
 SOURCES = {
     'arrays': array_files.open_config,
     'caption_folder': caption_source.open_split,
+    'coco': coco_source.open_split,
     'csv': csv_source.open_split,
     'folder': folder_source.open_split,
     'mask_folder': mask_folder_source.open_split,
     'npz': array_files.open_split,
     'tfds': tfds_source.open_split,
+    'voc_folder': voc_source.open_split,
+    'yolo_folder': yolo_source.open_split,
 }
 _CROPPING = ('folder', 'tfds')
 SAMPLINGS = ('uniform', 'balanced')

@@ -15,23 +15,27 @@ import numpy as np
 from PIL import Image
 
 from ..common import interrupt
+from ..common.console import warn_once
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from ..common.json_cache import cached_json
-from . import images, memory, plain_jpeg
+from . import box_source, images, memory, plain_jpeg
 from .prepared_data import prepared_folder
 from .shards import Shards
 from .source import Examples, Source
 
 _NUMBERS = ('float16', 'float32', 'float64', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32')
 _RANDOM_ACCESS = ('array_record',)
+_CHUNK = 256  # examples whose boxes are counted at once
 
 
 class TfdsSource(Source):
-    """One split of a prepared data set of images, or videos, with a label, a mask, numbers or captions each.
+    """One split of a prepared data set of images, or videos, with a label, a mask, numbers, captions or boxes each.
 
     Which of them is decided by the second of the data set's supervised keys; without those it is 'label', or else
-    'captions'. Numbers are a scalar or a vector that is no class label. Captions are texts, or {'text': texts} as in
+    'captions' or what holds boxes. That is a sequence of {'bbox', 'label'}, as 'objects' of the data sets voc and
+    coco, with 'is_crowd' or 'is_difficult' or neither; boxes without area are left out with a line in the log.
+    Numbers are a scalar or a vector that is no class label. Captions are texts, or {'text': texts} as in
     coco_captions, and are metadata of the examples. So are other features that are numbers or texts, such as a
     patient's name. A feature `spacing_mm`, the height and width of a pixel, is that of the resized image, and is left
     out where it is 0, unknown. A text `scene` is JSON.
@@ -44,13 +48,14 @@ class TfdsSource(Source):
       resize: how they get there, see `images.fit`.
       crop_area: smallest and largest share of an image's area that `read` crops, given random numbers; () for whole
         images.
+      max_boxes: config.data.max_boxes.
 
     Raises:
       UserError: no such split, or classes that the data set does not name.
     """
 
     def __init__(self, folder: Path, split: str, size: tuple[int, int], channels: int, resize: str = 'stretch',
-                 crop_area: Sequence[float] = ()):
+                 crop_area: Sequence[float] = (), max_boxes: int = 100):
         try:
             info = json.loads((folder / 'dataset_info.json').read_text())
         except ValueError as error:
@@ -67,7 +72,9 @@ class TfdsSource(Source):
         features = _features(folder)
         self._image_key, self._target_key = _keys(info, features)
         self.has_masks = 'image' in features.get(self._target_key, {})
-        self.has_captions = bool({'text', 'sequence'} & features.get(self._target_key, {}).keys())
+        self.has_boxes = _object_features(features.get(self._target_key, {})) is not None
+        self.has_captions = not self.has_boxes and bool(
+            {'text', 'sequence'} & features.get(self._target_key, {}).keys())
         self.frames = _frames(features.get(self._image_key, {}))
         self._metadata_keys = [key for key, feature in features.items()
                                if key not in (self._image_key, self._target_key)
@@ -75,15 +82,18 @@ class TfdsSource(Source):
         classes = targets = None
         if not self.has_captions:
             targets = _targets(folder, self._target_key, features)
+            _check_boxes(self.name, features.get(self._target_key, {}))
             classes = None if targets else tuple(_class_names(folder, self._target_key, features))
         self._has_numbers = targets is not None
-        self.info = DatasetInfo.from_json(_metadata(folder)).replace(class_names=classes, targets=targets,
-                                                                     frames=self.frames or 1)
+        self.info = DatasetInfo.from_json(_metadata(folder)).replace(
+            class_names=classes, targets=targets, frames=self.frames or 1,
+            input_size=self._size if self.has_boxes else None)
+        self._max_boxes = max_boxes
         self._crop_area = tuple(crop_area)
         self.needs_rng = bool(self._crop_area)
-        if self.needs_rng and (self.frames != 1 or self.has_masks):
-            raise UserError(f'config.data.random_resized_crop: {self.name} has videos or masks, which are not cropped; '
-                            'config.augment.zoom and shift crop on the device')
+        if self.needs_rng and (self.frames != 1 or self.has_masks or self.has_boxes):
+            raise UserError(f'config.data.random_resized_crop: {self.name} has videos, masks or boxes, which are not '
+                            'cropped; config.augment.zoom and shift crop on the device')
         self._encoded = 'image' in features.get(self._image_key, {})  # rather than videos
         self._labelled = (self._encoded and self.random_access and 'classLabel' in features.get(self._target_key, {}))
         self._data, self._features, self._opening = None, None, threading.Lock()
@@ -100,19 +110,20 @@ class TfdsSource(Source):
         """See `Source`."""
         identity = ['tfds', str(self._folder), self._split, self._size, self._channels,
                     memory.fingerprint(sorted(self._folder.iterdir()))]
+        identity += [self._max_boxes] if self.has_boxes else []
         return identity if self._resize == 'stretch' else [*identity, self._resize]
 
     def __len__(self) -> int:
         return self._length
 
     def read(self, indices: np.ndarray, uniforms: np.ndarray | None = None) -> Examples:
-        """Returns 'image' and 'label' int32 [n], 'y' float32 [n, targets], 'segmentation_mask' or nothing beside.
+        """Returns 'image' and 'label' int32 [n], 'y' float32 [n, targets], 'segmentation_mask', boxes or nothing.
 
         The image is of the data set's own type, uint8 as a rule, [n, height, width, channels]; that of a video is
         [n, frames, height, width, channels].
 
         Raises:
-          UserError: videos of different lengths.
+          UserError: videos of different lengths, or more boxes in an image than there is room for.
         """
         cropped = uniforms is not None and self.needs_rng
         if self._labelled:
@@ -126,6 +137,8 @@ class TfdsSource(Source):
         if self.has_captions:
             return found
         targets = [example['target'] for example in examples]
+        if self.has_boxes:
+            return found | self._boxes(targets)
         if self.has_masks:
             return found | {'segmentation_mask': np.stack(targets)}
         if self._has_numbers:
@@ -133,8 +146,11 @@ class TfdsSource(Source):
         return found | {'label': np.asarray(targets, np.int32)}
 
     def describe(self, indices: np.ndarray) -> list[dict[str, Any]]:
-        """Returns by name the features that are neither image nor target, and 'captions', a list of str."""
-        if not self._metadata_keys and not self.has_captions:
+        """Returns by name the features that are neither image nor target, and 'captions', a list of str.
+
+        With boxes also the image's own 'width' and 'height', and 'file' if the data set has 'image/filename'.
+        """
+        if not self._metadata_keys and not self.has_captions and not self.has_boxes:
             return [{} for _ in indices]
         if self._encoded and self.random_access and 'spacing_mm' not in self._metadata_keys:  # that of resized pixels
             return [self._describe(example) for example in self._records(indices)]
@@ -218,7 +234,34 @@ class TfdsSource(Source):
             metadata['scene'] = json.loads(metadata['scene'])
         if self.has_captions:
             metadata['captions'] = _texts(example[self._target_key])
+        if self.has_boxes:
+            metadata |= {'file': metadata['image/filename']} if 'image/filename' in metadata else {}
+            metadata |= dict(zip(('width', 'height'), _width_and_height(example[self._image_key])))
         return metadata
+
+    def _boxes(self, targets: Sequence[Mapping[str, np.ndarray]]) -> Examples:
+        """Returns the features of boxes, see source.py, of some examples' objects."""
+        counts = [len(target['label']) for target in targets]
+        if max(counts) > self._max_boxes:
+            box_source.check_room(max(max(counts), self._most_boxes()), self._max_boxes, f'{self.name}: an image')
+        rows = np.repeat(np.arange(len(targets)), counts)
+        top, left, bottom, right = np.concatenate([np.reshape(target['bbox'], (-1, 4)) for target in targets]).T
+        there = (right > left) & (bottom > top)
+        if not there.all():
+            warn_once(f'{self.name} has boxes without area, which are left out')
+        hard = [target.get(name, np.zeros(count, bool)) for target, count in zip(targets, counts)
+                for name in ('is_crowd', 'is_difficult')]
+        crowd = np.concatenate([one | other for one, other in zip(hard[::2], hard[1::2])])
+        boxes = np.stack([left, top, right, bottom], 1).astype(np.float64) * np.tile(self._size[::-1], 2)
+        labels = np.concatenate([target['label'] for target in targets])
+        return box_source.pad(boxes[there], labels[there], crowd[there], rows[there], len(targets), self._max_boxes)
+
+    def _most_boxes(self) -> int:
+        """Returns how many the image has that has most of them, which takes reading all."""
+        if not self.random_access:
+            return max(len(example['target']['label']) for example in self._listed(np.arange(len(self))))
+        return max(len(example[self._target_key]['label']) for begin in range(0, len(self), _CHUNK)
+                   for example in self._records(np.arange(begin, min(begin + _CHUNK, len(self)))))
 
     def _fit_image(self, image: np.ndarray) -> np.ndarray:
         """[height, width, channels], as many channels as there are -> the model's."""
@@ -254,6 +297,14 @@ class _Listed:
         return [self.examples[i] for i in indices]
 
 
+def _width_and_height(image: np.ndarray | bytes) -> tuple[int, int]:
+    """Returns the size of an image, or of that in the bytes of a file, as it is stored."""
+    if not isinstance(image, bytes):
+        return image.shape[1], image.shape[0]
+    plain = plain_jpeg.header(image)
+    return (plain[1], plain[0]) if plain is not None else Image.open(io.BytesIO(image)).size
+
+
 def _texts(value: Any) -> list[str]:
     """The captions of an example: texts, one text, or {'text': texts}."""
     value = value['text'] if isinstance(value, Mapping) else value
@@ -275,7 +326,7 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, cr
       UserError: it is not prepared, with where it was looked for and how to get it.
     """
     return TfdsSource(prepared_folder(data), split, image['size'], image['channels'], image.get('resize', 'stretch'),
-                      crop_area)
+                      crop_area, data['max_boxes'])
 
 
 def read_texts(data: Mapping[str, Any], split: str) -> list[str]:
@@ -327,7 +378,26 @@ def _keys(info: Mapping[str, Any], features: Mapping[str, Any]) -> tuple[str, st
     if len(keys) == 2 and all(keys):
         return keys[0], keys[1]
     image = 'video' if 'video' in features and 'image' not in features else 'image'
+    objects = [key for key, feature in features.items() if _object_features(feature) is not None]
+    if objects and not {'label', 'captions'} & features.keys():
+        return image, 'objects' if 'objects' in objects else objects[0]
     return image, 'captions' if 'captions' in features and 'label' not in features else 'label'
+
+
+def _object_features(feature: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Returns the features of each object, if a feature is a sequence of boxes with a class each."""
+    found = feature.get('sequence', {}).get('feature', {}).get('featuresDict', {}).get('features', {})
+    if 'boundingBox' in found.get('bbox', {}) and 'classLabel' in found.get('label', {}):
+        return found
+    return None
+
+
+def _check_boxes(name: str, feature: Mapping[str, Any]) -> None:
+    """Raises UserError for boxes in another form than tfds's usual one, top, left, bottom, right in shares."""
+    box = (_object_features(feature) or {}).get('bbox', {}).get('boundingBox', {})
+    form = box.get('bboxFormat') or 'REL_YXYX'  # earlier versions of tfds knew no other
+    if form != 'REL_YXYX':
+        raise UserError(f'{name} has boxes in the form {form}; REL_YXYX, the default of BBoxFeature, is read')
 
 
 def _frames(feature: Mapping[str, Any]) -> int | None:
@@ -353,10 +423,12 @@ def _targets(folder: Path, key: str, features: Mapping[str, Any]) -> int | None:
 
 
 def _class_names(folder: Path, key: str, features: Mapping[str, Any]) -> list[str]:
+    feature = features.get(key, {})
+    if objects := _object_features(feature):
+        key, feature = f'{key}-label', objects['label']
     names = folder / f'{key}.labels.txt'
     if names.is_file():
         return names.read_text().removesuffix('\n').split('\n')
-    feature = features.get(key, {})
     label = feature.get('classLabel') or feature.get('image', {}).get('label')
     if not label:
         raise UserError(f'{folder.parent.name} has no class labels under {key!r}')

@@ -73,7 +73,7 @@ def leave_out(loaded: ArraySource, source: Source, indices: np.ndarray, limit: f
             continue
         for name, values in loaded.arrays.items():
             values[i] = example[name][0]
-        del metadata[REASON]
+        loaded.metadata[i] = source.describe(np.array([i]))[0]
     if reasons:
         report(list(reasons.values()), len(indices), source.name, limit)
     return indices[~np.isin(indices, list(reasons))] if reasons else indices

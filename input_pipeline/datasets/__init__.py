@@ -7,6 +7,7 @@ OWN = {
     'cardiac_phantom': 'practicum.input_pipeline.datasets.cardiac_phantom',
     'digits': 'practicum.input_pipeline.datasets.digits',
     'grammar_sentences': 'practicum.input_pipeline.datasets.grammar_sentences',
+    'shape_boxes': 'practicum.input_pipeline.datasets.shape_boxes',
     'shape_scenes': 'practicum.input_pipeline.datasets.shape_scenes',
     'sunnybrook': 'practicum.input_pipeline.datasets.sunnybrook',
 }

@@ -116,9 +116,9 @@ def draw(scene: shape_grammar.Scene, size: int, frames: int, rng: np.random.Gene
     Returns:
       uint8 [frames, size, size, 3].
     """
-    background = _background(size, rng)
+    ground = background(size, rng)
     looks = [_Look(rng, shape) for shape in scene['shapes']]
-    images = np.repeat(background[None], frames, 0)
+    images = np.repeat(ground[None], frames, 0)
     for frame, image in enumerate(images):
         for look in looks:
             weight = look.coverage(size, frame / max(1, frames - 1))[..., None]
@@ -159,11 +159,11 @@ class _Look:
             pencil.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
         else:
             pencil.polygon([(x + radius * r * math.sin(t + self._angle), y - radius * r * math.cos(t + self._angle))
-                            for r, t in _corners(self._kind)], fill=255)
+                            for r, t in corners(self._kind)], fill=255)
         return np.asarray(mask.reduce(_SUPERSAMPLING), np.float32) / 255
 
 
-def _corners(kind: str) -> list[tuple[float, float]]:
+def corners(kind: str) -> list[tuple[float, float]]:
     """Returns the corners of a shape as (distance, angle clockwise from the top), the farthest at distance 1."""
     if kind == 'cross':
         arm = 0.36  # half of its width, for a length of 1
@@ -178,7 +178,7 @@ def _corners(kind: str) -> list[tuple[float, float]]:
     return [(1.0, turn + 2 * math.pi * i / count) for i in range(count)]
 
 
-def _background(size: int, rng: np.random.Generator) -> np.ndarray:
+def background(size: int, rng: np.random.Generator) -> np.ndarray:
     """Returns a dark, slightly tinted, uneven ground, float32 [size, size, 3]."""
     coarse = rng.uniform(25, 95) + rng.normal(0, 12, (4, 4, 1)) + rng.normal(0, 5, (4, 4, 3)) + rng.normal(0, 5, 3)
     image = Image.fromarray(np.clip(coarse, 5, 125).astype(np.uint8))

@@ -92,5 +92,5 @@ def test_random_parts_of_images(prepared):
 def test_masks_and_videos_are_not_cropped():
     data = base().data
     data.update(name='cardiac_phantom', random_resized_crop=(0.2, 0.9))
-    with pytest.raises(UserError, match='has videos or masks, which are not cropped'):
+    with pytest.raises(UserError, match='has videos, masks or boxes, which are not cropped'):
         sources.open_split(data, {'size': (8, 8), 'channels': 1}, 'train', training=True)
