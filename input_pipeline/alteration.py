@@ -31,7 +31,8 @@ def altered(source: Source, augment: Mapping[str, Any], corrupt: Mapping[str, in
 
     Args:
       source: of an evaluation set.
-      augment: fields of config.augment; {} or those at which they are off change nothing. Masks move with their image.
+      augment: fields of config.augment; {} or those at which they are off change nothing. Masks and boxes move with
+        their image.
       corrupt: corruption -> severity, see corruption.py; likewise.
       where: the name of the set for messages.
 
@@ -64,33 +65,31 @@ def _build(augment: Mapping[str, Any], corrupt: Mapping[str, int]) -> Alter | No
         return None
 
     @jax.jit
-    def augment_one(position, image, mask):
+    def augment_one(position, features):
         key = jax.random.fold_in(jax.random.key(_SEED), position)
-        images = preprocessing.scale(image)[None]
-        if mask is None:
-            return change(key[None], images)[0], None
-        images, masks = change(key[None], images, mask[None])
-        return images[0], masks[0]
+        features = features | {'image': preprocessing.scale(features['image'])}
+        one = augmentation.apply(change, key[None], jax.tree.map(lambda array: array[None], features))
+        return jax.tree.map(lambda array: array[0], one)
 
-    def alter_one(position: int, image: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-        changed = np.asarray(image, np.float32)
+    def alter_one(position: int, features: Examples) -> Examples:
+        image = features['image']
+        pixels = np.asarray(image, np.float32)
         if image.dtype.kind == 'u':
-            changed = changed / np.float32(np.iinfo(image.dtype).max)
-        elif changed.min() < checks.LOWEST or changed.max() > checks.HIGHEST:
-            raise UserError(f'its float images are from {changed.min():.4g} to {changed.max():.4g}; only images in '
+            pixels = pixels / np.float32(np.iinfo(image.dtype).max)
+        elif pixels.min() < checks.LOWEST or pixels.max() > checks.HIGHEST:
+            raise UserError(f'its float images are from {pixels.min():.4g} to {pixels.max():.4g}; only images in '
                             '[0, 1] are augmented and corrupted')
         if augmenting:
             with _on_host():
-                changed, mask = jax.device_get(augment_one(*jax.device_put((np.uint32(position), image, mask))))
-        changed = spoil(position, changed)
-        return _like(image, changed), mask
+                features = jax.device_get(augment_one(*jax.device_put((np.uint32(position), features))))
+            pixels = features['image']
+        return features | {'image': _like(image, spoil(position, pixels))}
 
     def alter(examples: Examples, positions: np.ndarray) -> Examples:
-        masks = examples.get('segmentation_mask')
-        done = [alter_one(int(position), image, None if masks is None else masks[row])
-                for row, (position, image) in enumerate(zip(positions, examples['image']))]
-        examples = examples | {'image': np.stack([image for image, _ in done])}
-        return examples if masks is None else examples | {'segmentation_mask': np.stack([mask for _, mask in done])}
+        moving = {name: examples[name] for name in augmentation.MOVING if name in examples}
+        done = [alter_one(int(position), {name: values[row] for name, values in moving.items()})
+                for row, position in enumerate(positions)]
+        return examples | {name: np.stack([one[name] for one in done]) for name in moving}
 
     return alter
 

@@ -3,11 +3,13 @@
     augment = augmentation.build({'flip_horizontal': 0.5, 'random_crop': 4})
     images = augment(keys, images)                    # or
     images, masks = augment(keys, images, masks)      # both move together
+    images, masks, boxes = augment(keys, images, masks, boxes)
 
 Every example has its own key, and each operation folds its own fixed number into that key. The image an example
 becomes therefore depends on neither the rest of the batch, nor the device, nor on which other operations are on.
 """
 
+import functools
 import math
 import numbers
 from collections.abc import Callable, Mapping
@@ -19,7 +21,7 @@ import jax.numpy as jnp
 from jax.scipy import ndimage
 
 from ..common.errors import UserError, nearest
-from . import rand_augment
+from . import box_moves, rand_augment
 
 
 class _Field(NamedTuple):
@@ -64,7 +66,23 @@ _FIELDS = {
 DEFAULTS = {name: field.off for name, field in _FIELDS.items()}
 _OPERATIONS = {name: field for name, field in _FIELDS.items() if field.number is not None}
 _RESAMPLED = {'shift', 'rotation', 'zoom', 'shear', 'elastic'}
+_GEOMETRIC = _RESAMPLED | {'flip_horizontal', 'flip_vertical', 'random_crop', 'rand_augment'}
+_MASK = 'segmentation_mask'
+MOVING = 'image', _MASK, *box_moves.FEATURES  # features of an example that augmentation changes
 _ELASTIC_GRID = 4  # control points on each side of the image, between which displacements are interpolated
+
+
+class Example(NamedTuple):
+    """One image and what moves with it.
+
+    Attributes:
+        image: float32 [height, width, channels].
+        mask: integer [height, width, 1]; None where there is none.
+        outlines: of its boxes, see box_moves.py; None where there are none.
+    """
+    image: jax.Array
+    mask: jax.Array | None = None
+    outlines: box_moves.Outlines | None = None
 
 
 def build(config: Mapping) -> Callable:
@@ -74,11 +92,15 @@ def build(config: Mapping) -> Callable:
         config: any of the fields of `DEFAULTS` (dict or ConfigDict); those left out are off.
 
     Returns:
-        augment(keys, images, masks=None) -> images, or (images, masks) if masks were given.
+        augment(keys, images, masks=None, boxes=None) -> images, or (images, masks) if masks were given, or (images,
+        masks, boxes) if boxes were given, with or without masks.
             keys: PRNG keys [batch], one per example.
             images: float32 [batch, height, width, channels] in [0, 1]; so is the result.
             masks: integer [batch, height, width]; moved with the image, each pixel taking the nearest label. What comes
                 in from outside the image is 0 (background), or the edge's label where fill is 'edge'.
+            boxes: 'boxes', 'box_labels' and 'box_crowd' of the images, see source.py, or {} for none. They move with
+                their image as box_moves.py says and are cut off at its edges. Those of which less than 0.3 is left in
+                it are dropped: the label becomes -1, the rest 0. What cutout covers keeps its box.
         With everything off it returns its arguments and adds nothing to the program.
 
     Raises:
@@ -88,66 +110,95 @@ def build(config: Mapping) -> Callable:
     if not any(settings[name] for name in _OPERATIONS):
         return unchanged
 
-    def augment(keys, images, masks=None):
+    def augment(keys, images, masks=None, boxes=None):
         for name in ('random_crop', 'cutout'):
             if settings[name] >= min(images.shape[1:3]):
                 raise UserError(f'augmentation: {name}={settings[name]} needs larger images than '
                                 f'{images.shape[1]}x{images.shape[2]}')
-        images, masks = jax.vmap(lambda key, image, mask: _augment_example(settings, key, image, mask))(
-            keys, images, masks)
-        return images if masks is None else (images, masks)
+        images, masks, moved = jax.vmap(functools.partial(_augment_example, settings))(keys, images, masks, boxes)
+        return _given(images, masks, None if boxes is None else moved)
 
     return augment
 
 
-def affine_coordinates(height: int, width: int, *, shift_y=0.0, shift_x=0.0, rotation=0.0, scale=1.0, shear=0.0):
+def apply(augment: Callable, keys: jax.Array, features: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Returns features [batch, ...] with `MOVING` augmented, those of them that there are, and the others as they are.
+
+    Args:
+        augment: of `build`.
+        keys: PRNG keys [batch].
+        features: of examples, see source.py; 'image' is float32 in [0, 1].
+    """
+    boxes = {name: features[name] for name in box_moves.FEATURES if name in features}
+    images, masks, boxes = augment(keys, features['image'], features.get(_MASK), boxes)
+    return {**features, 'image': images, **({} if masks is None else {_MASK: masks}), **boxes}
+
+
+def affine_source(height: int, width: int, *, shift_y=0.0, shift_x=0.0, rotation=0.0, scale=1.0, shear=0.0) -> Callable:
     """Where each pixel of a moved image comes from: shear, then scale, then rotation about the centre, then shift.
 
     Args:
+        height, width: of the image.
         shift_y, shift_x: pixels down and to the right.
         rotation: radians, counterclockwise as seen.
         scale: above 1 makes the content larger.
         shear: radians; positive slants the lower half to the right.
 
     Returns:
-        float32 [2, height, width]: row and column in the source image.
+        (row, column) of the moved image -> (row, column) of the source image, for arrays that broadcast.
     """
     # The four steps undone in reverse order. Written out rather than as a product of matrices, because a GPU may round
     # the factors of a float32 matrix product to TF32: 11 bits, a visible part of a pixel far from the centre.
     centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
-    y = jnp.arange(height, dtype=jnp.float32)[:, None] - centre_y - shift_y
-    x = jnp.arange(width, dtype=jnp.float32)[None, :] - centre_x - shift_x
     cosine, sine = jnp.cos(rotation) / scale, jnp.sin(rotation) / scale
-    source_y = cosine * y + sine * x
-    source_x = cosine * x - sine * y - jnp.tan(shear) * source_y
-    return jnp.stack([source_y + centre_y, source_x + centre_x])
+
+    def source(row, column):
+        y, x = row - centre_y - shift_y, column - centre_x - shift_x
+        source_y = cosine * y + sine * x
+        source_x = cosine * x - sine * y - jnp.tan(shear) * source_y
+        return source_y + centre_y, source_x + centre_x
+
+    return source
 
 
-def _augment_example(settings, key, image, mask):
-    """One example through every operation that is on; image [height, width, channels], mask [height, width] or None."""
+def coordinates_of(source: Callable, height: int, width: int) -> jax.Array:
+    """Returns where the pixels of an image come from, float32 [2, height, width]; source: such as `affine_source`."""
+    rows, columns = jnp.arange(height, dtype=jnp.float32)[:, None], jnp.arange(width, dtype=jnp.float32)[None, :]
+    return jnp.stack(source(rows, columns))
+
+
+def _augment_example(settings, key, image, mask, boxes):
+    """One example through every operation that is on.
+
+    Args:
+        settings: of `checked`.
+        key: PRNG key of the example.
+        image: float32 [height, width, channels].
+        mask: integer [height, width], or None.
+        boxes: features of `box_moves.FEATURES`, {} or None.
+
+    Returns:
+        The three as they have become.
+    """
     on = {name for name in _OPERATIONS if settings[name]}
     keys = {name: jax.random.fold_in(key, _OPERATIONS[name].number) for name in on}
-    # dm_pix wants channels. Image and mask get the same key, hence the same draw; a mask that is None stays None.
-    example = image, None if mask is None else mask[..., None]
+    moving = bool(boxes) and bool(on & _GEOMETRIC)
+    example = Example(image, None if mask is None else mask[..., None],
+                      box_moves.outlines(boxes['boxes']) if moving else None)
 
     if 'flip_horizontal' in on:
-        example = jax.tree.map(lambda array: dm_pix.random_flip_left_right(
-            keys['flip_horizontal'], array, probability=settings['flip_horizontal']), example)
+        example = _flip(keys['flip_horizontal'], example, settings['flip_horizontal'], axis=1)
     if 'flip_vertical' in on:
-        example = jax.tree.map(lambda array: dm_pix.random_flip_up_down(
-            keys['flip_vertical'], array, probability=settings['flip_vertical']), example)
+        example = _flip(keys['flip_vertical'], example, settings['flip_vertical'], axis=0)
     if on & _RESAMPLED:
-        example = _resample(settings, keys, *example)
+        example = _resample(settings, keys, example)
     if 'random_crop' in on:
-        pad = settings['random_crop']
-        example = jax.tree.map(lambda array: dm_pix.random_crop(
-            keys['random_crop'], jnp.pad(array, ((pad, pad), (pad, pad), (0, 0))), array.shape), example)
-
+        example = _random_crop(keys['random_crop'], example, settings['random_crop'])
     if 'rand_augment' in on:
-        example = rand_augment.apply(keys['rand_augment'], *example, settings['rand_augment'],
-                                     settings['rand_augment_magnitude'], _resampling(settings['fill']))
+        example = rand_augment.apply(keys['rand_augment'], example, settings['rand_augment'],
+                                     settings['rand_augment_magnitude'], resampling(settings['fill']))
 
-    image, mask = example
+    image, mask, outlines = example
     if 'invert' in on:
         image = jnp.where(jax.random.bernoulli(keys['invert'], settings['invert']), 1 - image, image)
     if 'gamma' in on:
@@ -166,12 +217,36 @@ def _augment_example(settings, key, image, mask):
     image = jnp.clip(image, 0, 1)  # Once, at the end; it also mends the rounding of the interpolation.
     if 'cutout' in on:
         image = _cutout(keys['cutout'], image, settings['cutout'])
-    return image, None if mask is None else mask[..., 0]
+    return image, None if mask is None else mask[..., 0], box_moves.boxed(outlines, boxes) if moving else boxes
 
 
-def _resample(settings, keys, image, mask):
+def _flip(key, example, probability, axis):
+    """Swaps top and bottom (axis 0) or left and right (axis 1), or neither."""
+    def swapped(example):
+        image, mask, outlines = example
+        if outlines is not None:
+            height, width, _ = image.shape
+            y, x = (height - outlines.y, outlines.x) if axis == 0 else (outlines.y, width - outlines.x)
+            outlines = box_moves.placed(outlines, y, x, (height, width))
+        return Example(*jax.tree.map(lambda pixels: jnp.flip(pixels, axis), (image, mask)), outlines)
+    return jax.lax.cond(jax.random.bernoulli(key, probability), swapped, lambda example: example, example)
+
+
+def _random_crop(key, example, pad):
+    """A window of the original size, of an image with `pad` zeros on each side."""
+    image, mask, outlines = example
+    size = image.shape[:2]
+    start = [jax.random.randint(one, (), 0, 2 * pad + 1) for one in jax.random.split(key, 3)[:2]]  # the third is unused
+    image, mask = jax.tree.map(lambda pixels: jax.lax.dynamic_slice(
+        jnp.pad(pixels, ((pad, pad), (pad, pad), (0, 0))), (*start, 0), pixels.shape), (image, mask))
+    if outlines is not None:
+        outlines = box_moves.placed(outlines, outlines.y + pad - start[0], outlines.x + pad - start[1], size)
+    return Example(image, mask, outlines)
+
+
+def _resample(settings, keys, example):
     """Shift, rotation, zoom, shear, elastic as one resampling."""
-    height, width, _ = image.shape
+    height, width, _ = example.image.shape
     draws = {}
     if 'shift' in keys:
         shift = _symmetric(keys['shift'], settings['shift'], (2,))
@@ -182,14 +257,20 @@ def _resample(settings, keys, image, mask):
         draws['scale'] = 1 + _symmetric(keys['zoom'], settings['zoom'])
     if 'shear' in keys:
         draws['shear'] = _symmetric(keys['shear'], math.radians(settings['shear']))
-    coordinates = affine_coordinates(height, width, **draws)
+    displacements = None
     if 'elastic' in keys:
-        coordinates = coordinates + _elastic_displacements(keys['elastic'], settings['elastic'], height, width)
-    return _resampling(settings['fill'])(image, mask, coordinates)
+        displacements = _elastic_displacements(keys['elastic'], settings['elastic'], height, width)
+    return resampling(settings['fill'])(example, affine_source(height, width, **draws), displacements)
 
 
-def _resampling(fill):
-    """Returns (image, mask, coordinates) -> image, mask: bilinear for the image, nearest for the mask."""
+def resampling(fill: str | float) -> Callable:
+    """Returns resample(example, source, displacements=None) -> example.
+
+    It is bilinear for the image and takes the nearest of the mask.
+        source: (row, column) -> (row, column) that a pixel comes from, an affine map.
+        displacements: float32 [2, height, width] added to that, or None.
+        fill: as the field.
+    """
     edge = fill == 'edge'
 
     def take(array, coordinates, order, outside):
@@ -200,9 +281,17 @@ def _resampling(fill):
             channel, coordinates, order=order, mode='nearest' if edge else 'constant', cval=outside),
             in_axes=-1, out_axes=-1)(array)
 
-    def resample(image, mask, coordinates):
+    def resample(example, source, displacements=None):
+        image, mask, outlines = example
+        size = image.shape[:2]
+        coordinates = coordinates_of(source, *size)
+        if displacements is not None:
+            coordinates = coordinates + displacements
         image = take(image, coordinates, 1, 0.0 if edge else fill)
-        return image, None if mask is None else take(mask, coordinates, 0, 0)
+        mask = None if mask is None else take(mask, coordinates, 0, 0)
+        if outlines is not None:
+            outlines = box_moves.resampled(outlines, source, size, displacements)
+        return Example(image, mask, outlines)
 
     return resample
 
@@ -239,9 +328,16 @@ def _symmetric(key, largest, shape=()):
     return jax.random.uniform(key, shape, minval=-largest, maxval=largest)
 
 
-def unchanged(keys, images, masks=None):
+def unchanged(keys, images, masks=None, boxes=None):
     """What `build` returns where nothing is on."""
     del keys
+    return _given(images, masks, boxes)
+
+
+def _given(images, masks, boxes):
+    """Returns what `build` says of what was given."""
+    if boxes is not None:
+        return images, masks, boxes
     return images if masks is None else (images, masks)
 
 

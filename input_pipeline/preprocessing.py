@@ -20,8 +20,8 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
       augment: config.augment, for training only.
 
     The batch's 'image', [batch, height, width, channels] of one of these types, becomes float32; keys are one PRNG key
-    per example and not used without augmentation. 'segmentation_mask', uint8 [batch, height, width], moves with the
-    image; other features pass unchanged.
+    per example and not used without augmentation. 'segmentation_mask', uint8 [batch, height, width], and 'boxes' with
+    'box_labels' and 'box_crowd' move with the image; other features pass unchanged.
     """
     channels = image['channels']
     if channels < 1:
@@ -43,14 +43,10 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
     def prepare(batch: Mapping[str, jax.Array], keys: jax.Array | None) -> dict[str, jax.Array]:
         if 'image' not in batch:
             return dict(batch)
-        images = scale(batch['image'])
-        batch = dict(batch)
-        if change is not None and 'segmentation_mask' in batch:
-            images, batch['segmentation_mask'] = change(keys, images, batch['segmentation_mask'])
-        elif change is not None:
-            images = change(keys, images)
-        if block:
-            images = even_out(images, block)
+        batch = {**batch, 'image': scale(batch['image'])}
+        if change is not None:
+            batch = augmentation.apply(change, keys, batch)
+        images = even_out(batch['image'], block) if block else batch['image']
         return batch | {'image': (images - mean) / std}
 
     return prepare

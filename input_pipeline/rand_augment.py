@@ -6,6 +6,7 @@ two directions, also for color, contrast, brightness and sharpness (factor 1 +- 
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,57 +17,59 @@ STRONGEST = 10  # magnitude
 _GEOMETRIC = 6  # the first so many move pixels, or nothing at all
 
 
-def apply(key: jax.Array, image: jax.Array, mask: jax.Array | None, count: int, magnitude: float,
-          resample: Callable) -> tuple[jax.Array, jax.Array | None]:
+def apply(key: jax.Array, example: Any, count: int, magnitude: float, resample: Callable) -> Any:
     """Applies `count` operations to one example, each chosen anew from `OPERATIONS`.
 
     Args:
       key: PRNG key of the example.
-      image: float32 [height, width, channels] in [0, 1]; so is the result.
-      mask: int [height, width, 1] or None; moves with the image.
+      example: a NamedTuple with 'image', float32 [height, width, channels] in [0, 1], and what moves with it; so is the
+        result.
       count: of operations.
       magnitude: from 0 to `STRONGEST`.
-      resample: (image, mask, coordinates) -> image, mask; coordinates [2, height, width] in the source image.
+      resample: (example, source) -> example; source: (row, column) -> (row, column) that a pixel comes from.
     """
     def one(example, key):
         key_which, key_sign = jax.random.split(key)
         which = jax.random.randint(key_which, (), 0, len(OPERATIONS))
         sign = jnp.where(jax.random.bernoulli(key_sign), 1.0, -1.0)
-        return operate(which, sign * (magnitude / STRONGEST), *example, resample), None
+        return operate(which, sign * (magnitude / STRONGEST), example, resample), None
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(count))
-    return jax.lax.scan(one, (image, mask), keys)[0]
+    return jax.lax.scan(one, example, keys)[0]
 
 
-def operate(which: jax.Array, level: jax.Array, image: jax.Array, mask: jax.Array | None,
-            resample: Callable) -> tuple[jax.Array, jax.Array | None]:
+def operate(which: jax.Array, level: jax.Array, example: Any, resample: Callable) -> Any:
     """Applies one operation.
 
     Args:
       which: index into `OPERATIONS`.
       level: from -1 to 1; the sign matters where there are two directions.
-      image, mask, resample: see `apply`.
+      example, resample: see `apply`.
     """
     # One resampling for all that move pixels: under vmap every branch of a switch is computed for every example.
-    image, mask = resample(image, mask, coordinates(which, level, *image.shape[:2]))
+    example = resample(example, source(which, level, *example.image.shape[:2]))
     branches = [lambda image, level: image, autocontrast, equalize, solarize, posterize, color, contrast, brightness,
                 sharpness]
-    image = jax.lax.switch(jnp.maximum(which - _GEOMETRIC + 1, 0), branches, image, level)
-    return jnp.clip(image, 0, 1), mask
+    image = jax.lax.switch(jnp.maximum(which - _GEOMETRIC + 1, 0), branches, example.image, level)
+    return example._replace(image=jnp.clip(image, 0, 1))
 
 
-def coordinates(which: jax.Array, level: jax.Array, height: int, width: int) -> jax.Array:
-    """Returns where each pixel comes from, float32 [2, height, width]: itself, unless the operation moves pixels."""
+def source(which: jax.Array, level: jax.Array, height: int, width: int) -> Callable:
+    """Returns (row, column) -> (row, column) that a pixel comes from: itself, unless the operation moves pixels."""
     def amount(name, largest):
         return jnp.where(which == OPERATIONS.index(name), level * largest, 0.0)
     angle = amount('rotate', math.radians(30))
-    y = jnp.arange(height, dtype=jnp.float32)[:, None] - (height - 1) / 2
-    x = jnp.arange(width, dtype=jnp.float32)[None, :] - (width - 1) / 2
-    # Only one of them is not 0, so they need no order. 0.45: the paper's 150 pixels of 331.
-    source_y = (jnp.cos(angle) * y + jnp.sin(angle) * x - amount('shear_y', 0.3) * x
-                - amount('translate_y', 0.45 * height))
-    source_x = (jnp.cos(angle) * x - jnp.sin(angle) * y - amount('shear_x', 0.3) * y
-                - amount('translate_x', 0.45 * width))
-    return jnp.stack([source_y + (height - 1) / 2, source_x + (width - 1) / 2])
+    centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
+
+    def comes_from(row, column):
+        y, x = row - centre_y, column - centre_x
+        # Only one of them is not 0, so they need no order. 0.45: the paper's 150 pixels of 331.
+        source_y = (jnp.cos(angle) * y + jnp.sin(angle) * x - amount('shear_y', 0.3) * x
+                    - amount('translate_y', 0.45 * height))
+        source_x = (jnp.cos(angle) * x - jnp.sin(angle) * y - amount('shear_x', 0.3) * y
+                    - amount('translate_x', 0.45 * width))
+        return source_y + centre_y, source_x + centre_x
+
+    return comes_from
 
 
 def autocontrast(image: jax.Array, level: jax.Array) -> jax.Array:

@@ -23,7 +23,8 @@ from .svg import draw_curves
 REPORT_FILE = 'report.html'
 _EVALUATION = 'evaluation_'  # what `launch.py evaluate` writes begins so
 _FILES = (('images', '.png'), ('tables', '.csv'), ('examples', '_examples.json'), ('examples', '_cases.json'))
-_DIAGRAMS = ('confusion_matrix', 'learning_curves')  # dark on white, and light on dark in a dark page; no photographs
+# Dark on white, and light on dark in a dark page; no photographs.
+_DIAGRAMS = ('confusion_matrix', 'learning_curves', 'precision_recall', 'counts', 'box_sizes')
 _LISTED = 20  # the worst and the best so many examples
 _STEPS = 8  # whose samples are listed; those of all are folded
 _MOST_STEPS = 100

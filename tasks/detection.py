@@ -1,19 +1,22 @@
 """Detection: the class and the box of every object in an image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from clu import metrics as clu_metrics
 from jax import lax
 
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
+from . import box_drawing, detection_examples, detection_figures
 from . import boxes as boxes_lib
 from .metrics import Mean
+from .prediction import Prediction
 from .task import Task
 
 LOSSES = ('object', 'detectnet')
@@ -64,6 +67,8 @@ class Detection(Task):
         self.lowest_score = _between(config, 'lowest_score', 0.01, 0, 1)
         self.shown_score = _between(config, 'shown_score', 0.3, 0, 1)
         self.max_detections = int(_between(config, 'max_detections', 100, 1, 10_000))
+        self.per_example = detection_examples.DetectionExamples(self.class_names, self.size, self.decode,
+                                                                self.shown_score)
 
         @flax.struct.dataclass
         class Metrics(clu_metrics.Collection):
@@ -156,6 +161,55 @@ class Detection(Task):
         empty = {'boxes': 0, 'scores': 0, 'classes': -1}
         return {name: jnp.pad(values, ((0, short),) + ((0, 0),) * (values.ndim - 1), constant_values=empty[name])
                 for name, values in result.items()}
+
+    def predict(self, output: Mapping[str, np.ndarray], image: np.ndarray, metadata: Mapping[str, Any], top_k: int
+                ) -> Prediction:
+        """Says what was found in one image, in pixels of its own size.
+
+        Args:
+          output: of `decode`, for this image.
+          image: uint8 [own height, own width, channels].
+          metadata: not used.
+          top_k: not used; `shown_score` decides.
+
+        Returns:
+          'objects', of each that is shown 'class', 'percent' and 'box', left, top, right and bottom; 'counts' of each
+          class. As a file the image with its boxes; as `found` everything, of any score.
+        """
+        del metadata, top_k
+        height, width = image.shape[:2]
+        scale = np.array([width / self.size[1], height / self.size[0]] * 2)
+        there = output['scores'] > 0
+        found = {'boxes': output['boxes'][there].astype(np.float64) * scale, 'scores': output['scores'][there],
+                 'classes': output['classes'][there]}
+        shown = {name: values[found['scores'] >= self.shown_score] for name, values in found.items()}
+        objects = [{'class': self.class_names[kind], 'percent': round(100 * float(score), 2),
+                    'box': [round(edge, 2) for edge in box]}
+                   for kind, score, box in zip(shown['classes'], shown['scores'], shown['boxes'].tolist())]
+        counts = {name: int((shown['classes'] == number).sum()) for number, name in enumerate(self.class_names)}
+        drawn = box_drawing.draw_boxes(image, shown['boxes'], shown['classes'], shown['scores'],
+                                       class_names=self.class_names)
+        return Prediction({'objects': objects, 'counts': counts}, {'boxes.png': drawn}, found)
+
+    def describe(self, row: Mapping[str, Any]) -> str:
+        """Returns 'dog 97 % at 12 40 200 310   ...', left, top, right and bottom in pixels."""
+        return '   '.join(f"{one['class']} {one['percent']:.0f} % at {' '.join(f'{edge:.0f}' for edge in one['box'])}"
+                          for one in row['objects']) or 'nothing'
+
+    def flatten(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns how many objects of each class there are."""
+        return dict(row['counts'])
+
+    def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """Returns 'per_class', see `detection_examples.class_rows`."""
+        return {'per_class': detection_examples.class_rows(metrics, self.class_names)} if (
+            'class_scores' in metrics) else {}
+
+    def figures(self, metrics: Mapping[str, Any], worst: Sequence[Mapping[str, Any]] = (),
+                first: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        """Returns the curves, counts and worst images of `detection_figures.draw`."""
+        del first
+        return detection_figures.draw(metrics, worst, self.class_names, self.shown_score)
 
 
 def _corners(cells: Mapping[str, jax.Array]) -> jax.Array:

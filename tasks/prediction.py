@@ -12,6 +12,9 @@ class Prediction(NamedTuple):
       row: what JSON can hold.
       files: end of a file's name -> its content: an image, uint8 [height, width] or [height, width, 3], or a contour,
         float [points, 2] of (x, y), or None for one that this image does not have.
+      found: of tasks that detect objects all that was found: 'boxes' float64 [n, 4], left, top, right and bottom in
+        pixels of the image's own size, 'scores' [n] in descending order and 'classes' [n]; None for others.
     """
     row: dict[str, Any]
     files: dict[str, np.ndarray | None] = {}
+    found: dict[str, np.ndarray] | None = None

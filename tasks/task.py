@@ -183,7 +183,7 @@ class PerExample:
 
     def measure(self, output: Mapping[str, np.ndarray], example: Mapping[str, np.ndarray],
                 metadata: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the scores of one example, which JSON can hold.
+        """Returns the scores of one example, which JSON can hold; arrays, too, where `listed` leaves them out.
 
         Args:
           output: of `outputs`.
@@ -196,7 +196,11 @@ class PerExample:
         """Returns what examples are ranked by; those with the highest are shown as the worst."""
         raise NotImplementedError
 
-    def summarize(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Returns metrics over all examples."""
+    def listed(self, scores: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what of an example's scores <set>_examples.json has; `severity` must do with it, too."""
+        return dict(scores)
+
+    def summarize(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Returns metrics over all examples: floats, and arrays for tables and figures."""
         del rows
         return {}

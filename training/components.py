@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import os
@@ -185,7 +186,10 @@ def build_training(config: ConfigDict, seeds: Sequence[int] | None = None) -> Tr
         raise UserError(f'config.batch_size = {config.batch_size} cannot be split into {accumulate} micro-batches '
                         f'on {parallel.count} device(s)')
     endpoint = config.cached_features.endpoint
-    prepare = forward.select_view if endpoint else preprocessing.build(config.image, config.augment)
+    if endpoint:
+        prepare = functools.partial(forward.select_view, width=config.image.size[1])
+    else:
+        prepare = preprocessing.build(config.image, config.augment)
     source = sources.open_split(config.data, config.image, config.data.train, training=True, text=config.text,
                                 vocabulary=_given_vocabulary(config.text))
     checks.check_source(source, config.image, 'the training set')

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from .. import models
 from ..common.errors import UserError
-from ..input_pipeline import augmentation
+from ..input_pipeline import augmentation, box_moves
 from ..input_pipeline.views import Views
 from ..tasks import Task
 from .step import apply_model
@@ -106,12 +106,27 @@ def apply_body(model, endpoint: str) -> Callable:
     return body
 
 
-def select_view(batch: Mapping[str, jax.Array], keys: jax.Array) -> dict[str, jax.Array]:
-    """Returns a training batch with one of the cached views of each example, drawn by its key."""
+def select_view(batch: Mapping[str, jax.Array], keys: jax.Array, *, width: int) -> dict[str, jax.Array]:
+    """Returns a training batch with one of the cached views of each example, drawn by its key.
+
+    Args:
+      batch: 'features', float32 [batch, views, ...]: of the image, and of its mirror image where there are two. Its
+        boxes and its mask are mirrored with it.
+      keys: one PRNG key per example.
+      width: of the images in pixels.
+    """
     features = batch[FEATURES]
     views = features.shape[1]
     chosen = jax.vmap(lambda key: jax.random.randint(key, (), 0, views))(keys)
-    return dict(batch) | {FEATURES: jax.vmap(lambda views, view: views[view])(features, chosen)}
+    batch = dict(batch) | {FEATURES: jax.vmap(lambda views, view: views[view])(features, chosen)}
+    is_mirrored = (chosen == 1)[:, None, None]
+    if 'boxes' in batch:
+        boxes = batch['boxes']
+        batch['boxes'] = jnp.where(is_mirrored, box_moves.mirrored(boxes, batch['box_labels'], width), boxes)
+    if 'segmentation_mask' in batch:
+        masks = batch['segmentation_mask']
+        batch['segmentation_mask'] = jnp.where(is_mirrored, masks[:, :, ::-1], masks)
+    return batch
 
 
 def unchanged(batch: Mapping[str, jax.Array], keys: jax.Array | None) -> dict[str, jax.Array]:

@@ -76,6 +76,6 @@ class ExampleCollector:
         """Returns {'example', 'outputs', 'scores'} of the worst examples, the worst first."""
         return [kept for _, _, kept in sorted(self._worst, key=lambda item: item[:2], reverse=True)]
 
-    def summary(self) -> dict[str, float]:
+    def summary(self) -> dict[str, Any]:
         """Returns the metrics over all examples."""
         return self._scorer.summarize(self.rows)

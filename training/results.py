@@ -129,7 +129,8 @@ def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Eval
       '<name>/<figure>' -> the image, uint8 [height, width, 3].
     """
     if found.examples:
-        content = {'step': step, 'metrics': found.scalars(), 'examples': found.examples}
+        rows = [task.per_example.listed(row) for row in found.examples]
+        content = {'step': step, 'metrics': found.scalars(), 'examples': rows}
         write_json(workdir / f'{name}_examples.json', to_json(content))
     for key, rows in task.tables(found.metrics).items():
         table = io.StringIO(newline='')

@@ -42,9 +42,10 @@ quick_jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimizati
 
 
 def moved(image, **draws):
-    """One image [height, width] moved by affine_coordinates, zeros outside."""
-    return ndimage.map_coordinates(
-        image, augmentation.affine_coordinates(*image.shape, **draws), order=1, mode='constant')
+    """One image [height, width] moved by affine_source, zeros outside."""
+    source = augmentation.affine_source(*image.shape, **draws)
+    coordinates = augmentation.coordinates_of(source, *image.shape)
+    return ndimage.map_coordinates(image, coordinates, order=1, mode='constant')
 
 
 # What is off costs and changes nothing.

@@ -22,13 +22,13 @@ quick = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_l
 
 @functools.partial(quick, static_argnames='fill')
 def operate(name, level, image, mask=None, fill='edge'):
-    return rand_augment.operate(name, level, image, mask, augmentation._resampling(fill))
+    return rand_augment.operate(name, level, augmentation.Example(image, mask), augmentation.resampling(fill))
 
 
 def applied(name, level=LEVEL, pixels=PIXELS, **more):
     """In brightnesses of 0 to 255."""
-    image, _ = operate(rand_augment.OPERATIONS.index(name), level, jnp.asarray(pixels, jnp.float32) / 255, **more)
-    return np.asarray(image) * 255
+    found = operate(rand_augment.OPERATIONS.index(name), level, jnp.asarray(pixels, jnp.float32) / 255, **more)
+    return np.asarray(found.image) * 255
 
 
 def pil(name, level):
@@ -92,7 +92,7 @@ def test_rotation_turns_counterclockwise_by_up_to_30_degrees():
 def test_masks_move_with_the_image_and_only_then():
     mask = jnp.asarray(np.random.default_rng(1).integers(0, 4, (HEIGHT, WIDTH, 1)))
     for which, name in enumerate(rand_augment.OPERATIONS):
-        _, moved = operate(which, LEVEL, jnp.asarray(PIXELS, jnp.float32) / 255, mask)
+        moved = operate(which, LEVEL, jnp.asarray(PIXELS, jnp.float32) / 255, mask).mask
         assert moved.dtype == mask.dtype
         assert np.array_equal(moved, mask) == (name in ('identity', *rand_augment.OPERATIONS[6:])), name
 
@@ -110,7 +110,7 @@ def test_every_operation_happens_and_examples_are_alone():
     image = jnp.asarray(PIXELS, jnp.float32) / 255
     augment = quick(augmentation.build({'rand_augment': 1, 'fill': 0.5}))
     found = np.asarray(augment(keys, jnp.broadcast_to(image, (300, *image.shape))))
-    known = [np.asarray(operate(which, sign * 0.9, image, fill=0.5)[0])
+    known = [np.asarray(operate(which, sign * 0.9, image, fill=0.5).image)
              for which in range(len(rand_augment.OPERATIONS)) for sign in (-1, 1)]
     chosen = [int(np.argmin([np.abs(one - other).max() for other in known])) for one in found]
     np.testing.assert_allclose(found, np.stack(known)[chosen], atol=1e-5)
