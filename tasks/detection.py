@@ -145,7 +145,10 @@ class Detection(Task):
         scores, places = lax.top_k(scores, min(_CANDIDATES, len(scores)))
         scores = jnp.where(scores >= self.lowest_score, scores, 0)
         cell, classes = jnp.divmod(places, len(self.class_names))
-        found = boxes_lib.clip(_corners(cells), self.size)[cell]
+        return self._select(boxes_lib.clip(_corners(cells), self.size)[cell], scores, classes)
+
+    def _select(self, found: jax.Array, scores: jax.Array, classes: jax.Array) -> dict[str, jax.Array]:
+        """Returns what is left of the candidates of an image, see `decode`; they come in descending order of scores."""
         if self.decoder == 'cluster':
             found, scores = boxes_lib.cluster(found, scores, classes, least=1, tolerance=0.2)
         else:
