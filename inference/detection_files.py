@@ -1,19 +1,24 @@
 """Found boxes in the formats of other tools: COCO results, Pascal VOC, YOLO, and rows of a table.
 
-Texts and dicts, no files: what they are called and where they go is the caller's affair. All boxes are cut at the
-borders of their image, and what is nothing after that is left out.
+All boxes are cut at the borders of their image, and what is nothing after that is left out.
 """
 
+import csv
 import dataclasses
+import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
 from ..common.errors import printable
+from ..common.files import write_text
 
+FORMATS = ('coco', 'csv', 'yolo', 'voc')
+DEFAULT_FORMATS = ('coco', 'csv')
 CSV_COLUMNS = ('file', 'class', 'score', 'x1', 'y1', 'x2', 'y2')
 
 
@@ -38,6 +43,12 @@ class FoundBoxes:
     classes: np.ndarray
     channels: int = 3
 
+    def above(self, score: float) -> 'FoundBoxes':
+        """Returns what has at least this score."""
+        there = self.scores >= score
+        return dataclasses.replace(self, boxes=self.boxes[there], scores=self.scores[there],
+                                   classes=self.classes[there])
+
     def items(self) -> Iterable[tuple[int, float, list[float]]]:
         """Returns class, score and box, cut at the image's borders, of everything that has an area."""
         boxes = np.clip(self.boxes.astype(np.float64), 0, [self.width, self.height] * 2)
@@ -45,6 +56,35 @@ class FoundBoxes:
             left, top, right, bottom = box
             if kind >= 0 and left < right and top < bottom:  # never of NaN
                 yield int(kind), float(score), box
+
+
+def write(folder: Path, images: Mapping[str, FoundBoxes], class_names: Sequence[str], shown_score: float,
+          formats: Sequence[str] = DEFAULT_FORMATS) -> None:
+    """Writes what was found.
+
+    Args:
+      folder: of all files: detections.json in COCO's results format, with everything that was found, which metrics
+        need; detections.csv; <name>.txt in YOLO's format and <name>.xml in Pascal VOC's, of each image. These have what
+        has at least `shown_score`.
+      images: name of an image, without suffix -> what was found in it.
+      class_names: of the data set.
+      shown_score: see above.
+      formats: some of FORMATS.
+    """
+    shown = {name: image.above(shown_score) for name, image in images.items()}
+    if 'coco' in formats:
+        write_text(folder / 'detections.json', json.dumps(coco_results(list(images.values()))) + '\n')
+    if 'csv' in formats:
+        text = io.StringIO(newline='')
+        table = csv.DictWriter(text, CSV_COLUMNS, lineterminator='\n')
+        table.writeheader()
+        table.writerows(csv_rows(shown.values(), class_names))
+        write_text(folder / 'detections.csv', text.getvalue())
+    for name, image in shown.items():
+        if 'yolo' in formats:
+            write_text(folder / f'{name}.txt', yolo_text(image))
+        if 'voc' in formats:
+            write_text(folder / f'{name}.xml', voc_xml(image, class_names))
 
 
 def image_ids(files: Sequence[str]) -> list[int]:

@@ -15,13 +15,16 @@ from PIL import Image
 from ..common.errors import UserError, printable
 from ..common.files import write_text
 from ..input_pipeline import contours, images
+from ..tasks.detection import Detection
+from . import detection_files
 from .run import Run, metadata_of
 
 _FORMS = {'.csv': 'csv', '.json': 'json', '.txt': 'table'}
 
 
 def predict_files(run: Run, inputs: Sequence[str], *, top_k: int = 3, invert: bool = False,
-                  output: Path | None = None, form: str = 'table', tta: str = 'none') -> int:
+                  output: Path | None = None, form: str = 'table', tta: str = 'none', tile: int = 0,
+                  boxes: Sequence[str] | None = None) -> int:
     """Predicts image files and prints or writes the result.
 
     Args:
@@ -30,13 +33,16 @@ def predict_files(run: Run, inputs: Sequence[str], *, top_k: int = 3, invert: bo
       output: file to write; '.csv' and '.json' choose the form. For a task whose predictions are files, such as
         segmentation, the folder for them; <workdir>/predictions by default.
       form: 'table', 'csv' or 'json' for the console.
-      top_k, tta: see `Run.predict`.
+      top_k, tta, tile: see `Run.predict`.
+      boxes: of a detector, the formats that found boxes are written in, see detection_files.py; None: the usual ones.
 
     Returns:
       Exit code: 2 if some images could not be read (all others are predicted and written all the same), else 0.
     """
     run.check_images()
     network, task = run.network(tta), run.task
+    if boxes and not isinstance(task, Detection):
+        raise UserError(f'--boxes is for detectors; the task of {run.workdir} is {run.config.task.name}')
     folder = None
     if task.writes_files:
         folder = output or run.workdir / 'predictions'
@@ -51,12 +57,18 @@ def predict_files(run: Run, inputs: Sequence[str], *, top_k: int = 3, invert: bo
     # Unsigned, 8 or 16 bits: the complement is the negative.
     examples = ((file, np.invert(image) if invert else image, metadata_of(file))
                 for file, image in network.read_files(names, 'predicting', unreadable))
-    rows = []
+    rows, found = [], {}
     try:
-        for file, prediction in run.predictions(network, examples, top_k):
+        for file, prediction in run.predictions(network, examples, top_k, tile=tile):
             rows.append({'file': str(file), **prediction.row})
             if folder is not None:
                 rows[-1]['files'] = _write_files(folder / names[file], prediction.files)
+            if prediction.found is not None:
+                size = prediction.row['width'], prediction.row['height']
+                found[names[file]] = detection_files.FoundBoxes(str(file), *size, **prediction.found)
+        if found:
+            formats = boxes or detection_files.DEFAULT_FORMATS
+            detection_files.write(folder, found, run.class_names, run.task.shown_score, formats)
         written = folder / 'predictions.json' if folder is not None else output
         if rows and written is not None:
             written.parent.mkdir(parents=True, exist_ok=True)
@@ -83,12 +95,17 @@ def report_unreadable(lines: Sequence[str]) -> int:
 def format_predictions(rows: list[dict[str, Any]], form: str, task: Any) -> str:
     """Formats predictions as 'table' ("2 : 96.27 %"), 'csv' or 'json'."""
     if form == 'json':
-        return json.dumps(rows, indent=2) + '\n'
+        return format_json(rows)
     if form == 'csv':
         return format_csv([{'file': row['file'], **task.flatten(row)} for row in rows])
     files = [printable(row['file']) for row in rows]
     width = max(map(len, files), default=0)
     return ''.join(f'{file:<{width}}  {printable(task.describe(row))}\n' for file, row in zip(files, rows))
+
+
+def format_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Formats rows as a list in JSON."""
+    return json.dumps(rows, indent=2) + '\n'
 
 
 def format_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:

@@ -17,6 +17,7 @@ from ..common.errors import UserError, some
 from ..common.vocabulary import END
 from ..input_pipeline import dicom, images, preprocessing
 from ..input_pipeline.views import Views
+from ..tasks.detection import Detection
 from ..tasks.prediction import Prediction
 from ..tasks.text.continuation import continue_texts
 from ..training import checkpoints, evaluation_sets, forward
@@ -24,7 +25,8 @@ from ..training import config as config_lib
 from ..training.evaluation import Evaluation, Evaluations, evaluate
 from ..training.parallel import Parallel
 from ..training.step import VARIABLES, apply_model
-from . import arrays
+from . import arrays, tiles
+from .heat_map import HeatMap, HeatMapMaker
 from .network import Network
 from .rcnn import RegionNetwork
 
@@ -80,6 +82,7 @@ class Run:
             self.task = tasks.build(self.config.task, self.info)
             self.model = forward.build_model(self.config, self.task)
         self._networks: dict[str, Network] = {}
+        self._heat_maps: dict[tuple[bool, int], HeatMapMaker] = {}
 
     def __repr__(self) -> str:
         return f'<Run {self.config.experiment}: {self.chosen} of {self.workdir}>'
@@ -129,7 +132,7 @@ class Run:
         batch = np.stack(fitted) if fitted else np.zeros(shape, np.uint8)
         return np.asarray(preprocessing.build(self.config.image)({'image': batch}, None)['image'])
 
-    def predict(self, inputs: Any, *, top_k: int = 3, tta: str = 'none') -> list[dict[str, Any]]:
+    def predict(self, inputs: Any, *, top_k: int = 3, tta: str = 'none', tile: int = 0) -> list[dict[str, Any]]:
         """Predicts images, or rows of a table.
 
         Args:
@@ -137,6 +140,8 @@ class Run:
             of any size, see `arrays.to_images`; or, for a run on a table, numbers [n, columns].
           top_k: how many classes to return of each.
           tta: test-time augmentation, see input_pipeline/views.py.
+          tile: of a detector, the side in pixels of parts of an image that are looked at one by one, for small objects
+            in large images, see tiles.py; 0: only the whole image, made as large as those of training.
 
         Returns:
           For each image a dict: 'file' where it was one, and what the task predicts, such as 'classes' and 'percent'.
@@ -147,12 +152,36 @@ class Run:
         """
         network = self.network(tta)
         rows = []
-        for file, prediction in self.predictions(network, self._examples(network, inputs), top_k):
+        for file, prediction in self.predictions(network, self._examples(network, inputs), top_k, tile=tile):
             rows.append(({} if file is None else {'file': str(file)}) | prediction.row)
             if prediction.files:
                 rows[-1]['arrays'] = {Path(name).stem: values for name, values in prediction.files.items()
                                       if values is not None}
         return rows
+
+    def heat_map(self, image: Any, *, scale: float = 1.0, windows: bool = False, stride: int = 0) -> HeatMap:
+        """Returns what a classifier says of every window of an image, in the size of those it was trained on.
+
+        Args:
+          image: one, as for `predict`, of any size.
+          scale: by which it is resized before: windows are of config.image.size.
+          windows, stride: to cut windows out instead of net surgery, see heat_map.py.
+
+        Raises:
+          UserError: no image, several of them, or a run that is no classifier of images.
+        """
+        maker = self.heat_map_maker(windows=windows, stride=stride)
+        found = list(self._examples(self.network(), image))
+        if len(found) != 1:
+            raise UserError(f'a heat map is of one image, these are {len(found)}')
+        return maker(found[0][1], scale)
+
+    def heat_map_maker(self, *, windows: bool = False, stride: int = 0) -> HeatMapMaker:
+        """Returns what is behind `heat_map`, which remembers what it has compiled."""
+        key = windows, stride
+        if key not in self._heat_maps:
+            self._heat_maps[key] = HeatMapMaker(self, windows=windows, stride=stride)
+        return self._heat_maps[key]
 
     def network(self, tta: str = 'none') -> Network:
         """Returns the compiled function behind `predict`, which remembers what it has compiled.
@@ -190,16 +219,19 @@ class Run:
         return self._networks[tta]
 
     def predictions(self, network: Network, examples: Iterable[tuple[Any, np.ndarray, Mapping[str, Any]]],
-                    top_k: int) -> Iterator[tuple[Any, Prediction]]:
+                    top_k: int, *, tile: int = 0) -> Iterator[tuple[Any, Prediction]]:
         """Yields (key, prediction), batch by batch.
 
         Args:
           network: of this run.
           examples: (key, image in its own size or row of a table, what is known of it).
-          top_k: see `predict`.
+          top_k, tile: see `predict`.
         """
         if top_k < 1:
             raise UserError(f'--top_k {top_k}: it must be at least 1')
+        if tile:
+            yield from self._tiled(network, examples, tile)
+            return
         waiting: list[tuple[Any, np.ndarray, Mapping[str, Any]]] = []
         fitted: list[np.ndarray] = []
         own_bytes = 0
@@ -218,6 +250,20 @@ class Run:
                 waiting, fitted, own_bytes = [], [], 0
         if waiting:
             yield from finish()
+
+    def _tiled(self, network: Network, examples: Iterable[tuple[Any, np.ndarray, Mapping[str, Any]]], tile: int
+               ) -> Iterator[tuple[Any, Prediction]]:
+        """Yields predictions of images that are looked at in parts."""
+        if not isinstance(self.task, Detection):
+            raise UserError(f'--tile {tile} is for detectors; the task of {self.workdir} is {self.config.task.name}')
+        for key, image, _ in examples:
+            parts = tiles.tiles_of(*image.shape[:2], tile)
+            outputs = []
+            for begin in range(0, len(parts), network.batch_size):
+                batch = [network.fit(image[part]) for part in parts[begin:begin + network.batch_size]]
+                outputs += self._outputs(network, np.stack(batch))
+            found = tiles.merge(outputs, parts, network.size, self.task.overlap)
+            yield key, self.task.say(found, arrays.as_uint8(image))
 
     def _outputs(self, network: Network, batch: np.ndarray) -> list[Any]:
         try:

@@ -116,6 +116,9 @@ def build(config: Mapping) -> Callable:
             if settings[name] >= min(images.shape[1:3]):
                 raise UserError(f'augmentation: {name}={settings[name]} needs larger images than '
                                 f'{images.shape[1]}x{images.shape[2]}')
+        if boxes and settings['elastic'] > box_moves.LARGEST_ELASTIC:
+            raise UserError(f"augmentation: elastic={settings['elastic']} folds images, and boxes in a fold have no "
+                            f'one place: it is at most {box_moves.LARGEST_ELASTIC} with boxes')
         images, masks, moved = jax.vmap(functools.partial(_augment_example, settings))(keys, images, masks, boxes)
         return _given(images, masks, None if boxes is None else moved)
 

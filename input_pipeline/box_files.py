@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from ..common.errors import UserError, file_error, nearest, printable
+from ..common.errors import UserError, file_error, nearest, printable, shortened
 from . import images
 
 _MOST_CLASSES = 10_000
+_LONGEST_NAME = 255  # that file systems take
 
 
 def find_folders(root: Path, split: str, pictures: Sequence[str], labels: Sequence[str], suffix: str
@@ -33,10 +34,27 @@ def find_folders(root: Path, split: str, pictures: Sequence[str], labels: Sequen
     return next((pair for pair in found if pair[0].is_dir() and pair[1].is_dir()), None)
 
 
-def splits_of(root: Path, pictures: Sequence[str]) -> list[str]:
-    """Returns the names of the splits that a folder is divided into by folders, for messages."""
-    inside = [folder.name for name in pictures for folder in (root / name).glob('*/')]
-    return sorted({*inside, *(path.parent.name for name in pictures for path in root.glob(f'*/{name}/'))})
+def no_split(root: Path, split: str, pictures: Sequence[str], labels: Sequence[str], suffix: str, looked_for: str
+             ) -> UserError | None:
+    """Returns the error of a folder that has no such split, for which `find_folders` returned None.
+
+    None if it has no split at all, so that it is no data set of this kind.
+
+    Args:
+      root, split, pictures, labels, suffix: see `find_folders`.
+      looked_for: what would have been the split.
+    """
+    whole = find_folders(root, 'train', pictures, labels, suffix)
+    if whole is not None and whole[0] in [root, *(root / name for name in pictures)]:
+        return undivided(root, looked_for, split)
+    def is_split(folder: Path) -> bool:
+        beside = _has(folder, suffix) and _has(folder, *images.IMAGE_SUFFIXES)
+        return beside or any((folder / name).is_dir() for name in pictures)
+
+    splits = {folder.name for name in pictures for folder in (root / name).glob('*/')}
+    splits |= {folder.name for folder in root.glob('*/') if is_split(folder)} - {*pictures, *labels}
+    return UserError(f'{root} has no split {split!r} with images and labels; {nearest(split, sorted(splits))}'
+                     ) if splits else None
 
 
 def undivided(root: Path, looked_for: str, split: str) -> UserError:
@@ -134,8 +152,9 @@ def check_name(name: str, file: Path, place: str) -> str:
       UserError: it leads out of the folder, or is none.
     """
     path = PurePosixPath(name)
-    if not path.name or path.is_absolute() or '..' in path.parts or '\\' in name or '\0' in name or ':' in name[:2]:
-        raise file_error(file, f"{place} names the image {name[:120]!r}: it should be a path below the folder of "
+    strange = '\\' in name or '\0' in name or ':' in name[:2] or any(len(part) > _LONGEST_NAME for part in path.parts)
+    if not path.name or path.is_absolute() or '..' in path.parts or strange:
+        raise file_error(file, f"{place} names the image {shortened(name)!r}: it should be a path below the folder of "
                                "images, with '/'")
     return path.as_posix()
 

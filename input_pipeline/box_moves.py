@@ -18,9 +18,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy import ndimage
 
 FEATURES = ('boxes', 'box_labels', 'box_crowd')  # of an example, see source.py
+LARGEST_ELASTIC = 0.04  # config.augment.elastic of images with boxes: more folds them
 LEAST_LEFT = 0.3  # boxes of which a smaller share is left in the image are dropped
 
 _ANGLES = np.arange(32) * (2 * np.pi / 32)  # of the points of an outline; turned boxes are up to 0.5 % too small
@@ -66,14 +66,15 @@ def resampled(before: Outlines, source: Callable, size: tuple[int, int], displac
       before: the outlines.
       source: affine map (row, column) -> (row, column) of where a pixel comes from; whole numbers are pixel centres.
       size: (height, width).
-      displacements: float32 [2, height, width], what is added to where each pixel comes from; None for nothing. Where
-        they fold the image, a point has several places and gets one of them.
+      displacements: float32 [2, height, width], what is added to where each pixel comes from; None for nothing. They
+        must not fold the image: a point in a fold has several places.
     """
     goes = inverse(source)
     row, column = before.y - 0.5, before.x - 0.5
 
     def closer(_, place):
-        y, x = (ndimage.map_coordinates(channel, place, order=1, mode='nearest') for channel in displacements)
+        near = (jnp.clip(jnp.round(at).astype(jnp.int32), 0, side - 1) for at, side in zip(place, size))
+        y, x = displacements[:, *near]
         return goes(row - y, column - x)
     place = goes(row, column)
     if displacements is not None:

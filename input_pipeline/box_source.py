@@ -249,13 +249,14 @@ def _check_format(found: Annotations, corners: np.ndarray, own: np.ndarray) -> N
 
 
 def reaching_out(corners: np.ndarray, own: np.ndarray) -> float:
-    """Returns the share of boxes that end beyond the right or lower edge by more than 1 % of it and a pixel.
+    """Returns the share of boxes that reach over an edge of their image by more than 1 % of its side and a pixel.
 
     Args:
       corners: float64 [boxes, 4], in pixels.
       own: float64 [boxes, 2], width and height of their images.
     """
-    return float((corners[:, 2:] > 1.01 * own + _OVER_EDGE).any(1).mean())
+    over = np.maximum(-corners[:, :2], corners[:, 2:] - own)
+    return float((over > 0.01 * own + _OVER_EDGE).any(1).mean())
 
 
 def are_many(share: float) -> bool:

@@ -11,8 +11,10 @@ import numpy as np
 
 from ..common.errors import UserError, nearest, some
 from ..common.json_cache import cached_json
+from . import near_duplicates
 from .source import Source
 
+NEAR_DUPLICATES = 'near_duplicates'  # a value of config.data.group_by
 FOLD = 'fold'  # the split's name that stands for the examples held out by config.data.folds
 
 _PART = re.compile(r'(\w{1,100})(?:\[(-?\d{1,18}%?)?:(-?\d{1,18}%?)?\])?')
@@ -140,7 +142,10 @@ def fold_of(source: Source, chosen: np.ndarray, folds: int, group_by: str) -> np
 
 
 def _groups(source: Source, chosen: np.ndarray, group_by: str) -> np.ndarray:
-    """Returns the group of each example as a text, by a key of the metadata or a regex over 'file'."""
+    """Returns the group of each example as a text, by a key of the metadata, a regex over 'file', or likeness."""
+    if group_by == NEAR_DUPLICATES:
+        names = [facts.get('file', str(i)) for i, facts in zip(chosen.tolist(), source.describe(chosen))]
+        return np.asarray(names)[near_duplicates.groups(source, chosen)]
     metadata = source.describe(chosen[:1])[0]
     if group_by in metadata:
         def group(metadata: Mapping[str, Any]) -> str:

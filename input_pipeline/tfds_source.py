@@ -249,12 +249,12 @@ class TfdsSource(Source):
         there = (right > left) & (bottom > top)
         if not there.all():
             warn_once(f'{self.name} has boxes without area, which are left out')
-        hard = [target.get(name, np.zeros(count, bool)) for target, count in zip(targets, counts)
-                for name in ('is_crowd', 'is_difficult')]
-        crowd = np.concatenate([one | other for one, other in zip(hard[::2], hard[1::2])])
+        hard = np.concatenate([np.asarray(target.get('is_crowd', np.zeros(count)), bool)  # without objects: of no type
+                               | np.asarray(target.get('is_difficult', np.zeros(count)), bool)
+                               for target, count in zip(targets, counts)])
         boxes = np.stack([left, top, right, bottom], 1).astype(np.float64) * np.tile(self._size[::-1], 2)
-        labels = np.concatenate([target['label'] for target in targets])
-        return box_source.pad(boxes[there], labels[there], crowd[there], rows[there], len(targets), self._max_boxes)
+        labels = np.concatenate([np.asarray(target['label'], np.int32) for target in targets])
+        return box_source.pad(boxes[there], labels[there], hard[there], rows[there], len(targets), self._max_boxes)
 
     def _most_boxes(self) -> int:
         """Returns how many the image has that has most of them, which takes reading all."""

@@ -74,7 +74,7 @@ def _add(file: Path, name: str, root: Path, folder: Path, pictures: Mapping[str,
     where = printable(str(file.relative_to(root)))
     picture = pictures.get(name)
     if picture is None:  # files are renamed, and their annotations not
-        said = box_files.check_name((tree.findtext('filename') or f'{name}.jpg').strip(), file, 'filename')
+        said = box_files.check_name((tree.findtext('filename') or '').strip() or f'{name}.jpg', file, 'filename')
         picture = pictures.get(str(Path(said).with_suffix('')))
         if picture is None:
             missing.append(f'{where}: there is no image {printable(said)} in {folder.relative_to(root)}')
@@ -193,11 +193,8 @@ def _mistake(corners: np.ndarray, own: np.ndarray) -> str:
 
 
 def _no_folders(root: Path, split: str) -> UserError:
-    splits = box_files.splits_of(root, _PICTURES)
-    if split == 'train' and len(splits) == 1 and not (root / 'images').is_dir():
-        return UserError(f'{root} has no folder Annotations: did you mean {root / splits[0]}?')
-    if splits:
-        return UserError(f'{root} has no split {split!r} with images and annotations; {nearest(split, splits)}')
-    if split != 'train' and box_files.find_folders(root, 'train', _PICTURES, _LABELS, '.xml'):
-        return box_files.undivided(root, f'ImageSets/Main/{split}.txt', split)
-    return UserError(f'{root} should hold Annotations/*.xml and JPEGImages/*, or annotations/ and images/')
+    below = [folder.parent for name in _LABELS for folder in root.glob(f'*/{name}/')]
+    if split == 'train' and len(below) == 1:
+        return UserError(f'{root} has no folder Annotations: did you mean {below[0]}?')
+    return (box_files.no_split(root, split, _PICTURES, _LABELS, '.xml', f'ImageSets/Main/{split}.txt')
+            or UserError(f'{root} should hold Annotations/*.xml and JPEGImages/*, or annotations/ and images/'))

@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 
 from ..common.console import warn_once
-from ..common.errors import UserError, file_error, nearest, printable
+from ..common.errors import UserError, file_error, printable
 from . import box_files, folder_source
 from .box_source import Annotated, Annotations, Box, BoxSource, are_many, reaching_out
 from .image_files import by_stem, stem
@@ -37,7 +37,8 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, cr
     root = folder_source.find_folder(data)
     folders = box_files.find_folders(root, split, _PICTURES, _LABELS, '.txt')
     if folders is None:
-        raise _no_folders(root, split)
+        raise (box_files.no_split(root, split, _PICTURES, _LABELS, '.txt', f'images/{split}')
+               or UserError(f'{root} should hold images/* and labels/*.txt, or images/train and labels/train'))
     pictures = by_stem(folders[0])
     files = {stem(file, folders[1]): file for file in sorted(folders[1].rglob('*.txt')) if file.name != _CLASSES}
     if not pictures.keys() & files:
@@ -133,12 +134,3 @@ def _mistake(corners: np.ndarray, own: np.ndarray) -> str:
         return ('most boxes reach out of their images: they look like left, top, right, bottom; YOLO has x and y of '
                 'the centre, width, height')
     return ''
-
-
-def _no_folders(root: Path, split: str) -> UserError:
-    splits = box_files.splits_of(root, _PICTURES)
-    if splits:
-        return UserError(f'{root} has no split {split!r} with images and labels; {nearest(split, splits)}')
-    if split != 'train' and box_files.find_folders(root, 'train', _PICTURES, _LABELS, '.txt'):
-        return box_files.undivided(root, f'images/{split}', split)
-    return UserError(f'{root} should hold images/* and labels/*.txt, or images/train and labels/train')

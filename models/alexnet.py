@@ -23,7 +23,8 @@ class AlexNet(DenseHeadNetwork):
 
     Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", in the form of one
     tower without normalisation of Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks",
-    with the parameters of torchvision's alexnet, which is made for 224x224 pixels; at least 63x63 are needed.
+    with the parameters of torchvision's alexnet, which is made for 224x224 pixels; at least 63x63 are needed, without
+    padding 195x195 (227x227 give a map of 2x2).
 
     Endpoints: conv1, pool1, conv2, pool2, conv3, conv4, conv5, pool5; then see `DenseHeadNetwork`, which also has the
     fields. Dropout precedes every hidden layer.
@@ -56,9 +57,15 @@ class AlexNet(DenseHeadNetwork):
 
     def _convolve(self, name: str, channels: int, kernel_size: int, stride: int, padding: int, x: jax.Array
                   ) -> jax.Array:
+        padding = padding if self.padding == 'SAME' else 0
+        self._check(x, kernel_size - 2 * padding)
         return nn.relu(Conv(channels, kernel_size, stride, padding, dtype=self.dtype, name=name)(x))
 
     def _pool(self, x: jax.Array) -> jax.Array:
-        if min(x.shape[1:3]) < 3:
-            raise UserError('alexnet needs images of at least 63x63 pixels: config.image.size')
+        self._check(x, 3)
         return max_pool(x, 3, 2)
+
+    def _check(self, x: jax.Array, least: int) -> None:
+        if min(x.shape[1:3]) < least:
+            size = '63x63 pixels' if self.padding == 'SAME' else '195x195 pixels without padding'
+            raise UserError(f'alexnet needs images of at least {size}: config.image.size')

@@ -7,7 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ..common.errors import UserError
 from .layers import BatchNorm, Dropout
+from .net_surgery import flat_convolution, window_map
 from .pooling import adaptive_average_pool, global_pool
 from .stages import Stage, run_stages
 
@@ -27,6 +29,10 @@ class DenseHeadNetwork(nn.Module):
       pool_norm: whether BatchNorm brings what is pooled over all pixels to one scale, endpoint norm: a new head on a
         pretrained body then learns faster.
       dropout: rate of dropout, before the layers of DROPPED.
+      padding: of the convolutions, 'SAME' as in torchvision's form, or 'VALID' for none: then no window of a larger
+        image sees where the image ends, and the map is flattened as it is, so that the images' size decides on fc6.
+      window: height and width of windows, for logits of every window of larger images, see net_surgery.py; () for
+        logits of whole images.
       dtype: of the computation; parameters and logits are float32.
       MAP_CHANNELS, MAP_SIZE: of the feature map that is flattened for fc6.
       DROPPED: the dense layers, 'logits' among them, with dropout before them.
@@ -37,6 +43,8 @@ class DenseHeadNetwork(nn.Module):
     global_pool: str = ''
     pool_norm: bool = False
     dropout: float = 0.5
+    padding: str = 'SAME'
+    window: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
     MAP_CHANNELS: ClassVar[int]
     MAP_SIZE: ClassVar[int]
@@ -56,18 +64,21 @@ class DenseHeadNetwork(nn.Module):
 
         Returns:
           Logits, float32 [batch, num_classes], or the value of `features`: [batch, height, width, channels] up to
-          pool5, then [batch, size].
+          pool5, then [batch, size]. With `window` [batch, rows, columns, size] instead.
 
         Raises:
           UserError: no such endpoint, or images that are too small.
         """
+        if self.padding not in ('SAME', 'VALID'):
+            raise UserError(f"config.model.padding = {self.padding!r}; it must be 'SAME' or 'VALID'")
         stages = self.body()
+        part = window_map(self, stages[-1][0]) if self.window else None
         if not self.flattens():
-            stages.append(('pool', functools.partial(global_pool, how=self.global_pool or 'average')))
+            stages.append(('pool', functools.partial(global_pool, how=self.global_pool or 'average', window=part)))
             if self.pool_norm:
                 stages.append(('norm', BatchNorm(not train, dtype=self.dtype, name='norm')))
         for index, name in enumerate(self.dense_layers()):
-            stages.append((name, functools.partial(self._dense, index, name, train)))
+            stages.append((name, functools.partial(self._dense, index, name, train, part)))
         return run_stages(stages, images, begin=begin, features=features)
 
     def body(self) -> list[Stage]:
@@ -86,12 +97,17 @@ class DenseHeadNetwork(nn.Module):
         """Returns module path -> (channels, height, width) of the feature map that the dense layer takes flattened."""
         return {'fc6': (self.MAP_CHANNELS, self.MAP_SIZE, self.MAP_SIZE)} if self.flattens() else {}
 
-    def _dense(self, index: int, name: str, train: bool, x: jax.Array) -> jax.Array:
-        if index == 0 and self.flattens():
-            x = adaptive_average_pool(x, self.MAP_SIZE).reshape(len(x), -1)
+    def _dense(self, index: int, name: str, train: bool, part: tuple[int, int] | None, x: jax.Array) -> jax.Array:
+        first = index == 0 and self.flattens()
+        if first and not part:
+            x = x if self.padding == 'VALID' else adaptive_average_pool(x, self.MAP_SIZE)
+            x = x.reshape(len(x), -1)
         if name in self.dense_layers()[self.DROPPED]:
             x = Dropout(self.dropout, name=f'{name}_dropout')(x, train)
         if name == 'logits':
             return nn.Dense(self.num_classes, dtype=self.dtype, name=name)(x).astype(jnp.float32)
-        return nn.relu(nn.Dense(self.hidden[index], dtype=self.dtype, kernel_init=nn.initializers.he_normal(),
-                                name=name)(x))
+        fields = {'dtype': self.dtype, 'kernel_init': nn.initializers.he_normal(), 'name': name}
+        if first and part:
+            averaged_to = None if self.padding == 'VALID' else (self.MAP_SIZE, self.MAP_SIZE)
+            return nn.relu(flat_convolution(self.hidden[index], part, averaged_to, **fields)(x))
+        return nn.relu(nn.Dense(self.hidden[index], **fields)(x))

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from ..common.errors import UserError
 from .layers import BatchNorm, Conv, Dropout, max_pool
-from .pooling import adaptive_average_pool
+from .net_surgery import window_map
+from .pooling import adaptive_average_pool, global_pool
 from .stages import run_stages
 
 # Channels of every module: branch 1; branch 2 reduced and full; branch 3 reduced and full; branch 4 (paper, table 1).
@@ -50,6 +51,8 @@ class GoogLeNet(nn.Module):
         with a weight of 0.3 in training.
       dropout: rate of dropout before the logits; that of the auxiliary heads is 0.7.
       frozen_norm: whether BatchNorm uses its running averages in training too, for fine-tuning.
+      window: height and width of windows, for logits [batch, rows, columns, num_classes] of every window of larger
+        images, see net_surgery.py; () for logits of whole images.
       dtype: of the computation; parameters and logits are float32.
     """
 
@@ -57,6 +60,7 @@ class GoogLeNet(nn.Module):
     auxiliary: bool = False
     dropout: float = 0.2
     frozen_norm: bool = False
+    window: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -100,7 +104,8 @@ class GoogLeNet(nn.Module):
                 stages.append(('pool3', _halve))
             elif name == 'inception4e':
                 stages.append(('pool4', functools.partial(_halve, window=2)))
-        stages += [('pool', lambda x: x.mean(axis=(1, 2))), ('logits', logits)]
+        window = window_map(self, 'inception5b') if self.window else None
+        stages += [('pool', functools.partial(global_pool, how='average', window=window)), ('logits', logits)]
         outputs = run_stages(stages, images, begin=begin, features=features)
         if train and self.auxiliary and features in (None, 'logits'):
             return {'logits': outputs, 'auxiliary': tuple(auxiliary)}

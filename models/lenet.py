@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from .layers import ConvMaxPool, Dropout
+from .net_surgery import check_window, flat_convolution
 
 
 class LeNet(nn.Module):
@@ -21,6 +22,8 @@ class LeNet(nn.Module):
       padding: of the convolutions; 'VALID' needs images of at least 16x16, 'SAME' of 4x4.
       relu_after_pool1: whether to put a second ReLU after the first pooling.
       dropout: rate of dropout after the hidden layer.
+      window: height and width of windows, for logits [batch, rows, columns, num_classes] of every window of larger
+        images, see net_surgery.py; () for logits of whole images.
       dtype: of the computation; parameters and logits are float32.
     """
 
@@ -30,6 +33,7 @@ class LeNet(nn.Module):
     padding: str = 'VALID'
     relu_after_pool1: bool = False
     dropout: float = 0.0
+    window: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -48,7 +52,17 @@ class LeNet(nn.Module):
         if self.relu_after_pool1:
             x = nn.relu(x)
         x = ConvMaxPool(self.features[1], 5, padding=self.padding, dtype=self.dtype, name='conv2')(x)
-        x = x.reshape(x.shape[0], -1)
-        x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name='dense1')(x))
+        if self.window:
+            dense1 = flat_convolution(self.hidden, self._window_map(), kernel_init=nn.initializers.lecun_normal(),
+                                      dtype=self.dtype, name='dense1')
+        else:
+            x = x.reshape(x.shape[0], -1)
+            dense1 = nn.Dense(self.hidden, dtype=self.dtype, name='dense1')
+        x = nn.relu(dense1(x))
         x = Dropout(self.dropout)(x, train=train)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x).astype(jnp.float32)
+
+    def _window_map(self) -> tuple[int, int]:
+        check_window(self.window)
+        border = 4 if self.padding == 'VALID' else 0
+        return tuple(((side - border) // 2 - border) // 2 for side in self.window)

@@ -1,5 +1,6 @@
 """Pooling to a fixed size."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,28 +27,35 @@ def adaptive_average_pool(x: jax.Array, size: int) -> jax.Array:
         side = x.shape[axis]
         if side == size:
             continue
-        windows = jnp.asarray(_window_weights(side, size), x.dtype)
+        windows = jnp.asarray(window_weights(side, size), x.dtype)
         x = jnp.einsum(f'bhwc,{letter}o->{"bhwc".replace(letter, "o")}', x, windows, precision='highest')
     return x
 
 
-def global_pool(x: jax.Array, how: str) -> jax.Array:
-    """Reduces x, float [batch, height, width, channels], over all pixels.
+def global_pool(x: jax.Array, how: str, window: tuple[int, int] | None = None) -> jax.Array:
+    """Reduces x, float [batch, height, width, channels], over all pixels, or over those of every window.
 
     Args:
       x: the feature map.
-      how: 'average', 'max', or 'average_max' for both: [batch, 2 * channels].
+      how: 'average', 'max', or 'average_max' for both.
+      window: height and width of windows; None for all pixels.
+
+    Returns:
+      float [batch, channels], twice as many for both; with windows [batch, rows, columns, channels].
 
     Raises:
       UserError: none of these.
     """
     if how not in GLOBAL_POOLS:
         raise UserError(f'config.model.global_pool = {how!r}; {nearest(how, list(GLOBAL_POOLS))}')
-    reduced = {'average': lambda: x.mean(axis=(1, 2)), 'max': lambda: x.max(axis=(1, 2))}
+    if window is None:
+        reduced = {'average': lambda: x.mean(axis=(1, 2)), 'max': lambda: x.max(axis=(1, 2))}
+    else:
+        reduced = {'average': lambda: nn.avg_pool(x, window), 'max': lambda: nn.max_pool(x, window)}
     return jnp.concatenate([reduced[part]() for part in how.split('_')], axis=-1)
 
 
-def _window_weights(side: int, size: int) -> np.ndarray:
+def window_weights(side: int, size: int) -> np.ndarray:
     """Returns float64 [side, size]: the weight of every pixel in every window's average."""
     index = np.arange(size)
     starts, stops = index * side // size, -(-(index + 1) * side // size)

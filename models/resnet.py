@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from ..common.errors import UserError
 from .layers import BatchNorm, Conv, max_pool
+from .net_surgery import window_map
+from .pooling import global_pool
 from .stages import Stage, run_stages
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -36,6 +38,8 @@ class ResNet(nn.Module):
       zero_init: whether every block begins as its shortcut, the scale of its last BatchNorm being zero (Goyal et al.
         2017, section 5.1).
       frozen_norm: whether BatchNorm uses its running averages in training too, for fine-tuning.
+      window: height and width of windows, for logits [batch, rows, columns, num_classes] of every window of larger
+        images, see net_surgery.py; () for logits of whole images.
       dtype: of the computation; parameters and logits are float32.
     """
 
@@ -45,6 +49,7 @@ class ResNet(nn.Module):
     width: int = 64
     zero_init: bool = False
     frozen_norm: bool = False
+    window: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -83,7 +88,7 @@ class ResNet(nn.Module):
                 stride = 2 if layer > 0 and number == 0 else 1
                 stages.append((name, block(self.width * 2 ** layer, stride, conv, norm, self.zero_init, name=name)))
             stages.append((f'layer{layer + 1}', _identity))
-        return run_stages(stages + _head(self.num_classes), images, begin=begin, features=features)
+        return run_stages(stages + _head(self, stages[-1][0]), images, begin=begin, features=features)
 
     def torchvision_names(self) -> tuple[tuple[str, str], ...]:
         """(pattern, replacement) that turn names of torchvision's modules into ours."""
@@ -109,13 +114,14 @@ class CifarResNet(nn.Module):
     Attributes:
       num_classes: number of logits.
       depth: 20, 32, 44, 56 or 110.
-      zero_init, frozen_norm, dtype: as of ResNet.
+      zero_init, frozen_norm, window, dtype: as of ResNet.
     """
 
     num_classes: int
     depth: int = 20
     zero_init: bool = False
     frozen_norm: bool = False
+    window: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -133,7 +139,7 @@ class CifarResNet(nn.Module):
                 stages.append((name, BasicBlock(16 * 2 ** layer, stride, conv, norm, self.zero_init,
                                                 projection=False, name=name)))
             stages.append((f'layer{layer + 1}', _identity))
-        return run_stages(stages + _head(self.num_classes), images, begin=begin, features=features)
+        return run_stages(stages + _head(self, stages[-1][0]), images, begin=begin, features=features)
 
 
 class BasicBlock(nn.Module):
@@ -199,11 +205,10 @@ def _layers(model, train):
             functools.partial(BatchNorm, not train or model.frozen_norm, dtype=model.dtype))
 
 
-def _head(num_classes) -> list[Stage]:
-    def pool(x):
-        return x.astype(jnp.float32).mean(axis=(1, 2))
-
-    return [('pool', pool), ('logits', lambda x: nn.Dense(num_classes, name='logits')(x))]
+def _head(model, endpoint) -> list[Stage]:
+    window = window_map(model, endpoint) if model.window else None
+    return [('pool', lambda x: global_pool(x.astype(jnp.float32), 'average', window)),
+            ('logits', lambda x: nn.Dense(model.num_classes, name='logits')(x))]
 
 
 def _last_scale(zero_init):

@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from .layers import BatchNorm, Conv, max_pool
+from .net_surgery import window_map
+from .pooling import global_pool
 from .stages import run_stages
 
 
@@ -21,12 +23,15 @@ class ResNet9(nn.Module):
       num_classes: number of logits.
       width: channels of 'prep'; doubled from layer to layer.
       logits_scale: factor of the logits, against too large gradients at a large learning rate.
+      window: height and width of windows, for logits [batch, rows, columns, num_classes] of every window of larger
+        images, see net_surgery.py; () for logits of whole images.
       dtype: of the computation; parameters and logits are float32.
     """
 
     num_classes: int
     width: int = 64
     logits_scale: float = 0.125
+    window: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -62,11 +67,12 @@ class ResNet9(nn.Module):
         def logits(x: jax.Array) -> jax.Array:
             return self.logits_scale * nn.Dense(self.num_classes, use_bias=False, name='logits')(x)
 
+        window = window_map(self, 'layer3') if self.window else None
         return run_stages([
             ('prep', lambda x: block(x.astype(self.dtype), self.width, 'prep')),
             ('layer1', lambda x: layer(x, 1, residual=True)),
             ('layer2', lambda x: layer(x, 2, residual=False)),
             ('layer3', lambda x: layer(x, 3, residual=True)),
-            ('pool', lambda x: x.astype(jnp.float32).max(axis=(1, 2))),
+            ('pool', lambda x: global_pool(x.astype(jnp.float32), 'max', window)),
             ('logits', logits),
         ], images, begin=begin, features=features)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ..common.errors import UserError
 from .layers import BatchNorm, Conv, Dropout, max_pool
+from .net_surgery import flat_convolution, window_map
 from .stages import run_stages
 
 
@@ -26,6 +27,8 @@ class SmallCNN(nn.Module):
       block_dropout: rate of dropout in each block.
       dropout: rate of dropout after the hidden layer.
       batch_norm: whether blocks have BatchNorm.
+      window: height and width of windows, for logits [batch, rows, columns, num_classes] of every window of larger
+        images, see net_surgery.py; () for logits of whole images.
       dtype: of the computation; parameters and logits are float32.
     """
 
@@ -35,6 +38,7 @@ class SmallCNN(nn.Module):
     block_dropout: tuple[float, ...] = (0.0, 0.2, 0.0)
     dropout: float = 0.3
     batch_norm: bool = True
+    window: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -60,10 +64,11 @@ class SmallCNN(nn.Module):
             raise UserError(f'config.model.block_dropout has {len(self.block_dropout)} rates and config.model.features '
                             f'{len(self.features)} blocks: give one rate per block')
         blocks = enumerate(zip(self.features, self.block_dropout, strict=True), start=1)
+        window = window_map(self, f'block{len(self.features)}') if self.window else None
         return run_stages([
             *((f'block{number}', functools.partial(self._block, number, *block, train)) for number, block in blocks),
-            ('flat', lambda x: x.reshape(len(x), -1)),
-            ('hidden', self._hidden_layer),
+            ('flat', lambda x: x if window else x.reshape(len(x), -1)),
+            ('hidden', functools.partial(self._hidden_layer, window)),
             ('logits', functools.partial(self._logits, train)),
         ], images, begin=begin, features=features)
 
@@ -74,9 +79,9 @@ class SmallCNN(nn.Module):
             x = BatchNorm(not train, dtype=self.dtype, name=f'bn{number}')(x)
         return max_pool(x, 2, 2, ceil_mode=True)
 
-    def _hidden_layer(self, x: jax.Array) -> jax.Array:
-        return nn.relu(nn.Dense(self.hidden, dtype=self.dtype, kernel_init=nn.initializers.he_normal(),
-                                name='hidden')(x))
+    def _hidden_layer(self, window: tuple[int, int] | None, x: jax.Array) -> jax.Array:
+        layer = functools.partial(flat_convolution, size=window) if window else nn.Dense
+        return nn.relu(layer(self.hidden, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name='hidden')(x))
 
     def _logits(self, train: bool, x: jax.Array) -> jax.Array:
         x = Dropout(self.dropout, name='hidden_dropout')(x, train=train)

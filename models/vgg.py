@@ -23,7 +23,7 @@ class VGG(DenseHeadNetwork):
 
     Simonyan and Zisserman 2015, "Very deep convolutional networks for large-scale image recognition", with the
     parameters of torchvision's vgg11, vgg13, vgg16 and vgg19, which are made for 224x224 pixels; at least 32x32 are
-    needed.
+    needed, without padding 150x150, 156x156, 212x212 or 268x268 by depth.
 
     Endpoints: conv1_1, conv1_2, ..., pool1, conv2_1, ..., pool5; then see `DenseHeadNetwork`, which also has the other
     fields. Dropout follows every hidden layer.
@@ -71,9 +71,18 @@ class VGG(DenseHeadNetwork):
                 for number in range(1, count + 1)]
 
     def _convolve(self, name: str, channels: int, x: jax.Array) -> jax.Array:
-        return nn.relu(Conv(channels, 3, padding=1, dtype=self.dtype, name=name)(x))
+        padded = self.padding == 'SAME'
+        self._check(x, 1 if padded else 3)
+        return nn.relu(Conv(channels, 3, padding=int(padded), dtype=self.dtype, name=name)(x))
 
     def _pool(self, x: jax.Array) -> jax.Array:
-        if min(x.shape[1:3]) < 2:
-            raise UserError('vgg needs images of at least 32x32 pixels: config.image.size')
+        self._check(x, 2)
         return max_pool(x, 2, 2)
+
+    def _check(self, x: jax.Array, least: int) -> None:
+        if min(x.shape[1:3]) < least:
+            side = 32
+            if self.padding == 'VALID':
+                side = functools.reduce(lambda side, count: 2 * side + 2 * count, reversed(BLOCKS[self.depth]), 1)
+            raise UserError(f'vgg needs images of at least {side}x{side} pixels'
+                            f'{"" if self.padding == "SAME" else " without padding"}: config.image.size')

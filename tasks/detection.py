@@ -176,15 +176,19 @@ class Detection(Task):
           top_k: not used; `shown_score` decides.
 
         Returns:
-          'objects', of each that is shown 'class', 'percent' and 'box', left, top, right and bottom; 'counts' of each
-          class. As a file the image with its boxes; as `found` everything, of any score.
+          'width' and 'height' of the image; 'objects', of each that is shown 'class', 'percent' and 'box', left, top,
+          right and bottom; 'counts' of each class. As a file the image with its boxes; as `found` everything, of any
+          score.
         """
         del metadata, top_k
         height, width = image.shape[:2]
-        scale = np.array([width / self.size[1], height / self.size[0]] * 2)
         there = output['scores'] > 0
-        found = {'boxes': output['boxes'][there].astype(np.float64) * scale, 'scores': output['scores'][there],
-                 'classes': output['classes'][there]}
+        found = {name: values[there] for name, values in output.items()}
+        scale = np.array([width / self.size[1], height / self.size[0]] * 2)
+        return self.say(found | {'boxes': found['boxes'].astype(np.float64) * scale}, image)
+
+    def say(self, found: Mapping[str, np.ndarray], image: np.ndarray) -> Prediction:
+        """Returns what `predict` does; found: 'boxes' [n, 4] in pixels of the image, 'scores' [n], 'classes' [n]."""
         shown = {name: values[found['scores'] >= self.shown_score] for name, values in found.items()}
         objects = [{'class': self.class_names[kind], 'percent': round(100 * float(score), 2),
                     'box': [round(edge, 2) for edge in box]}
@@ -192,7 +196,8 @@ class Detection(Task):
         counts = {name: int((shown['classes'] == number).sum()) for number, name in enumerate(self.class_names)}
         drawn = box_drawing.draw_boxes(image, shown['boxes'], shown['classes'], shown['scores'],
                                        class_names=self.class_names)
-        return Prediction({'objects': objects, 'counts': counts}, {'boxes.png': drawn}, found)
+        row = {'width': image.shape[1], 'height': image.shape[0], 'objects': objects, 'counts': counts}
+        return Prediction(row, {'boxes.png': drawn}, dict(found))
 
     def describe(self, row: Mapping[str, Any]) -> str:
         """Returns 'dog 97 % at 12 40 200 310   ...', left, top, right and bottom in pixels."""

@@ -53,7 +53,7 @@ class Matches(NamedTuple):
 
     Attributes:
       order: int [n], the detections that count, the highest score first.
-      taken: int [areas, thresholds, n], the object that each of them takes; -1: none.
+      taken: int32 [areas, thresholds, n], the object that each of them takes; -1: none.
       ignored: bool [areas, thresholds, n], what is neither right nor false: it took a crowd or an object outside the
         range, or none and is outside itself.
       other: bool [areas, objects], what is not to be found: crowds, and objects outside the range.
@@ -104,7 +104,7 @@ def match(image: DetectedImage, thresholds: Sequence[float] = IOU_THRESHOLDS,
     low, high = np.array(list(areas.values())).T[..., None]
     outside, other = ((area < low) | (area > high) for area in (_areas(boxes), _areas(image.truth_boxes)))
     other |= image.crowd
-    taken = np.full((len(areas), len(thresholds), len(order)), -1)
+    taken = np.full((len(areas), len(thresholds), len(order)), -1, np.int32)
     ignored = np.zeros(taken.shape, bool)
     free = np.ones((*taken.shape[:2], len(image.crowd)), bool)
     enough = np.minimum(thresholds, 1 - 1e-10)[:, None]

@@ -35,7 +35,9 @@ def base() -> ConfigDict:
     # which is the evaluation split 'fold'. Other splits are what they were. 0: off
     config.data.folds = 0
     config.data.fold = 0
-    config.data.group_by = ''  # keeps examples in one fold: key of their metadata ('patient'), or regex over file paths
+    # Keeps examples in one fold: a key of their metadata, such as 'patient', a regex over file paths, or
+    # 'near_duplicates', of images that are almost the same one
+    config.data.group_by = ''
     config.data.sampling = 'uniform'  # or 'balanced': training examples of each class equally often, drawn again
     config.data.memory_limit_mb = 2048  # image data sets up to this size are kept in memory, larger ones stream
     # Whether a training set that is kept in memory lies whole on every device: batches are gathered there, the same
@@ -46,7 +48,7 @@ def base() -> ConfigDict:
     # Smallest and largest share of the area that is cropped from a training image in a 'folder' or by 'tfds', such as
     # (0.08, 1.0); images are then read from their files in every epoch. (): whole images.
     config.data.random_resized_crop = ()
-    config.data.max_unreadable = 0.01  # share of a folder that is left out where it cannot be read; more is an error
+    config.data.max_unreadable = 0.01  # share of images, or of boxes, left out that cannot be used; more is an error
     config.data.max_boxes = 100  # most boxes of an image, of data with boxes; more are an error that says how many
     config.data.merge_classes = ()  # (new class, (old names or regexes, ...)) pairs; examples of none are left out
     config.data.arrays = ConfigDict()  # for source 'arrays': feature name -> tuple of examples

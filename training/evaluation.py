@@ -160,6 +160,8 @@ def _check_same_classes(name: str, found: DatasetInfo, trained: DatasetInfo, dat
     cure = ''
     if data.source == 'mask_folder':
         cure = f': name them in {data.name}/classes.txt, one a line, the background first'
+    elif data.source in ('voc_folder', 'coco'):
+        cure = f': name them in {data.name}/classes.txt, one a line'
     if len(ours) == len(theirs):
         first = next(i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b)
         raise UserError(f'class {first} of evaluation set {name!r} is {theirs[first]!r}, the model was trained with '

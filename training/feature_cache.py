@@ -61,7 +61,8 @@ def install(training: Training, evaluations: Evaluations, state: TrainState,
     """Replaces the images of a run by their features.
 
     Args:
-      training: its batches will have 'features', float32 [batch, views, ...], in place of 'image'.
+      training: its batches will have 'features', float32 [batch, views, ...], in place of 'image': of the image and,
+        with config.cached_features.flip, of its mirror image, see `forward.select_view`.
       evaluations: their batches will have 'features' [batch, ...]; the image too where single examples are looked at.
       state: on the devices, with the weights of the body.
       stop: is asked before every batch, by all processes equally often.
@@ -77,7 +78,8 @@ def install(training: Training, evaluations: Evaluations, state: TrainState,
     began = time.monotonic()
     views = [extractor(training.source, 'training', mirrored=view) for view in ((False, True) if flip else (False,))]
     training.batches = train_batches(_with_features(training.source, np.stack(views, axis=1), keep_images=False),
-                                     config.batch_size, config.seed, parallel.local_slice(config.batch_size))
+                                     config.batch_size, config.seed, parallel.local_slice(config.batch_size),
+                                     sampling=config.data.sampling)
     for name, source in evaluations.sources.items():
         evaluations.sources[name] = _with_features(source, extractor(source, name),
                                                    keep_images=evaluations.task.per_example is not None)
@@ -194,4 +196,4 @@ def _shared(features: np.ndarray | None, parallel: Parallel) -> np.ndarray | Non
 def _with_features(source: ArraySource, features: np.ndarray, *, keep_images: bool) -> ArraySource:
     """Returns the source with its features, and without its images unless they are to be kept."""
     rest = {name: values for name, values in source.arrays.items() if keep_images or name != 'image'}
-    return ArraySource({**rest, forward.FEATURES: features}, source.info, source.metadata)
+    return ArraySource({**rest, forward.FEATURES: features}, source.info, source.metadata, source.name)

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from ..common.vocabulary import Vocabulary
+from ..models.net_surgery import as_convolution
 from . import array_paths
 from .array_paths import compile_pattern, select
 from .checkpoints import FOLDER, flatten, read, unflatten
@@ -27,18 +28,23 @@ class Report:
       loaded: our path -> their path.
       initial: our paths that keep their initial values.
       unused: their paths that went nowhere.
+      rewritten: our path -> (shape there, shape here), of kernels of dense layers that are convolutions here.
     """
     loaded: dict[str, str]
     initial: list[str]
     unused: list[str]
+    rewritten: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f'  loaded   {ours}' + (f'  from {theirs}' if theirs != ours else '')
+        lines = [f'  loaded   {ours}' + (f'  from {theirs}' if theirs != ours else '') + self._shapes(ours)
                  for ours, theirs in sorted(self.loaded.items())]
         lines += [f'  initial  {path}' for path in self.initial]
         lines += [f'  unused   {path}' for path in self.unused]
         summary = f'{len(self.loaded)} loaded, {len(self.initial)} left at init, {len(self.unused)} unused'
         return '\n'.join([*lines, f'  {summary}'])
+
+    def _shapes(self, path: str) -> str:
+        return '  {} as {}'.format(*map(list, self.rewritten[path])) if path in self.rewritten else ''
 
 
 def init_unless_resuming(config: ConfigDict, variables: dict[str, Any], info: DatasetInfo,
@@ -105,6 +111,9 @@ def assign(ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], *, include
            shape_hint: str = '') -> tuple[dict[str, np.ndarray], Report]:
     """Matches their arrays to ours by path.
 
+    The kernel of a dense layer on a flattened feature map becomes that of the convolution that ours is, where all sizes
+    agree: see models/net_surgery.py.
+
     Args:
       ours, theirs: path -> array (ours only for its shape).
       include: regexes over our paths of what to load.
@@ -143,9 +152,14 @@ def assign(ours: Mapping[str, Any], theirs: Mapping[str, np.ndarray], *, include
     for path in difference.missing:
         raise UserError(f'config.init_from: the other run has no {path}; add it to init_from.skip, or rename: '
                         f'{nearest(path, list(renamed))}')
+    rewritten = {}
     for path, (there, here) in difference.shapes.items():
+        if (kernel := as_convolution(theirs[renamed[path]], here)) is not None:
+            theirs = {**theirs, renamed[path]: kernel}
+            rewritten[path] = there, here
+            continue
         raise UserError(f'config.init_from: {path} has shape {here} here and {there} there; add it to init_from.skip '
                         f'to leave it at its initial value{shape_hint}')
     loaded = {path: renamed[path] for path in wanted}
     return ({name: theirs[path] for name, path in loaded.items()},
-            Report(loaded, sorted(set(ours) - set(loaded)), sorted(set(theirs) - set(loaded.values()))))
+            Report(loaded, sorted(set(ours) - set(loaded)), sorted(set(theirs) - set(loaded.values())), rewritten))

@@ -37,6 +37,8 @@ def value_and_gradients(layer, variables, x, weights):
     ((2, 9, 8, 2), 3, 5, 1, 2),
     ((2, 12, 13, 3), 4, 7, 2, 3),
     ((1, 23, 22, 3), 4, 11, 4, 2),
+    ((2, 5, 10, 32), 3, 3, 1, 0),
+    ((2, 12, 40, 3), 4, 11, 4, 0),
 ])
 def test_equals_flax(monkeypatch, backend, dtype, tolerance, shape, features, size, stride, padding):
     monkeypatch.setattr(cpu_kernels, 'on_cpu', lambda: backend == 'cpu')
@@ -53,6 +55,21 @@ def test_equals_flax(monkeypatch, backend, dtype, tolerance, shape, features, si
         assert a.dtype == b.dtype
         a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+
+
+@pytest.mark.parametrize('shape, size, stride, padded', [
+    ((2, 7, 10, 32), 3, 1, True), ((1, 13, 39, 3), 11, 4, True), ((1, 13, 42, 3), 11, 4, True),
+    ((2, 4, 9, 256), 2, 1, True), ((2, 7, 9, 32), 3, 1, False), ((2, 7, 10, 28), 3, 1, False)])
+def test_without_padding_a_part_of_a_padded_one_has_the_same_bits(monkeypatch, shape, size, stride, padded):
+    """Where XLA's CPU backend is faster so, see cpu_kernels.py."""
+    monkeypatch.setattr(cpu_kernels, 'on_cpu', lambda: True)
+    x, kernel = normal(shape, 1), normal((size, size, shape[-1], 5), 2)
+    plain = jax.jit(lambda x, kernel: jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), 'VALID', dimension_numbers=('NHWC', 'HWIO', 'NHWC')))
+    layer = Conv(5, size, stride, 'VALID', use_bias=False)
+    ours = jax.jit(lambda x, kernel: layer.apply({'params': {'kernel': kernel}}, x))
+    np.testing.assert_array_equal(ours(x, kernel), plain(x, kernel))
+    assert ('padding=((0, 0), (0, 1))' in str(jax.make_jaxpr(ours)(x, kernel))) == padded
 
 
 def test_without_bias_the_kernel_is_the_only_parameter():

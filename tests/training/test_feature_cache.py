@@ -7,7 +7,7 @@ import pytest
 
 from practicum.commands.evaluate import evaluate
 from practicum.common.errors import UserError
-from practicum.training import checkpoints, feature_cache, preemption
+from practicum.training import checkpoints, components, evaluation, feature_cache, preemption
 from practicum.training.loop import train
 from tests.tiny import tiny_config
 
@@ -63,6 +63,18 @@ def test_resumes_bit_by_bit_with_mirrored_views(tmp_path):
     assert train(cached(flip), tmp_path / 'resumed') == 0
     for path, values in arrays(tmp_path / 'straight').items():
         np.testing.assert_array_equal(values, arrays(tmp_path / 'resumed')[path], err_msg=path)
+
+
+def test_features_are_drawn_as_their_images_would_be():
+    """In the same order, also where config.data.sampling is not 'uniform'."""
+    config = cached('data.sampling=balanced')
+    training = components.build_training(config)
+    found = evaluation.Evaluations(config, training.parallel, training.task, training.info, ('validation',))
+    expected = [training.batches(step)['label'] for step in range(4)]
+    feature_cache.install(training, found, training.place(training.initial_state()))
+    batches = [training.batches(step) for step in range(4)]
+    assert 'image' not in batches[0]
+    np.testing.assert_array_equal([batch['label'] for batch in batches], expected)
 
 
 def test_mirrored_images_are_learned_from(run, tmp_path):

@@ -56,6 +56,19 @@ def test_skip_wins_over_include():
     assert set(report.loaded) == {'params/conv1/kernel', 'params/logits/kernel'}
 
 
+def test_a_dense_layer_becomes_a_convolution_where_all_sizes_agree():
+    """Net surgery; the report says so, and any other shape stays an error."""
+    kernel = np.arange(96, dtype=np.float32).reshape(24, 4)
+    ours, theirs = arrays(params__fc6__kernel=(3, 2, 4, 4)), {'params/dense/kernel': kernel}
+    mapped, report = assign(ours, theirs, rename=(('dense', 'fc6'),))
+    np.testing.assert_array_equal(mapped['params/fc6/kernel'], kernel.reshape(3, 2, 4, 4))
+    assert 'loaded   params/fc6/kernel  from params/dense/kernel  [24, 4] as [3, 2, 4, 4]' in str(report)
+    assert theirs['params/dense/kernel'] is kernel
+    for other in ((2, 2, 4, 4), (3, 2, 2, 8), (6, 4, 4)):
+        with pytest.raises(UserError, match=r'fc6/kernel has shape .* and \(24, 4\) there; add it to init_from.skip'):
+            assign(arrays(params__fc6__kernel=other), {'params/fc6/kernel': kernel})
+
+
 def test_rename_maps_their_names_to_ours_in_order():
     theirs = {path.replace('conv1', 'encoder/block_0'): value for path, value in OURS.items()}
     mapped, report = assign(OURS, theirs, rename=(('encoder/', ''), (r'block_(\d)', 'conv1')))
