@@ -105,7 +105,8 @@ def build(config: Mapping) -> Callable:
         With everything off it returns its arguments and adds nothing to the program.
 
     Raises:
-        UserError: an unknown field or a value out of range; and, when called, a size the images are too small for.
+        UserError: an unknown field or a value out of range; and, when called, a size the images are too small for, or
+            boxes with an `elastic` that folds images.
     """
     settings = checked(config)
     if not any(settings[name] for name in _OPERATIONS):

@@ -47,6 +47,7 @@ def no_split(root: Path, split: str, pictures: Sequence[str], labels: Sequence[s
     whole = find_folders(root, 'train', pictures, labels, suffix)
     if whole is not None and whole[0] in [root, *(root / name for name in pictures)]:
         return undivided(root, looked_for, split)
+
     def is_split(folder: Path) -> bool:
         beside = _has(folder, suffix) and _has(folder, *images.IMAGE_SUFFIXES)
         return beside or any((folder / name).is_dir() for name in pictures)

@@ -118,7 +118,7 @@ class BoxSource(ImageFilesSource):
         own, self._unknown = _own_sizes([one.file for one in annotated])
         wrong = [_wrong_size(one, size) for one, size in zip(annotated, own)]
         if reasons := [*found.missing, *filter(None, wrong)]:
-            _report(reasons, len(annotated) + len(found.missing), 'annotations', found.name, limit)
+            report(reasons, len(annotated) + len(found.missing), 'annotations', found.name, limit)
         kept = [i for i, reason in enumerate(wrong) if not reason]
         self._unknown = {row: self._unknown[i] for row, i in enumerate(kept) if i in self._unknown}
         self._names = [annotated[i].name for i in kept]
@@ -200,6 +200,26 @@ def check_room(most: int, max_boxes: int, where: str) -> None:
         raise UserError(f'{where} has {most:,} boxes: set config.data.max_boxes = {most}, it is {max_boxes}')
 
 
+def report(reasons: Sequence[str], total: int, what: str, name: str, limit: float) -> None:
+    """Warns, once, of what is left out.
+
+    Args:
+      reasons: why, of each.
+      total: how many there are, used and left out.
+      what: they are, 'boxes'.
+      name: of the data set.
+      limit: config.data.max_unreadable.
+
+    Raises:
+      UserError: they are more than `limit` of `total`, or all.
+    """
+    text = f'{len(reasons):,} of {total:,} {what} in {name}'
+    if len(reasons) > limit * total or len(reasons) == total:
+        raise UserError(f'{text} cannot be used, more than config.data.max_unreadable = {limit} allows: '
+                        f'{_some(reasons)}')
+    warn_once(f'{text} cannot be used and are left out: {_some(reasons)}')
+
+
 def _arrays(found: Annotations, annotated: Sequence[Annotated], own: np.ndarray, size: tuple[int, int],
             max_boxes: int, limit: float) -> Examples:
     """Returns the boxes of images as features, in pixels of the size (height, width).
@@ -225,7 +245,7 @@ def _arrays(found: Annotations, annotated: Sequence[Annotated], own: np.ndarray,
     if faults:
         reasons = [_fault(found, annotated[rows[i]], entries[i][1], corners[i], own[rows[i]], faults[i])
                    for i in sorted(faults)]
-        _report(reasons, len(entries), 'boxes', found.name, limit)
+        report(reasons, len(entries), 'boxes', found.name, limit)
     kept = np.setdiff1d(np.arange(len(entries)), list(faults)).astype(np.int64)
     _warn_of_cut(corners[kept], sides[kept], found.name)
     counts = np.bincount(rows[kept], minlength=len(annotated))
@@ -312,15 +332,6 @@ def _own_sizes(files: Sequence[Path]) -> tuple[list[tuple[int, int] | None], dic
             if isinstance(again, str):
                 unknown[i] = again
     return [None if one is None else tuple(one) for one in found], unknown
-
-
-def _report(reasons: Sequence[str], total: int, what: str, name: str, limit: float) -> None:
-    """Warns, once, of what is left out; raises UserError if it is more than `limit` of `total`, or all."""
-    text = f'{len(reasons):,} of {total:,} {what} in {name}'
-    if len(reasons) > limit * total or len(reasons) == total:
-        raise UserError(f'{text} cannot be used, more than config.data.max_unreadable = {limit} allows: '
-                        f'{_some(reasons)}')
-    warn_once(f'{text} cannot be used and are left out: {_some(reasons)}')
 
 
 def _some(names: Sequence[str]) -> str:

@@ -4,7 +4,9 @@ Where they lie, see prepared_data.py. tfds itself is imported only when somethin
 """
 
 import io
+import itertools
 import json
+import logging
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +17,10 @@ import numpy as np
 from PIL import Image
 
 from ..common import interrupt
-from ..common.console import warn_once
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from ..common.json_cache import cached_json
+from ..common.threads import parallel_map
 from . import box_source, images, memory, plain_jpeg
 from .prepared_data import prepared_folder
 from .shards import Shards
@@ -26,7 +28,7 @@ from .source import Examples, Source
 
 _NUMBERS = ('float16', 'float32', 'float64', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32')
 _RANDOM_ACCESS = ('array_record',)
-_CHUNK = 256  # examples whose boxes are counted at once
+_CHUNK = 256  # examples whose boxes are looked at per task
 
 
 class TfdsSource(Source):
@@ -34,7 +36,7 @@ class TfdsSource(Source):
 
     Which of them is decided by the second of the data set's supervised keys; without those it is 'label', or else
     'captions' or what holds boxes. That is a sequence of {'bbox', 'label'}, as 'objects' of the data sets voc and
-    coco, with 'is_crowd' or 'is_difficult' or neither; boxes without area are left out with a line in the log.
+    coco, with 'is_crowd' or 'is_difficult' or neither; boxes without area are left out, see `check_boxes`.
     Numbers are a scalar or a vector that is no class label. Captions are texts, or {'text': texts} as in
     coco_captions, and are metadata of the examples. So are other features that are numbers or texts, such as a
     patient's name. A feature `spacing_mm`, the height and width of a pixel, is that of the resized image, and is left
@@ -123,7 +125,7 @@ class TfdsSource(Source):
         [n, frames, height, width, channels].
 
         Raises:
-          UserError: videos of different lengths, or more boxes in an image than there is room for.
+          UserError: videos of different lengths.
         """
         cropped = uniforms is not None and self.needs_rng
         if self._labelled:
@@ -242,13 +244,9 @@ class TfdsSource(Source):
     def _boxes(self, targets: Sequence[Mapping[str, np.ndarray]]) -> Examples:
         """Returns the features of boxes, see source.py, of some examples' objects."""
         counts = [len(target['label']) for target in targets]
-        if max(counts) > self._max_boxes:
-            box_source.check_room(max(max(counts), self._most_boxes()), self._max_boxes, f'{self.name}: an image')
         rows = np.repeat(np.arange(len(targets)), counts)
         top, left, bottom, right = np.concatenate([np.reshape(target['bbox'], (-1, 4)) for target in targets]).T
-        there = (right > left) & (bottom > top)
-        if not there.all():
-            warn_once(f'{self.name} has boxes without area, which are left out')
+        there = ~_is_flat(top, left, bottom, right)
         hard = np.concatenate([np.asarray(target.get('is_crowd', np.zeros(count)), bool)  # without objects: of no type
                                | np.asarray(target.get('is_difficult', np.zeros(count)), bool)
                                for target, count in zip(targets, counts)])
@@ -256,12 +254,43 @@ class TfdsSource(Source):
         labels = np.concatenate([np.asarray(target['label'], np.int32) for target in targets])
         return box_source.pad(boxes[there], labels[there], hard[there], rows[there], len(targets), self._max_boxes)
 
-    def _most_boxes(self) -> int:
-        """Returns how many the image has that has most of them, which takes reading all."""
-        if not self.random_access:
-            return max(len(example['target']['label']) for example in self._listed(np.arange(len(self))))
-        return max(len(example[self._target_key]['label']) for begin in range(0, len(self), _CHUNK)
-                   for example in self._records(np.arange(begin, min(begin + _CHUNK, len(self)))))
+    def check_boxes(self, limit: float) -> None:
+        """Warns of boxes that are left out, see `box_source.report`.
+
+        Args:
+          limit: config.data.max_unreadable.
+
+        Raises:
+          UserError: too many of them, or more boxes in an image than there is room for.
+        """
+        identity = [str(self._folder), self._split, memory.fingerprint(sorted(self._folder.iterdir()))]
+        most, example, total, flat = cached_json('boxes', identity, self._survey, f'reading the boxes of {self.name}')
+        box_source.check_room(most, self._max_boxes, f'{self.name}: example {example:,}')
+        if flat:
+            box_source.report([f'object {number} ({self.info.class_names[label]}) of example {index:,} has no area'
+                               for index, number, label in flat], total, 'boxes', self.name, limit)
+
+    def _survey(self) -> list:
+        """Reads all boxes, but no image where that can be helped.
+
+        Returns:
+          How many the example has that has most of them, which example that is, how many there are in all, and those
+          without area, each [example, number of the object, label].
+        """
+        logging.info('reading the boxes of %s: %s examples, once', self.name, f'{len(self):,}')
+
+        def targets(chunk: np.ndarray) -> list[Mapping[str, np.ndarray]]:
+            if self.random_access:
+                return [example[self._target_key] for example in self._records(chunk)]
+            return [example['target'] for example in self._listed(chunk)]
+
+        chunks = [np.arange(i, min(i + _CHUNK, len(self))) for i in range(0, len(self), _CHUNK)]
+        counts, flat = [], []
+        for target in itertools.chain.from_iterable(parallel_map(targets, chunks)):
+            numbers = np.flatnonzero(_is_flat(*np.reshape(target['bbox'], (-1, 4)).T))
+            flat += [[len(counts), number + 1, int(target['label'][number])] for number in numbers.tolist()]
+            counts.append(len(target['label']))
+        return [max(counts), int(np.argmax(counts)), sum(counts), flat]
 
     def _fit_image(self, image: np.ndarray) -> np.ndarray:
         """[height, width, channels], as many channels as there are -> the model's."""
@@ -297,6 +326,11 @@ class _Listed:
         return [self.examples[i] for i in indices]
 
 
+def _is_flat(top: np.ndarray, left: np.ndarray, bottom: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Whether boxes have no area, bool [boxes]."""
+    return ~((right > left) & (bottom > top))
+
+
 def _width_and_height(image: np.ndarray | bytes) -> tuple[int, int]:
     """Returns the size of an image, or of that in the bytes of a file, as it is stored."""
     if not isinstance(image, bytes):
@@ -323,10 +357,14 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, cr
     """Opens a split of the tfds data set `data['name']`, preparing it first if that is possible and allowed.
 
     Raises:
-      UserError: it is not prepared, with where it was looked for and how to get it.
+      UserError: it is not prepared, with where it was looked for and how to get it; what `TfdsSource` and its
+        `check_boxes` raise.
     """
-    return TfdsSource(prepared_folder(data), split, image['size'], image['channels'], image.get('resize', 'stretch'),
-                      crop_area, data['max_boxes'])
+    source = TfdsSource(prepared_folder(data), split, image['size'], image['channels'], image.get('resize', 'stretch'),
+                        crop_area, data['max_boxes'])
+    if source.has_boxes:
+        source.check_boxes(data['max_unreadable'])
+    return source
 
 
 def read_texts(data: Mapping[str, Any], split: str) -> list[str]:

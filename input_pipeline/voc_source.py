@@ -52,35 +52,36 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, cr
     files = {stem(file, folders[1]): file for file in _xml_files(folders[1])}
     if not files:
         raise UserError(f'{folders[1]} has no annotations, files *.xml')
-    names = _listed(lists[split], pictures, files) if lists else [*files, *sorted(pictures.keys() - files)]
-    if unlabelled := [name for name in names if name not in files]:
-        warn_once(printable(f'{root}: left out {len(unlabelled):,} image(s) of {split} without annotation: '
-                            f'{some(unlabelled)}'))
+    listed = _listed(lists[split], pictures, files) if lists else None
     classes = _class_names(root)
     numbers = {name: number for number, name in enumerate(classes)}
-    found, missing = [], []
-    for name in names:
-        if name in files:
-            _add(files[name], name, root, folders[0], pictures, numbers, found, missing)
-    return BoxSource(Annotations('voc_folder', f'{root}/{split}' if lists or split != 'train' else str(root), found,
-                                 classes, missing, 'object {}', mistake=_mistake),
-                     data['max_boxes'], image, data['max_unreadable'])
-
-
-def _add(file: Path, name: str, root: Path, folder: Path, pictures: Mapping[str, Path], numbers: Mapping[str, int],
-         found: list[Annotated], missing: list[str]) -> None:
-    """Reads the annotation of an image, and puts it where it belongs."""
-    tree = _parse(file)
-    where = printable(str(file.relative_to(root)))
-    picture = pictures.get(name)
-    if picture is None:  # files are renamed, and their annotations not
-        said = box_files.check_name((tree.findtext('filename') or '').strip() or f'{name}.jpg', file, 'filename')
-        picture = pictures.get(str(Path(said).with_suffix('')))
+    found: dict[Path, Annotated] = {}
+    missing = []
+    for name, file in files.items() if listed is None else [(name, files[name]) for name in listed if name in files]:
+        tree = _parse(file)
+        where = printable(str(file.relative_to(root)))
+        picture = pictures.get(name) or _renamed(tree, file, pictures)
         if picture is None:
-            missing.append(f'{where}: there is no image {printable(said)} in {folder.relative_to(root)}')
-            return
-    found.append(Annotated(picture.relative_to(folder).as_posix(), picture, where, _boxes(tree, file, numbers),
-                           _size(tree, file)))
+            missing.append(f'{where}: there is no image {printable(name)} in {folders[0].relative_to(root)}')
+            continue
+        one = Annotated(picture.relative_to(folders[0]).as_posix(), picture, where, _boxes(tree, file, numbers),
+                        _size(tree, file))
+        if found.setdefault(picture, one) is not one:
+            raise UserError(f'{root}: {found[picture].where} and {where} are both of the image {one.name}')
+    unlabelled = [name for name in (pictures if listed is None else listed)
+                  if name not in files and pictures[name] not in found]
+    if unlabelled:
+        warn_once(printable(f'{root}: left out {len(unlabelled):,} image(s) of {split} without annotation: '
+                            f'{some(unlabelled)}'))
+    name = f'{root}/{split}' if lists or split != 'train' else str(root)
+    return BoxSource(Annotations('voc_folder', name, list(found.values()), classes, missing, 'object {}',
+                                 mistake=_mistake), data['max_boxes'], image, data['max_unreadable'])
+
+
+def _renamed(tree: ET.Element, file: Path, pictures: Mapping[str, Path]) -> Path | None:
+    """Returns the image that an annotation says it is of; files are renamed, and what is in them is not."""
+    name = (tree.findtext('filename') or '').strip()
+    return pictures.get(str(Path(box_files.check_name(name, file, 'filename')).with_suffix(''))) if name else None
 
 
 def _boxes(tree: ET.Element, file: Path, numbers: Mapping[str, int]) -> list[Box]:

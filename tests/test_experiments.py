@@ -61,6 +61,11 @@ def fake_data(monkeypatch):
                 return captions.tokenize(ArraySource({'image': images}, info, facts),
                                          dict(text, min_count=1), vocabulary)
             images = generator.integers(0, 256, (count, *image['size'], image['channels']), np.uint8)
+            if task == 'detection':
+                boxes = np.tile(np.array([4, 6, 40, 50], np.float32), (count, 3, 1))
+                return ArraySource({'image': images, 'boxes': boxes, 'box_crowd': np.zeros((count, 3), np.uint8),
+                                    'box_labels': np.tile(np.int32([0, 1, -1]), (count, 1))},
+                                   DatasetInfo(class_names=('cat', 'dog'), input_size=tuple(image['size'])))
             target = generator.integers(0, classes, (count, *image['size']) if masks else count)
             return ArraySource({'image': images, **({'segmentation_mask': target.astype(np.uint8)} if masks else
                                                       {'label': target.astype(np.int32)})},

@@ -70,6 +70,15 @@ class TinyObjects(tfds.core.GeneratorBasedBuilder):
                  'label': label, 'is_difficult': bool(hard)} for label, left, top, right, bottom, hard in objects]}
 
 
+class FlatObjects(TinyObjects):
+    """One of 101 boxes has no area."""
+
+    def _generate_examples(self):
+        for i in range(101):
+            yield i, {'image': np.zeros((8, 8, 3), np.uint8), 'image/filename': f'{i}.png', 'objects': [
+                {'bbox': tfds.features.BBox(0.0, 0.0, 0.5, 0.5 * (i != 7)), 'label': 'dog', 'is_difficult': False}]}
+
+
 @pytest.fixture(scope='module')
 def prepared(tmp_path_factory):
     """Folders of array_record and of tfrecord."""
@@ -79,7 +88,8 @@ def prepared(tmp_path_factory):
     folders = {}
     for form in ('array_record', 'tfrecord'):
         folders[form] = tmp_path_factory.mktemp(form)
-        tfds.builder('tiny_objects', data_dir=str(folders[form]), file_format=form).download_and_prepare()
+        for name in ('tiny_objects', 'flat_objects'):
+            tfds.builder(name, data_dir=str(folders[form]), file_format=form).download_and_prepare()
     return folders
 
 
@@ -270,8 +280,28 @@ def test_too_many_boxes_say_how_many(tmp_path, kind):
 
 
 def test_too_many_boxes_in_tfds(prepared):
-    refused(lambda: open_tfds(prepared, max_boxes=2), 'has 3 boxes: set config.data.max_boxes = 3, it is 2')
+    for form in prepared:
+        refused(lambda: open_tfds(prepared, form, max_boxes=2), 'example ',  # noqa: B023
+                'has 3 boxes: set config.data.max_boxes = 3, it is 2')
     refused(lambda: open_tfds(prepared, training=True, random_resized_crop=(0.2, 0.9)), 'boxes, which are not cropped')
+
+
+@pytest.mark.parametrize('form, limit', [('array_record', 2048), ('array_record', 0), ('tfrecord', 2048)])
+def test_a_box_of_tfds_without_area_is_named_and_left_out(prepared, form, limit, caplog):
+    def opened(**fields):
+        return open_split('tfds', 'flat_objects', data_dir=str(prepared[form]), memory_limit_mb=limit, **fields)
+
+    for _ in range(2):  # what was found is cached, and said again
+        caplog.clear()
+        console.warn_once.cache_clear()
+        with caplog.at_level(logging.WARNING):
+            source = opened()
+        line = next(message for message in caplog.messages if 'boxes' in message)
+        assert '1 of 101 boxes in flat_objects/train cannot be used' in line and 'object 1 (dog) of example' in line
+        index = int(line.rpartition('example ')[2].split()[0])
+        assert source.describe(np.array([index]))[0]['file'] == '7.png'
+        assert np.flatnonzero(source.read(np.arange(101))['box_labels'][:, 0] == -1).tolist() == [index]
+    refused(lambda: opened(max_unreadable=0.0), 'has no area', 'config.data.max_unreadable = 0.0')
 
 
 @pytest.mark.parametrize('kind', WRITERS)

@@ -94,9 +94,12 @@ def test_unlabelled_images_are_left_out_and_empty_ones_kept(root, caplog):
     assert (source.read(np.array([empty]))['box_labels'] == -1).all()
 
 
-def test_a_renamed_annotation_finds_its_image_by_filename(root):
-    (root / 'Annotations' / 'a.xml').rename(root / 'Annotations' / 'label-1.xml')
-    assert files(open_split(root)) == sorted(FOUR)
+def test_a_renamed_annotation_finds_its_image_by_filename(root, caplog):
+    file = (root / 'Annotations' / 'a.xml').rename(root / 'Annotations' / 'label-1.xml')
+    with caplog.at_level(logging.WARNING):
+        assert files(open_split(root)) == sorted(FOUR) and not caplog.messages
+    (root / 'Annotations' / 'label-2.xml').write_text(file.read_text())
+    refused(lambda: open_split(root), 'label-1.xml and Annotations/label-2.xml are both of the image a.png')
 
 
 def test_the_first_pixel_is_1(root):
