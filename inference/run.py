@@ -127,6 +127,8 @@ class Run:
         """
         self.check_images()
         network = self.network()
+        if isinstance(network, RegionNetwork):
+            raise UserError(f'{self.workdir} looks at regions of images: predict finds them')
         fitted = [network.fit(image) for _, image, _ in self._examples(network, inputs)]
         shape = (0, *((network.frames,) * (network.frames > 1)), *network.size, network.channels)
         batch = np.stack(fitted) if fitted else np.zeros(shape, np.uint8)

@@ -5,6 +5,7 @@
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -114,9 +115,10 @@ def windows(image: np.ndarray, regions: Mapping[str, Any]) -> np.ndarray:
     height, width = image.shape[:2]
     found = []
     for side in sorted(set(regions['windows']), reverse=True):
-        tops, lefts = (np.linspace(0, length - side, 1 + int(np.ceil((length - side) / (side * regions['window_step']))))
+        step = side * regions['window_step']
+        tops, lefts = (np.linspace(0, length - side, 1 + math.ceil((length - side) / step)).round()
                        for length in (height, width))
-        top, left = (axis.ravel() for axis in np.meshgrid(tops.round(), lefts.round(), indexing='ij'))
+        top, left = (axis.ravel() for axis in np.meshgrid(tops, lefts, indexing='ij'))
         found.append(np.stack([left, top, left + side, top + side], axis=1))
     return np.concatenate(found).astype(np.float32)
 

@@ -5,9 +5,9 @@ With `config.data.regions.kind` any source with boxes gives them: 'windows' for 
 config.data.regions.image_size, what is cut out of them has config.image.size. The features of a region:
   image       uint8 [n, height, width, channels]
   label       int32 [n], 0 for the background, then the classes of the objects
-  box_target  of proposals, float32 [n, 4], how the object's box differs from the region: centre x and y in shares of the region's
-              width and height, and the logarithms of the ratios of widths and of heights (appendix C of the paper);
-              0 for the background. No augmentation moves it: those that would are refused
+  box_target  of proposals, float32 [n, 4], how the object's box differs from the region: centre x and y in shares of
+              the region's width and height, and the logarithms of the ratios of widths and of heights (appendix C of
+              the paper); 0 for the background. No augmentation moves it: those that would have to are refused
 
 Folds and parts of splits are of images, so all regions of an image are on the same side.
 """

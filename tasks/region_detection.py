@@ -30,8 +30,8 @@ class RegionDetection(Detection):
     """Learns from single regions; images are put together of all of theirs.
 
     The loss of a region is the cross-entropy of its class, and if it shows an object, `box_weight` times the smooth L1
-    distance of its offsets (Girshick 2015, "Fast R-CNN", section 2.3). In an image every region is a candidate for every
-    class, moved by its offsets; of those of one class that overlap the better one stays.
+    distance of its offsets (Girshick 2015, "Fast R-CNN", section 2.3). In an image every region is a candidate for
+    every class, moved by its offsets; of those of one class that overlap the better one stays.
 
     Metrics of regions are loss, accuracy and `object_accuracy`, of those that show an object. Evaluation sets hold all
     regions of their images, so that of images there are detection's as well; and `proposal_recall`, the share of the

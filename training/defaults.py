@@ -65,7 +65,7 @@ def base() -> ConfigDict:
     config.data.regions.limit = 400  # most regions of an image
     config.data.regions.per_image = 64  # of them in training
     config.data.regions.positive_share = 0.25  # of those at most, that show objects
-    config.data.regions.positive_overlap = 0.5  # intersection over union with an object, from which on a region shows it
+    config.data.regions.positive_overlap = 0.5  # intersection over union with an object, from which on they show it
     config.data.regions.windows = (96, 160, 256)  # sides of the squares in pixels
     config.data.regions.window_step = 0.25  # share of its side by which a square is moved on
 
