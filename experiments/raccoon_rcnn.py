@@ -19,7 +19,7 @@ def get_config():
     config.data.name = 'raccoon'
     config.data.folds = 5
     config.data.group_by = 'near_duplicates'
-    config.data.regions.kind = 'proposals'
+    config.data.regions.kind = 'selective_search'
     config.image.size = (127, 127)  # where AlexNet's maps fit without a remainder: 31, 15, 7 and 3 cells
     config.image.channels = 3
     config.image.mean = (0.485, 0.456, 0.406)

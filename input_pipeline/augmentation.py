@@ -123,7 +123,7 @@ def build(config: Mapping) -> Callable:
         images, masks, moved = jax.vmap(functools.partial(_augment_example, settings))(keys, images, masks, boxes)
         return _given(images, masks, None if boxes is None else moved)
 
-    augment.moves = any(settings[name] for name in _GEOMETRIC)
+    augment.moving = sorted(name for name in _GEOMETRIC if settings[name])
     return augment
 
 
@@ -138,9 +138,9 @@ def apply(augment: Callable, keys: jax.Array, features: Mapping[str, jax.Array])
     Raises:
         UserError: the image moves, and a feature would have to move with it and cannot.
     """
-    if FIXED in features and getattr(augment, 'moves', False):
-        raise UserError(f"config.augment: of {', '.join(sorted(_GEOMETRIC))} none knows how to move the boxes of "
-                        'proposals (config.data.regions): config.cached_features.flip mirrors them')
+    if FIXED in features and getattr(augment, 'moving', ()):
+        raise UserError(f'augmentation: {augment.moving[0]} does not know how to move the box of a region '
+                        '(config.data.regions); config.cached_features.flip mirrors both')
     boxes = {name: features[name] for name in box_moves.FEATURES if name in features}
     images, masks, boxes = augment(keys, features['image'], features.get(_MASK), boxes)
     return {**features, 'image': images, **({} if masks is None else {_MASK: masks}), **boxes}

@@ -1,11 +1,11 @@
 """Regions of an image that may hold an object, and the cutting out of them.
 
-`config.data.regions.kind` says where regions come from. Add one: a function like `windows`, and a line in KINDS.
+`config.data.regions.kind` says where regions come from. Add one: a function like
+`selective_search`, and a line in KINDS.
 """
 
 import functools
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from ..common.errors import UserError, nearest
 from ..common.json_cache import cached_json
 
-_VERSION = 1  # of proposals in the cache
+_VERSION = 1  # of regions in the cache
 _LEAST_SIDE = 20  # pixels of the image that regions are cut from; there are hundreds of smaller ones, and no objects
 _ALIKE = 0.8  # intersection over union above which two proposals are one
 
@@ -63,11 +63,6 @@ def check(regions: Mapping[str, Any], size: tuple[int, int]) -> None:
     for field in ('positive_share', 'positive_overlap'):
         if not 0 < regions[field] <= 1:
             raise wrong(field, 'it must be above 0, and at most 1')
-    if regions['kind'] == 'windows' and not (
-            regions['windows'] and all(1 <= side <= min(regions['image_size']) for side in regions['windows'])):
-        raise wrong('windows', f"one side or more, in pixels, of the images of {regions['image_size']}")
-    if not 0 < regions['window_step'] <= 1:
-        raise wrong('window_step', "it is a share of the window's side, above 0, and at most 1")
     if round(min(size) * (1 - 2 * regions['context'])) < 1:
         raise wrong('context', f'it leaves nothing of {min(size)} pixels')
 
@@ -89,8 +84,8 @@ def selective_search(image: np.ndarray, regions: Mapping[str, Any]) -> np.ndarra
 def _search(image: np.ndarray) -> list[list[int]]:
     import cv2
     if not hasattr(cv2, 'ximgproc'):
-        raise UserError("config.data.regions.kind = 'proposals' needs the package opencv-contrib-python-headless in "
-                        'the place of opencv-python-headless')
+        raise UserError("config.data.regions.kind = 'selective_search' needs the package "
+                        'opencv-contrib-python-headless in the place of opencv-python-headless')
     search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3))[..., ::-1]))  # BGR
     search.switchToSelectiveSearchFast()
@@ -107,25 +102,8 @@ def _search(image: np.ndarray) -> list[list[int]]:
     return found[kept].tolist()
 
 
-def windows(image: np.ndarray, regions: Mapping[str, Any]) -> np.ndarray:
-    """Returns squares of the sides regions['windows'], float32 [n, 4], evenly over the image, the largest first.
-
-    They are at most regions['window_step'] of their side apart, and reach all edges.
-    """
-    height, width = image.shape[:2]
-    found = []
-    for side in sorted(set(regions['windows']), reverse=True):
-        step = side * regions['window_step']
-        tops, lefts = (np.linspace(0, length - side, 1 + math.ceil((length - side) / step)).round()
-                       for length in (height, width))
-        top, left = (axis.ravel() for axis in np.meshgrid(tops, lefts, indexing='ij'))
-        found.append(np.stack([left, top, left + side, top + side], axis=1))
-    return np.concatenate(found).astype(np.float32)
-
-
 KINDS: dict[str, Callable[[np.ndarray, Mapping[str, Any]], np.ndarray]] = {
-    'proposals': selective_search,
-    'windows': windows,
+    'selective_search': selective_search,
 }
 
 

@@ -1,11 +1,11 @@
 """Examples that are regions of images with boxes: for classifiers that say whether a part of an image is an object.
 
-With `config.data.regions.kind` any source with boxes gives them: 'windows' for a classifier that is slid over images,
-'proposals' for R-CNN (Girshick et al. 2014, "Rich feature hierarchies"). Images are read in
+With `config.data.regions.kind` any source with boxes gives them, for R-CNN (Girshick et al. 2014, "Rich feature
+hierarchies for accurate object detection and semantic segmentation"). Images are read in
 config.data.regions.image_size, what is cut out of them has config.image.size. The features of a region:
   image       uint8 [n, height, width, channels]
   label       int32 [n], 0 for the background, then the classes of the objects
-  box_target  of proposals, float32 [n, 4], how the object's box differs from the region: centre x and y in shares of
+  box_target  float32 [n, 4], how the object's box differs from the region: centre x and y in shares of
               the region's width and height, and the logarithms of the ratios of widths and of heights (appendix C of
               the paper); 0 for the background. No augmentation moves it: those that would have to are refused
 
@@ -78,8 +78,7 @@ def cut_regions(source: Source, data: Mapping[str, Any], image: Mapping[str, Any
         pixels = source.read(np.array([number]))['image'][0]
         places[number][...] = proposals.cut_out(pixels, chosen[number], size, context, image['mean'])
     list(parallel_map(fill, range(count)))
-    moving = {TARGET: np.concatenate(targets)} if regions['kind'] == 'proposals' else {}
-    return ArraySource({'image': cut, 'label': np.concatenate(labels), **moving},
+    return ArraySource({'image': cut, 'label': np.concatenate(labels), TARGET: np.concatenate(targets)},
                        info.replace(class_names=(BACKGROUND, *(info.class_names or ()))), facts, source.name)
 
 
@@ -121,8 +120,7 @@ def _draw(found: np.ndarray, truth: Mapping[str, np.ndarray], regions: Mapping[s
     """Returns the regions of an image that are learned from, objects first."""
     crowd = truth['box_crowd'] != 0
     boxes = truth['boxes'][~crowd]
-    if regions['kind'] == 'proposals':
-        found = np.concatenate([boxes, found])
+    found = np.concatenate([boxes, found])
     overlaps = proposals.iou(found, boxes).max(axis=1, initial=0)
     in_crowd = (proposals.intersection(found, truth['boxes'][crowd]).max(axis=1, initial=0)
                 >= _IN_CROWD * proposals.area(found))

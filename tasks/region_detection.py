@@ -49,7 +49,7 @@ class RegionDetection(Detection):
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
         if len(info.class_names or ()) < 2 or info.input_size is None:
             raise UserError("config.task.name = 'region_detection' needs regions of images with boxes: "
-                            "config.data.regions.kind = 'proposals'")
+                            "config.data.regions.kind = 'selective_search'")
         defaults = {'overlap': 0.3}  # the paper's code; objects of one class seldom overlap by more
         super().__init__(defaults | dict(config), info.replace(class_names=info.class_names[1:]))
         self.config, self.info = config, info

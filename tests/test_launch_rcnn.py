@@ -23,7 +23,7 @@ def get_config():
     config.data.source = 'voc_folder'
     config.data.train = 'train[:-6]'
     config.data.max_boxes = 2
-    config.data.regions.kind = 'proposals'
+    config.data.regions.kind = 'selective_search'
     config.data.regions.image_size = (64, 64)
     config.data.regions.per_image = 16
     config.image.size = (16, 16)

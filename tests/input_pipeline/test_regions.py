@@ -1,12 +1,14 @@
 """Regions of images: where they come from, how they are cut out, and what is to be learned from them."""
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from practicum.common.errors import UserError
-from practicum.input_pipeline import proposals, region_source, sources
+from practicum.input_pipeline import augmentation, proposals, region_source, sources
+from practicum.tasks.region_detection import refine
 from practicum.training.defaults import base
 from tests import tiny_boxes
 
@@ -18,7 +20,7 @@ def config_of(root, **regions) -> ConfigDict:
     config = base()
     config.data.source = 'voc_folder'
     config.data.name = str(root)
-    config.data.regions.update({'kind': 'proposals', 'image_size': (SIDE, SIDE), **regions})
+    config.data.regions.update({'kind': 'selective_search', 'image_size': (SIDE, SIDE), **regions})
     config.image.size = (16, 16)
     config.image.channels = 3
     return config
@@ -62,7 +64,6 @@ def test_every_region_of_an_evaluated_image_is_an_example(folder, searched):
 
 
 def test_targets_are_what_makes_a_region_the_box(folder, searched):
-    from practicum.tasks.region_detection import refine
     del searched
     source = open_regions(config_of(folder, positive_overlap=0.2))
     targets, facts = source.arrays['box_target'], source.describe(np.arange(len(source)))
@@ -106,17 +107,6 @@ def test_folds_part_images_and_not_regions(folder, searched):
     files = [{one['file'] for one in source.describe(np.arange(len(source)))} for source in (
         open_regions(config, 'train'), open_regions(config, 'fold'))]
     assert not files[0] & files[1] and len(files[0] | files[1]) == len(tiny_boxes.SCENES)
-
-
-def test_windows_cover_the_image_evenly(folder):
-    found = proposals.find(np.zeros((48, 64, 1), np.uint8), config_of(
-        folder, kind='windows', windows=(24, 48), window_step=0.5).data.regions)
-    assert found.tolist()[:3] == [[0, 0, 64, 48], [0, 0, 48, 48], [16, 0, 64, 48]]
-    small = found[3:]
-    assert ((small[:, 2:] - small[:, :2]) == 24).all() and len(small) == 3 * 5
-    assert small.min(axis=0)[:2].tolist() == [0, 0] and small.max(axis=0)[2:].tolist() == [64, 48]
-    source = open_regions(config_of(folder, kind='windows', windows=(32,)))
-    assert set(source.read(np.arange(2))) == {'image', 'label'}, 'what augmentation may move'
 
 
 def test_what_is_cut_out_is_the_region_and_its_surroundings():
@@ -165,16 +155,13 @@ def test_a_missing_library_is_named(monkeypatch, tmp_path, folder):
 
 
 @pytest.mark.parametrize('fields, said', [
-    ({'kind': 'windws'}, "regions.kind = 'windws'; did you mean windows"),
+    ({'kind': 'selective'}, "regions.kind = 'selective'; did you mean selective_search"),
     ({'image_size': (8, 64)}, 'regions.image_size = .*at least 20 pixels'),
     ({'context': 0.5}, 'regions.context = 0.5: it is a share'),
     ({'limit': 0}, 'regions.limit = 0: it must be at least 1'),
     ({'per_image': 0}, 'regions.per_image = 0'),
     ({'positive_share': 0.0}, 'regions.positive_share = 0.0'),
     ({'positive_overlap': 1.5}, 'regions.positive_overlap = 1.5'),
-    ({'kind': 'windows', 'windows': (65,)}, r'regions.windows = \(65,\)'),
-    ({'kind': 'windows', 'windows': ()}, r'regions.windows = \(\)'),
-    ({'kind': 'windows', 'windows': (32,), 'window_step': 0.0}, 'regions.window_step = 0.0'),
 ])
 def test_fields_out_of_range_are_one_line(folder, fields, said):
     with pytest.raises(UserError, match=said):
@@ -191,18 +178,15 @@ def test_data_that_have_no_boxes_or_too_many_regions_are_one_line(folder, search
     for name in ('cat', 'dog'):
         tiny_boxes.write_images(tmp_path / 'train' / name, {'a.png': ((8, 8), [])})
     config.data.source = 'folder'
-    with pytest.raises(UserError, match="config.data.regions.kind = 'proposals': .* has no boxes around objects"):
+    with pytest.raises(UserError, match="regions.kind = 'selective_search': .* has no boxes around objects"):
         open_regions(config)
     with pytest.raises(UserError, match='images of 8 bits with 1 or 3 channels, not uint16'):
         proposals.find(np.zeros((32, 32, 3), np.uint16), config.data.regions)
 
 
 def test_what_would_move_a_region_but_not_its_box_is_refused():
-    import jax
-
-    from practicum.input_pipeline import augmentation
     batch = {'image': np.zeros((1, 16, 16, 3), np.float32), region_source.TARGET: np.zeros((1, 4), np.float32)}
     keys = jax.random.split(jax.random.key(0), 1)
-    with pytest.raises(UserError, match='none knows how to move the boxes of proposals'):
+    with pytest.raises(UserError, match='flip_horizontal does not know how to move the box of a region'):
         augmentation.apply(augmentation.build({'flip_horizontal': 0.5}), keys, batch)
     augmentation.apply(augmentation.build({'brightness': 0.1}), keys, batch)

@@ -118,7 +118,7 @@ def test_fields_out_of_range_are_one_line(fields, said):
 
 
 def test_data_and_models_that_do_not_fit_are_one_line():
-    with pytest.raises(UserError, match="needs regions of images with boxes: config.data.regions.kind = 'proposals'"):
+    with pytest.raises(UserError, match="regions of images with boxes: config.data.regions.kind = 'selective_search'"):
         tasks.build({'name': 'region_detection'}, DatasetInfo(class_names=('cat', 'dog')))
     with pytest.raises(UserError, match="takes config.model.name = 'rcnn'"):
         build().score(np.zeros((5, 3)), {})
