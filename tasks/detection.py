@@ -24,7 +24,7 @@ DECODERS = ('nms', 'cluster')
 
 _FRACTION = 0.4  # of a box's sides that its region has, as in DetectNet
 _GAMMA, _ALPHA = 2.0, 0.75  # of the focal loss; of cells without objects
-_CANDIDATES = 300  # boxes of an image that are compared with one another
+CANDIDATES = 300  # boxes of an image that are compared with one another
 
 
 class Detection(Task):
@@ -142,7 +142,7 @@ class Detection(Task):
     def _decode(self, outputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         cells = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]) if x.ndim == 3 else x, dict(outputs))
         scores = jax.nn.sigmoid(cells['logits']).reshape(-1)
-        scores, places = lax.top_k(scores, min(_CANDIDATES, len(scores)))
+        scores, places = lax.top_k(scores, min(CANDIDATES, len(scores)))
         scores = jnp.where(scores >= self.lowest_score, scores, 0)
         cell, classes = jnp.divmod(places, len(self.class_names))
         return self._select(boxes_lib.clip(_corners(cells), self.size)[cell], scores, classes)

@@ -16,13 +16,13 @@ from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
 from . import boxes as boxes_lib
 from . import detection_figures, detection_metrics
-from .detection import _CANDIDATES, Detection
+from .detection import CANDIDATES, Detection
 from .detection_examples import DetectionExamples
 from .metrics import Mean, Ratio
 
 _SCALE = (0.1, 0.1, 0.2, 0.2)  # of offsets, that networks learn in units of: Fast R-CNN's reference implementation
 _LARGEST = float(np.log(1000 / 16))  # logarithm by which a box can be larger than its region: exp does not overflow
-_ROUND = 64  # regions, up to a multiple of which those of an image are filled up: few programs for all images
+_ROUND = 128  # regions, up to a multiple of which those of an image are filled up: few programs for all images
 _FOUND = 0.5  # overlap of a region with an object, from which on the object is within reach
 
 
@@ -120,7 +120,7 @@ class RegionDetection(Detection):
             boxes = boxes_lib.clip(refine(regions[:, None], offsets), self.size)
             # A box of nothing at the edge would overlap none.
             scores = jnp.where(boxes_lib.area(boxes) > 0, probabilities[:, 1:], 0).reshape(-1)
-            scores, places = lax.top_k(scores, min(_CANDIDATES, len(scores)))
+            scores, places = lax.top_k(scores, min(CANDIDATES, len(scores)))
             scores = jnp.where(scores >= self.lowest_score, scores, 0)
             return self._select(boxes.reshape(-1, 4)[places], scores, places % len(self.class_names))
         return combined
