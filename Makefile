@@ -2,13 +2,17 @@ PYTHON ?= python3
 VENV := .venv
 ARGS ?=
 
-.PHONY: run test test-slurm lint venv
+.PHONY: run test test-thorough test-slurm lint venv
 
 run: venv
 	$(VENV)/bin/python launch.py --config experiments/digits_lenet.py --workdir runs/digits_lenet $(ARGS)
 
 test: venv
-	$(VENV)/bin/python -m pytest -q -n 3 $(ARGS)
+	$(VENV)/bin/python -m pytest -q -n 3 -m 'not thorough' $(ARGS)
+
+# More kills at random, more cases: some minutes
+test-thorough: venv
+	$(VENV)/bin/python -m pytest -q -n 3 -m thorough $(ARGS)
 
 # A real Slurm on this machine, for minutes: apt-get install slurm-wlm munge
 test-slurm: venv

@@ -65,7 +65,7 @@ class Detection(Task):
         self.overlap = _between(config, 'overlap', 0.5, 0, 1)
         self.region = _between(config, 'region', 1.5, 0, 100)
         self.lowest_score = _between(config, 'lowest_score', 0.01, 0, 1)
-        self.shown_score = _between(config, 'shown_score', 0.3, 0, 1)
+        self.shown_score = _between(config, 'shown_score', 0.4, 0, 1)
         self.max_detections = int(_between(config, 'max_detections', 100, 1, 10_000))
         self.per_example = detection_examples.DetectionExamples(self.class_names, self.size, self.decode,
                                                                 self.shown_score)

@@ -21,6 +21,7 @@ from practicum.training.state import evaluated_variables
 from tests.conftest import free_memory, of_the_repository
 
 FILES = of_the_repository(config_lib.experiment_files())
+LONGEST = ('retinopathy.py',)  # a minute of compiling; tests/models/test_googlenet.py compiles it smaller
 LINE = 'every line of this text is the same one'
 SPECS = [f'{path}{variant}' for path in FILES
          for variant in ('', *(f':{name}' for name in config_lib.variants(path)))]
@@ -107,7 +108,8 @@ def first_of_every_model() -> list[str]:
     return list(found.values())
 
 
-@pytest.mark.parametrize('spec', first_of_every_model(), ids=short)
+@pytest.mark.parametrize('spec', [pytest.param(spec, marks=pytest.mark.thorough) if short(spec) in LONGEST else spec
+                                  for spec in first_of_every_model()], ids=short)
 def test_takes_a_step_and_evaluates(spec, fake_data):
     config = small(spec, fake_data)
     training = components.build_training(config)

@@ -173,7 +173,7 @@ def read_last(workdir: Path) -> dict[str, np.ndarray]:
         return checkpoints.restore('last').arrays
 
 
-@pytest.mark.parametrize('victim', [0, 1])
+@pytest.mark.parametrize('victim', [0, pytest.param(1, marks=pytest.mark.thorough)])
 def test_a_killed_process_ends_the_other_within_a_minute_with_one_clear_line(tmp_path, victim):
     with Pair(tmp_path, total=1_000_000) as pair:
         pair.wait_for_steps()
@@ -220,6 +220,7 @@ sys.exit(launch.main())
 """
 
 
+@pytest.mark.thorough
 def test_a_slow_end_is_waited_for_and_caches_need_not_be_shared(tmp_path):
     """Process 0 writes its results for longer than a silent host lives, and later has features that the other lacks."""
     config, program = tmp_path / 'frozen.py', tmp_path / 'slow.py'

@@ -94,7 +94,7 @@ def test_remat_keeps_less_and_changes_nothing(on_a_gpu):
     """Of flax's layers; the forms for CPUs already keep little."""
     found = {}
     for remat in (False, True):
-        _, training = build(f'remat={remat}', 'batch_size=512', 'image.size=(32,32)')
+        _, training = build(f'remat={remat}', 'batch_size=128', 'image.size=(28,28)')
         state, batch = training.place(training.initial_state()), training.parallel.shard(training.batches(0))
         compiled = training.train_step.lower(state, batch).compile()
         memory = compiled.memory_analysis().temp_size_in_bytes

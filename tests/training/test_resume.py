@@ -68,13 +68,14 @@ def uninterrupted(run_launch, tmp_path_factory) -> dict:
     return found
 
 
-def test_a_run_killed_at_random_moments_ends_in_the_same_bits(run_launch, uninterrupted, tmp_path):
+@pytest.mark.parametrize('times', [1, pytest.param(3, marks=pytest.mark.thorough)])
+def test_a_run_killed_at_random_moments_ends_in_the_same_bits(run_launch, uninterrupted, tmp_path, times):
     """SIGKILL while training, evaluating, starting, restoring, and while files are written, renamed and removed."""
-    generator = random.Random(2)
-    moments = [f'step:{generator.randint(1, 7)}' for _ in range(2)]
-    moments += [f'evaluation:{generator.randint(1, 6)}' for _ in range(2)]
-    moments += [f'save:{generator.uniform(0, 0.06):.3f}' for _ in range(3)]  # the disk is written by threads in C++
-    moments += [f'file:{generator.randint(1, 90)}' for _ in range(5)]
+    generator = random.Random(times)
+    moments = [f'step:{generator.randint(1, 7)}' for _ in range(times)]
+    moments += [f'evaluation:{generator.randint(1, 6)}' for _ in range(times)]
+    moments += [f'save:{generator.uniform(0, 0.06):.3f}' for _ in range(times)]  # threads in C++ write to the disk
+    moments += [f'file:{generator.randint(1, 90)}' for _ in range(2 * times)]
     generator.shuffle(moments)
     for moment in moments:
         done = run_interrupted(tmp_path, moment, signal.SIGKILL)

@@ -142,7 +142,7 @@ def test_what_one_process_finds_wrong_is_the_same_error_in_both(workdir, action,
         assert checkpoints.steps() == [1, 3, 4, 5]
 
 
-@pytest.mark.parametrize('victim', [0, 1])
+@pytest.mark.parametrize('victim', [0, pytest.param(1, marks=pytest.mark.thorough)])
 def test_a_process_that_dies_in_the_middle_of_a_save_leaves_no_step(workdir, victim):
     """Its own blocks are written by then."""
     with Group(workdir, f'die:7:{victim}') as group:
@@ -158,6 +158,7 @@ def test_a_process_that_dies_in_the_middle_of_a_save_leaves_no_step(workdir, vic
     assert sorted(path.name for path in (workdir / 'checkpoints').iterdir()) == ['1', '4', '5', '7']
 
 
+@pytest.mark.thorough
 def test_both_killed_at_a_random_moment_leave_whole_steps_only(workdir):
     generator, newest = random.Random(5), [5]
     for _ in range(3):

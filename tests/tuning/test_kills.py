@@ -25,7 +25,8 @@ def test_undisturbed(undisturbed):
     assert best['seeds'] == [0, 1] and set(best['metrics']) == {'validation/accuracy', 'test/accuracy'}
 
 
-@pytest.mark.parametrize('kind, most, seed', [('commit', 90, 0), ('file', 90, 1)])
+@pytest.mark.parametrize('kind, most, seed', [
+    ('commit', 90, 0), pytest.param('file', 90, 1, marks=pytest.mark.thorough)])
 def test_killed_again_and_again(undisturbed, kind, most, seed, tmp_path):
     """Before a commit to the database or a change of a file, any: benchmarks/sweep_kills.py tries all there are."""
     workdir, moments = tmp_path / 'sweep', random.Random(seed)

@@ -34,7 +34,7 @@ def finish(*workers: Worker) -> None:
         assert worker.wait() == 0, worker.log
 
 
-@pytest.mark.parametrize('attempt', range(2))
+@pytest.mark.parametrize('attempt', [0, pytest.param(1, marks=pytest.mark.thorough)])
 def test_two_that_begin_at_once_are_one_sweep(tmp_path, attempt):
     workdir = tmp_path / 'sweep'
     workers = [Worker(workdir, *SWEEP, log=tmp_path / f'log{i}', environment={'STUB_SECONDS': '0.1'}) for i in (0, 1)]
