@@ -4,9 +4,10 @@ Reads DATA/raccoon, images and annotations of Pascal VOC (200 images, 217 raccoo
 see docs/how-to/import-weights.md; it looks at every region once, and its features are cached.
 
 Command:   python launch.py --config experiments/raccoon_rcnn.py --config.data.name=DATA/raccoon
-Hardware:  2 CPU cores (AMD EPYC), no GPU
+Hardware:  2 CPU cores (Intel Xeon), no GPU
 Measured:  2026-11-22, beside other runs
-  not yet
+  fold/ap50 0.865, fold/ap 0.417 (mean of folds 0 to 4, seed 0; std 0.061 and 0.047; a constant box: 0.512, 0.148);
+  150 CPU seconds a fold, 120 of them for features; an image takes 1.4, of which 0.3 for selective search
 """
 
 from practicum.training.defaults import base
@@ -18,7 +19,8 @@ def get_config():
     config.data.source = 'voc_folder'
     config.data.name = 'raccoon'
     config.data.folds = 5
-    config.data.group_by = 'near_duplicates'
+    config.data.max_boxes = 10
+    config.data.group_by = 'near_duplicates'  # nearly the same photographs stay in one fold
     config.data.regions.kind = 'selective_search'
     config.image.size = (127, 127)  # where AlexNet's maps fit without a remainder: 31, 15, 7 and 3 cells
     config.image.channels = 3
@@ -38,10 +40,9 @@ def get_config():
     config.optimizer.learning_rate = 1e-3
     config.optimizer.weight_decay = 1e-2
     config.schedule.name = 'cosine'
-    config.evaluation.every = '2 epochs'
-    config.evaluation.periodic = ('fold',)
-    config.evaluation.final = ()
-    config.evaluation.sets.fold = {'split': 'fold'}
-    config.checkpoint.every = '2 epochs'
+    config.evaluation.sets = {'fold': {'split': 'fold', 'invert': False}}
+    config.evaluation.periodic = ()
+    config.evaluation.final = ('fold',)
+    config.checkpoint.every = '0 steps'
     config.checkpoint.best_metric = ''
     return config
