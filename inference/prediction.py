@@ -68,7 +68,7 @@ def predict_files(run: Run, inputs: Sequence[str], *, top_k: int = 3, invert: bo
                 found[names[file]] = detection_files.FoundBoxes(str(file), *size, **prediction.found)
         if found:
             formats = boxes or detection_files.DEFAULT_FORMATS
-            detection_files.write(folder, found, run.class_names, run.task.shown_score, formats)
+            detection_files.write(folder, found, task.class_names, task.shown_score, formats)
         written = folder / 'predictions.json' if folder is not None else output
         if rows and written is not None:
             written.parent.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,7 @@ from ..training.step import VARIABLES, apply_model
 from . import arrays, tiles
 from .heat_map import HeatMap, HeatMapMaker
 from .network import Network
+from .rcnn import RegionNetwork
 
 _OWN_BYTES = 2**28  # of images kept in their own size until their batch is predicted
 _VOCABULARY = tuple(f'text.{field}' for field in ('tokens', 'lowercase', 'min_count', 'max_size', 'vocabulary_from'))
@@ -126,6 +127,8 @@ class Run:
         """
         self.check_images()
         network = self.network()
+        if isinstance(network, RegionNetwork):
+            raise UserError(f'{self.workdir} looks at regions of images: predict finds them')
         fitted = [network.fit(image) for _, image, _ in self._examples(network, inputs)]
         shape = (0, *((network.frames,) * (network.frames > 1)), *network.size, network.channels)
         batch = np.stack(fitted) if fitted else np.zeros(shape, np.uint8)
@@ -198,6 +201,11 @@ class Run:
         views = Views(tta, self.config.image.size)
         if views.count > 1 and (self.task.generates or self.feature != 'image'):
             raise UserError(f"--tta {tta}: {self.config.task.name} takes 'none' alone")
+        if isinstance(self.task, tasks.RegionDetection):
+            if views.count > 1:
+                raise UserError(f"--tta {tta}: region_detection takes 'none' alone")
+            self._networks[tta] = RegionNetwork(self)
+            return self._networks[tta]
         if self.task.generates:
             apply = functools.partial(self.task.generate, self.model)
         elif len(self.task.input_features) > 1:

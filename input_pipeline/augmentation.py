@@ -69,6 +69,7 @@ _RESAMPLED = {'shift', 'rotation', 'zoom', 'shear', 'elastic'}
 _GEOMETRIC = _RESAMPLED | {'flip_horizontal', 'flip_vertical', 'random_crop', 'rand_augment'}
 _MASK = 'segmentation_mask'
 MOVING = 'image', _MASK, *box_moves.FEATURES  # features of an example that augmentation changes
+FIXED = 'box_target'  # a feature that would have to move with the image, and cannot, see region_source.py
 _ELASTIC_GRID = 4  # control points on each side of the image, between which displacements are interpolated
 
 
@@ -122,6 +123,7 @@ def build(config: Mapping) -> Callable:
         images, masks, moved = jax.vmap(functools.partial(_augment_example, settings))(keys, images, masks, boxes)
         return _given(images, masks, None if boxes is None else moved)
 
+    augment.moving = sorted(name for name in _GEOMETRIC if settings[name])
     return augment
 
 
@@ -132,7 +134,13 @@ def apply(augment: Callable, keys: jax.Array, features: Mapping[str, jax.Array])
         augment: of `build`.
         keys: PRNG keys [batch].
         features: of examples, see source.py; 'image' is float32 in [0, 1].
+
+    Raises:
+        UserError: the image moves, and a feature would have to move with it and cannot.
     """
+    if FIXED in features and getattr(augment, 'moving', ()):
+        raise UserError(f'augmentation: {augment.moving[0]} does not know how to move the box of a region '
+                        '(config.data.regions); config.cached_features.flip mirrors both')
     boxes = {name: features[name] for name in box_moves.FEATURES if name in features}
     images, masks, boxes = augment(keys, features['image'], features.get(_MASK), boxes)
     return {**features, 'image': images, **({} if masks is None else {_MASK: masks}), **boxes}

@@ -21,6 +21,8 @@ from . import (
     images,
     mask_folder_source,
     memory,
+    proposals,
+    region_source,
     relabelling,
     splits,
     text_source,
@@ -83,6 +85,10 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
     if data['source'] in text_source.READERS:
         return _open_text(data, parts, text or {}, vocabulary)
     crop_area = tuple(data['random_resized_crop']) if training else ()
+    of_regions, whole = data['regions']['kind'], image
+    if of_regions:
+        proposals.check(data['regions'], image['size'])
+        image = {**image, 'size': tuple(data['regions']['image_size'])}
     names = list(dict.fromkeys(part.name for part in parts))
     opened = [SOURCES[data['source']](data, image, name, crop_area) for name in names]
     chosen = splits.positions(parts, dict(zip(names, map(len, opened))))
@@ -104,14 +110,16 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
     if source.can_be_unreadable and in_memory:
         sound = unreadable.leave_out(examples, source, chosen, data['max_unreadable'])
     elif source.can_be_unreadable:
-        sound = unreadable.readable(source, chosen, data['max_unreadable'], pixels=not training,
+        sound = unreadable.readable(source, chosen, data['max_unreadable'], pixels=bool(of_regions) or not training,
                                     workers=data['workers'])
         examples = source if training else unreadable.NotingSource(source, chosen)
-    examples = _with_labels(examples, source, sound, data, training)
+    examples = _with_labels(examples, source, sound, data, training and not of_regions)
     if text is not None and source.has_captions:
         examples = captions.tokenize(examples, text, vocabulary)
     if invert:
         examples = examples.select(change=_inverted)
+    if of_regions:
+        return region_source.cut_regions(examples, data, whole, training=training)
     if data['processes'] and not in_memory:
         examples = ProcessSource(examples, data['processes'])
     if source.can_be_unreadable and training and not in_memory:

@@ -17,6 +17,7 @@ from .lenet import LeNet
 from .line import Line
 from .lstm import LSTM
 from .mlp import MLP
+from .rcnn import RCNN
 from .resnet import CifarResNet, ResNet
 from .resnet9 import ResNet9
 from .segmentation_mlp import SegmentationMLP
@@ -35,6 +36,7 @@ MODELS: dict[str, type[nn.Module]] = {
     'line': Line,
     'lstm': LSTM,
     'mlp': MLP,
+    'rcnn': RCNN,
     'resnet': ResNet,
     'resnet9': ResNet9,
     'resnet_cifar': CifarResNet,

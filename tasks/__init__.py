@@ -10,11 +10,12 @@ from .classification import Classification
 from .detection import Detection
 from .language_model import LanguageModel
 from .multi_label import MultiLabel
+from .region_detection import RegionDetection
 from .regression import Regression
 from .segmentation import Segmentation
 from .task import PerExample, Task
 
-__all__ = ['PerExample', 'TASKS', 'Task', 'build']
+__all__ = ['PerExample', 'RegionDetection', 'TASKS', 'Task', 'build']
 
 TASKS: dict[str, type[Task]] = {
     'captioning': Captioning,
@@ -22,6 +23,7 @@ TASKS: dict[str, type[Task]] = {
     'detection': Detection,
     'language_model': LanguageModel,
     'multi_label': MultiLabel,
+    'region_detection': RegionDetection,
     'regression': Regression,
     'segmentation': Segmentation,
 }

@@ -24,7 +24,7 @@ DECODERS = ('nms', 'cluster')
 
 _FRACTION = 0.4  # of a box's sides that its region has, as in DetectNet
 _GAMMA, _ALPHA = 2.0, 0.75  # of the focal loss; of cells without objects
-_CANDIDATES = 300  # boxes of an image that are compared with one another
+CANDIDATES = 300  # boxes of an image that are compared with one another
 
 
 class Detection(Task):
@@ -142,10 +142,13 @@ class Detection(Task):
     def _decode(self, outputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         cells = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]) if x.ndim == 3 else x, dict(outputs))
         scores = jax.nn.sigmoid(cells['logits']).reshape(-1)
-        scores, places = lax.top_k(scores, min(_CANDIDATES, len(scores)))
+        scores, places = lax.top_k(scores, min(CANDIDATES, len(scores)))
         scores = jnp.where(scores >= self.lowest_score, scores, 0)
         cell, classes = jnp.divmod(places, len(self.class_names))
-        found = boxes_lib.clip(_corners(cells), self.size)[cell]
+        return self._select(boxes_lib.clip(_corners(cells), self.size)[cell], scores, classes)
+
+    def _select(self, found: jax.Array, scores: jax.Array, classes: jax.Array) -> dict[str, jax.Array]:
+        """Returns what is left of the candidates of an image, see `decode`; they come in descending order of scores."""
         if self.decoder == 'cluster':
             found, scores = boxes_lib.cluster(found, scores, classes, least=1, tolerance=0.2)
         else:

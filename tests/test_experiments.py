@@ -67,6 +67,12 @@ def fake_data(monkeypatch):
                 return ArraySource({'image': images, 'boxes': boxes, 'box_crowd': np.zeros((count, 3), np.uint8),
                                     'box_labels': np.tile(np.int32([0, 1, -1]), (count, 1))},
                                    DatasetInfo(class_names=('cat', 'dog'), input_size=tuple(image['size'])))
+            if task == 'region_detection':
+                facts = [{'image_number': i // 4, 'region': [0, 0, 40, 50], 'objects': [[0, 0, 4, 6, 40, 50]]}
+                         for i in range(count)]
+                arrays = {'label': np.arange(count, dtype=np.int32) % 2, 'box_target': np.zeros((count, 4), np.float32)}
+                return ArraySource({'image': images, **arrays},
+                                   DatasetInfo(class_names=('background', 'cat'), input_size=(64, 64)), facts)
             target = generator.integers(0, classes, (count, *image['size']) if masks else count)
             return ArraySource({'image': images, **({'segmentation_mask': target.astype(np.uint8)} if masks else
                                                       {'label': target.astype(np.int32)})},

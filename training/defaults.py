@@ -56,6 +56,17 @@ def base() -> ConfigDict:
     config.data.target = ''  # for source 'csv': column to be predicted, or several of numbers, 'height,width'
     config.data.image_column = ''  # for source 'csv': column with image files, relative to the table; '': no images
 
+    # Examples are regions of images with boxes, cut out and brought to config.image.size, for R-CNN; see
+    # input_pipeline/region_source.py
+    config.data.regions = ConfigDict()
+    config.data.regions.kind = ''  # where they come from: 'selective_search'; '': examples are whole images
+    config.data.regions.image_size = (256, 256)  # height, width of the images that regions are cut out of
+    config.data.regions.context = 0.07  # share of the sides of what is cut out that is around the region, on each side
+    config.data.regions.limit = 400  # most regions of an image
+    config.data.regions.per_image = 64  # of them in training
+    config.data.regions.positive_share = 0.25  # of those at most, that show objects
+    config.data.regions.positive_overlap = 0.5  # intersection over union with an object, from which on they show it
+
     config.image = ConfigDict()  # how an image becomes the model's input; travels in the checkpoint
     config.image.size = (28, 28)  # height, width: other sizes are resized to it
     config.image.resize = 'stretch'  # 'cover' keeps proportions and cuts the centre, 'crop' of an image 8 / 7 larger

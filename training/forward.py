@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from .. import models
 from ..common.errors import UserError
-from ..input_pipeline import augmentation, box_moves
+from ..input_pipeline import augmentation, box_moves, region_source
 from ..input_pipeline.views import Views
 from ..tasks import Task
 from .step import apply_model
@@ -111,7 +111,7 @@ def select_view(batch: Mapping[str, jax.Array], keys: jax.Array, *, width: int) 
 
     Args:
       batch: 'features', float32 [batch, views, ...]: of the image, and of its mirror image where there are two. Its
-        boxes and its mask are mirrored with it.
+        boxes, its mask and a region's target are mirrored with it.
       keys: one PRNG key per example.
       width: of the images in pixels.
     """
@@ -126,6 +126,9 @@ def select_view(batch: Mapping[str, jax.Array], keys: jax.Array, *, width: int) 
     if 'segmentation_mask' in batch:
         masks = batch['segmentation_mask']
         batch['segmentation_mask'] = jnp.where(is_mirrored, masks[:, :, ::-1], masks)
+    if region_source.TARGET in batch:
+        targets = batch[region_source.TARGET]
+        batch[region_source.TARGET] = jnp.where(is_mirrored[:, 0], targets * jnp.array([-1, 1, 1, 1]), targets)
     return batch
 
 

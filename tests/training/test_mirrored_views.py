@@ -115,3 +115,12 @@ def test_each_example_s_targets_are_those_of_its_own_view():
         np.testing.assert_array_equal(found['segmentation_mask'][i], mask[:, ::-1] if mirrored else mask)
     for name in ('box_labels', 'box_crowd'):
         np.testing.assert_array_equal(found[name], plain[name])
+
+
+def test_the_target_of_a_region_follows_too():
+    target = np.tile(np.float32([0.25, -0.5, 0.1, 0.2]), (16, 1))
+    batch = {'features': np.tile(np.float32([0, 1]), (16, 1)), 'box_target': target}
+    chosen = forward.select_view(batch, jax.random.split(jax.random.key(0), 16), width=10)
+    mirrored = np.asarray(chosen['features']) == 1
+    assert 0 < mirrored.sum() < 16
+    np.testing.assert_array_equal(chosen['box_target'], np.where(mirrored[:, None], target * [-1, 1, 1, 1], target))
