@@ -7,9 +7,10 @@ in PyTorch: that of experiments/bccd_detector.py, 8 images of 240x320. PYTHON is
 benchmarks/requirements.txt; without it PyTorch is left out. Milliseconds of a batch, medians of alternated rounds; the
 processes that wait are idle.
 
-Then, in processor time, a classifier made fully convolutional, against its windows in batches and one after the other: AlexNet without padding,
-windows of 227x227 every 32 pixels of an image of 1024x1024, with a dense part of 256 and of 4096 units. Random weights:
-neither time nor equality depends on them. The ways are timed in turns; medians, in a table of Markdown.
+Then, in processor time, a classifier made fully convolutional, against its windows in batches and one after the other:
+AlexNet without padding, windows of 227x227 every 32 pixels of an image of 1024x1024, with a dense part of 256 and of
+4096 units. Random weights: neither time nor equality depends on them. The ways are timed in turns; medians, in a table
+of Markdown.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Work shared by threads: as many as this process may use, and none begins after a request to stop."""
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -8,6 +9,10 @@ from typing import TypeVar
 from . import interrupt
 
 Item, Result = TypeVar('Item'), TypeVar('Result')
+
+# Held while TensorFlow is imported, in a thread of its own as a rule, and while figures are drawn: TensorFlow imports
+# IPython, and matplotlib asks what is in IPython as soon as it begins to be imported.
+import_lock = threading.RLock()
 
 
 def cores() -> int:

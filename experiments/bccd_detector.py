@@ -55,7 +55,7 @@ def frozen():
     config.image.std = (0.229, 0.224, 0.225)
     for name in ('flip_horizontal', 'flip_vertical', 'zoom', 'shift', 'brightness'):
         config.augment[name] = 0.0
-    config.model = {'name': 'detector', 'body': {'name': 'alexnet'}, 'endpoint': 'conv5', 'width': 96, 'depth': 2}
+    config.model = {'name': 'detector', 'body': {'name': 'alexnet'}, 'endpoint': 'conv5', 'width': 96, 'depth': 3}
     config.init_from.workdir = 'weights/alexnet'
     config.init_from.include = ('params/body/.*',)
     config.init_from.rename = (('^params/', 'params/body/'),)

@@ -16,7 +16,7 @@ from practicum.training.defaults import base
 from tests.conftest import ROOT
 
 PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
-MADE = {'experiments/mine.py', 'experiments/outlines.py'}  # by those who read the pages
+MADE = {'experiments/bolts.py', 'experiments/mine.py', 'experiments/outlines.py'}  # by those who read the pages
 FREE = ('data.arrays', 'model', 'task', 'optimizer.arguments', 'schedule.arguments', 'evaluation.sets')
 EXAMPLES = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'how-to' / 'add-your-own.md').read_text(), re.DOTALL)
 

@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ..common.errors import UserError
+from ..common.threads import import_lock
 from . import results, snapshot, writers
 from .checkpoints import FOLDER, Checkpoint, Checkpoints
 from .evaluation import Evaluation
@@ -106,7 +107,7 @@ class Outputs:
         now = time.monotonic()
         if self._metrics and (last or now - self._drawn.get(name, now) > _IMAGE_SECONDS):
             self._drawn[name] = now
-            with self._writing():
+            with self._writing(), import_lock:
                 self._metrics.images(step, results.write_evaluation(self._workdir, name, step, task, found))
 
     def model_figures(self, step: int, draw: Callable[[], dict[str, Any]], *, last: bool) -> None:
@@ -119,7 +120,7 @@ class Outputs:
         now = time.monotonic()
         if self._metrics and (last or now - self._drawn.get('', now) > _IMAGE_SECONDS):
             self._drawn[''] = now
-            with self._writing():
+            with self._writing(), import_lock:
                 self._metrics.images(step, {f'model/{key}': results.write_image(self._workdir / f'{key}.png', figure)
                                             for key, figure in draw().items()})
 
@@ -169,7 +170,7 @@ class Outputs:
         best = None
         if self._config.checkpoint.best_metric and (step := self._checkpoints.best_step()) is not None:
             best = {'step': step, 'metric': self._config.checkpoint.best_metric}
-        with self._writing():
+        with self._writing(), import_lock:
             results.write_result(self._workdir, self._config, metrics, best=best, about=self._about, **facts)
 
     @contextlib.contextmanager

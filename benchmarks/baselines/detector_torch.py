@@ -1,9 +1,9 @@
 """The detector of experiments/bccd_detector.py in PyTorch on the CPU, as a baseline for speed.
 
-Reads lines 'train STEPS', 'predict STEPS' and 'nms STEPS' from standard input and answers each with a line of JSON, so
+Reads lines 'train STEPS', 'predict STEPS' and 'nms STEPS' from standard input and answers each with JSON, so
 that the caller can alternate it with other frameworks: {'ms' per step, 'parameters', 'nms': whose}. Eager PyTorch in
-its fastest form for this network: channels_last memory. The layers are those of models/resnet.py and models/detector.py,
-the loss that of tasks/detection.py, without its crowds.
+its fastest form for this network: channels_last memory. The layers are those of models/resnet.py and
+models/detector.py, the loss that of tasks/detection.py, without its crowds.
 """
 
 import argparse

@@ -58,7 +58,8 @@ def spots(data, image, split, *rest) -> ArraySource:
     boxes[:, 0] = np.stack([columns, 0 * columns, columns + 1, 0 * columns + HEIGHT], 1)
     arrays = {'image': 255 * masks[..., None], 'segmentation_mask': masks, 'boxes': boxes,
               'box_labels': np.tile(np.int32([0, -1]), (COUNT, 1)), 'box_crowd': np.zeros((COUNT, 2), np.uint8)}
-    return ArraySource(arrays, DatasetInfo(), [{'width': 77}] * COUNT, name='spots')
+    info = DatasetInfo(class_names=('ground', 'spot'), input_size=(HEIGHT, WIDTH))
+    return ArraySource(arrays, info, [{'width': 77}] * COUNT, name='spots')
 
 
 @pytest.fixture
