@@ -11,7 +11,7 @@ from practicum.training.defaults import base
 def get_config():
     """A small residual network and a head without anchors."""
     config = base()
-    config.total = '12 epochs'
+    config.total = '20 epochs'
     config.batch_size = 16
     config.data.name = 'shape_boxes'
     config.data.max_boxes = 8
@@ -25,12 +25,12 @@ def get_config():
                     'width': 64, 'depth': 2}
     config.task = {'name': 'detection'}
     config.optimizer.name = 'adamw'
-    config.optimizer.learning_rate = 3e-3
+    config.optimizer.learning_rate = 5e-3
     config.optimizer.weight_decay = 1e-2
     config.schedule.name = 'cosine'
     config.schedule.warmup = '50 steps'
     config.log_every = '50 steps'
-    config.evaluation.every = '4 epochs'
-    config.checkpoint.every = '4 epochs'
+    config.evaluation.every = '5 epochs'
+    config.checkpoint.every = '5 epochs'
     config.checkpoint.best_metric = 'validation/ap'
     return config
