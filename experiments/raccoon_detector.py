@@ -1,12 +1,13 @@
 """Raccoons: one class, 200 photographs of 133 sizes, objects that fill most of them; five folds.
 
 Reads Pascal VOC's layout in config.data.name (annotations, images). Photographs that are almost the same one stay in
-one fold. A constant box, the median of the training boxes, has AP50 0.535 and AP 0.159 in the mean of the folds.
-AlexNet must be in weights/alexnet, see docs/how-to/import-weights.md.
+one fold. AlexNet must be in weights/alexnet, see docs/how-to/import-weights.md.
 
 Command:   python launch.py --config experiments/raccoon_detector.py --config.data.name=FOLDER --config.data.fold=0
 Hardware:  2 CPU cores (Intel Xeon), no GPU
-Measured:  not yet
+Measured:  2026-11-22, mean of folds 0 to 4, beside other runs; one constant box: ap50 0.512, ap 0.148
+  get_config  validation/ap50 0.884, validation/ap 0.431 (mean of seeds 0, 1, 2; std 0.008 and 0.006); 16 CPU-s a fold
+  detectnet   validation/ap50 0.865, validation/ap 0.332 (seed 0); 12 CPU-s a fold
 """
 
 from practicum.training.defaults import base
@@ -45,20 +46,6 @@ def get_config():
     config.evaluation.final = ('validation',)
     config.checkpoint.every = '0 steps'
     config.checkpoint.best_metric = ''
-    return config
-
-
-def fine_tuned():
-    """Everything learns, the body a tenth as fast, on photographs that are mirrored, moved and zoomed."""
-    config = get_config()
-    config.total = '40 epochs'
-    config.optimizer.freeze = ()
-    config.optimizer.learning_rate_scales = (('body/.*', 0.1),)
-    config.cached_features.endpoint = ''
-    config.cached_features.flip = False
-    config.augment.flip_horizontal = 0.5
-    config.augment.zoom = 0.2
-    config.augment.shift = 0.1
     return config
 
 

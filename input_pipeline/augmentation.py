@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.scipy import ndimage
 
 from ..common.errors import UserError, nearest
-from . import box_moves, rand_augment
+from . import box_moves, rand_augment, region_source
 
 
 class _Field(NamedTuple):
@@ -69,7 +69,6 @@ _RESAMPLED = {'shift', 'rotation', 'zoom', 'shear', 'elastic'}
 _GEOMETRIC = _RESAMPLED | {'flip_horizontal', 'flip_vertical', 'random_crop', 'rand_augment'}
 _MASK = 'segmentation_mask'
 MOVING = 'image', _MASK, *box_moves.FEATURES  # features of an example that augmentation changes
-FIXED = 'box_target'  # a feature that would have to move with the image, and cannot, see region_source.py
 _ELASTIC_GRID = 4  # control points on each side of the image, between which displacements are interpolated
 
 
@@ -138,7 +137,7 @@ def apply(augment: Callable, keys: jax.Array, features: Mapping[str, jax.Array])
     Raises:
         UserError: the image moves, and a feature would have to move with it and cannot.
     """
-    if FIXED in features and getattr(augment, 'moving', ()):
+    if region_source.TARGET in features and getattr(augment, 'moving', ()):
         raise UserError(f'augmentation: {augment.moving[0]} does not know how to move the box of a region '
                         '(config.data.regions); config.cached_features.flip mirrors both')
     boxes = {name: features[name] for name in box_moves.FEATURES if name in features}

@@ -1,9 +1,6 @@
 """Images that are almost the same one: scaled, compressed again, cut a little, brightened, or mirrored."""
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-
 from ..common.console import ProgressLog
 from ..common.errors import UserError
 from .source import Source
@@ -27,6 +24,8 @@ def groups(source: Source, indices: np.ndarray) -> np.ndarray:
     Raises:
       UserError: no images, or too many to compare all with all.
     """
+    from scipy.sparse import coo_array  # a tenth of a second, and more in every process that reads
+    from scipy.sparse.csgraph import connected_components
     if len(indices) > _MOST:
         raise UserError(f"config.data.group_by = 'near_duplicates' compares all images with all others: {source.name} "
                         f'has {len(indices):,}, more than {_MOST:,}')

@@ -20,12 +20,12 @@ import numpy as np
 from ..common.console import ProgressLog
 from ..common.errors import UserError
 from ..common.threads import parallel_map
-from . import augmentation, proposals
+from . import proposals
 from .arrays import ArraySource
 from .source import Source
 
 BACKGROUND = 'background'
-TARGET = augmentation.FIXED
+TARGET = 'box_target'  # it would have to move with the image, and cannot
 
 _HARD_OVERLAP = 0.1  # with an object, from which on background is hard to tell from it, as in Fast R-CNN
 _HARD_SHARE = 0.5  # of an image's background that is such, where there is enough

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+_MUCH_MEMORY = 2**31  # bytes of one process; there are several
 SCRATCH = ROOT / '.pytest_cache' / 'practicum'  # compiled steps, decoded data, the digits: shared by all tests
 
 sys.path.insert(0, str(ROOT))
@@ -54,7 +55,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def free_memory() -> None:
-    """Gives back the memory of compiled programs, which JAX keeps as long as a process lives: gigabytes of tests."""
+    """Gives back the memory of compiled programs, which JAX keeps as long as a process lives: gigabytes of tests.
+
+    Not before there is some, since it takes half a second: others of the process's programs are compiled again after it.
+    """
+    if int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') < _MUCH_MEMORY:
+        return
     import jax
     jax.clear_caches()
     gc.collect()
