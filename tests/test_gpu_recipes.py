@@ -39,6 +39,7 @@ def imagenet(tmp_path_factory):
     return folder
 
 
+@pytest.mark.thorough
 def test_imagenet_resnet50_on_a_folder(imagenet, tmp_path):
     config = config_lib.load('imagenet_resnet50', [
         f'data.name={imagenet}', 'batch_size=16', 'total=3 steps', 'schedule.warmup=1 steps', 'tensorboard=False',

@@ -92,6 +92,7 @@ def test_it_learns_and_leaves_tables_and_figures(run):
     assert len(examples) == 8 and {'file', 'objects', 'found', 'missed', 'false'} <= examples[0].keys()
 
 
+@pytest.mark.thorough
 def test_an_interrupted_run_ends_in_the_same_bits(run, run_launch, tmp_path):
     workdir, config, _ = run
     arguments = ['--config', str(config), '--workdir', str(tmp_path / 'run')]

@@ -135,6 +135,7 @@ def test_two_processes_are_stopped_resumed_and_end_like_one(tmp_path):
         np.testing.assert_allclose(arrays[path], value, rtol=1e-3, atol=1e-4, err_msg=path)
 
 
+@pytest.mark.thorough
 def test_two_processes_in_mode_jit_keep_a_state_in_shards(tmp_path):
     """They save it together, and go on from it together; another process alone has it in one piece.
 

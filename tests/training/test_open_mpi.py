@@ -41,6 +41,7 @@ def process_of(workdir: Path, rank: int) -> int:
     raise AssertionError('there is no such process')
 
 
+@pytest.mark.thorough
 def test_a_run_of_mpirun_is_stopped_and_goes_on(tmp_path):
     log, workdir = tmp_path / 'log', tmp_path / 'run'
     with start(log, workdir, 1_000_000) as mpirun:

@@ -100,6 +100,7 @@ def test_a_language_model_carries_the_state_of_each_member(tmp_path):
         assert any('carry' in path for path in one['arrays'][12])
 
 
+@pytest.mark.thorough
 def test_a_network_of_convolutions_is_warned_of(tmp_path, caplog):
     chosen = [practicum.config('digits_lenet', [ONE, 'tensorboard=False', 'total=3 steps', 'batch_size=8',
                                                 'data.on_device=True', f'seed={seed}']) for seed in (0, 1)]

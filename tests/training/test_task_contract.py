@@ -125,7 +125,7 @@ def test_inputs_that_the_data_lack_are_one_line():
         components.build_training(made).initial_state()
 
 
-@pytest.mark.parametrize('mode', ['pmap', 'jit'])
+@pytest.mark.parametrize('mode', ['pmap', pytest.param('jit', marks=pytest.mark.thorough)])
 def test_mixed_batches_do_not_depend_on_the_number_of_devices(mode):
     """The partner of an image is chosen in the global batch, so that it may lie on another device."""
     def losses(devices: int, *overrides: str) -> list[float]:

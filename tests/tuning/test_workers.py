@@ -151,6 +151,7 @@ def test_one_that_is_killed_here_is_missed_at_once(tmp_path):
     assert starts(workdir / '0000')[1] >= 3
 
 
+@pytest.mark.thorough
 def test_a_slow_one_keeps_its_trial(tmp_path):
     """However long a trial takes, and the scoring at the end."""
     workdir = tmp_path / 'sweep'
@@ -165,7 +166,7 @@ def test_a_slow_one_keeps_its_trial(tmp_path):
     assert 'has lost its worker' not in slow.log + other.log
 
 
-@pytest.mark.parametrize('child_too', [False, True])
+@pytest.mark.parametrize('child_too', [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_one_that_comes_back_after_its_trial_was_taken(tmp_path, child_too):
     workdir = tmp_path / 'sweep'
     frozen = Worker(workdir, *SWEEP, '--heartbeat', '1', host='there', environment=SLOW)
