@@ -1,6 +1,7 @@
 """Images that are almost the same one: scaled, compressed again, cut a little, brightened, or mirrored."""
 
 import numpy as np
+
 from ..common.console import ProgressLog
 from ..common.errors import UserError
 from .source import Source

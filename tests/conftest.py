@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def free_memory() -> None:
     """Gives back the memory of compiled programs, which JAX keeps as long as a process lives: gigabytes of tests.
 
-    Not before there is some, since it takes half a second: others of the process's programs are compiled again after it.
+    Not before there is some: it takes half a second, and what the next tests need is compiled again.
     """
     if int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') < _MUCH_MEMORY:
         return

@@ -139,7 +139,7 @@ def test_takes_a_step_and_evaluates(spec, fake_data):
 
 
 def programs() -> list:
-    """SPECS, of which those are thorough that differ from one before in its file in neither model, task nor features."""
+    """SPECS; thorough are those that differ from one before in their file in neither model, task nor features."""
     found, params = set(), []
     for spec in SPECS:
         config = config_lib.load(spec)
