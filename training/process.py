@@ -5,6 +5,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import time
 import traceback
 import warnings
 
@@ -13,6 +14,8 @@ from ..common.files import cache_folder, trim
 from . import cluster
 
 _COMPILED_BYTES = 2 * 10**9  # of compiled steps in the cache
+# By which process 0 leaves later: once it has gone, JAX aborts the others, who may be about to say the same.
+_LAST_SECONDS = 1.0
 
 _abort_watcher: subprocess.Popen | None = None
 
@@ -126,6 +129,8 @@ def leave(code: int) -> int:
     if _several_processes():
         sys.stdout.flush()
         stop_watching()
+        if rank() == 0:
+            time.sleep(_LAST_SECONDS)
         os._exit(code)
     return code
 
