@@ -1,6 +1,6 @@
 """AP of one and the same box in every image: what a detector must exceed to have learned anything.
 
-    python benchmarks/constant_box.py --config raccoon_detector:fold0
+    python benchmarks/constant_box.py --config raccoon_detector
     python benchmarks/constant_box.py --config bccd_detector --config.data.name=DIR
 
 For each class the box whose edges are the medians of those of the class's training boxes, in shares of the width and

@@ -2,7 +2,8 @@
 
 Command:   python launch.py --config experiments/shape_detector.py
 Hardware:  2 CPU cores (Intel Xeon), no GPU
-Measured:  not yet
+Measured:  2026-11-22, beside other runs
+  test/ap50 0.957, test/ap 0.783 (mean of seeds 0, 1; std 0.001 and 0.001); 2:53 and 2:58 min
 """
 
 from practicum.training.defaults import base

@@ -64,8 +64,8 @@ def write(folder: Path, images: Mapping[str, FoundBoxes], class_names: Sequence[
 
     Args:
       folder: of all files: detections.json in COCO's results format, with everything that was found, which metrics
-        need; detections.csv; <name>.txt in YOLO's format and <name>.xml in Pascal VOC's, of each image. These have what
-        has at least `shown_score`.
+        need; detections.csv; <name>.txt in YOLO's format, as labels to train on, with classes.txt, and <name>.xml in
+        Pascal VOC's, of each image. These have what has at least `shown_score`.
       images: name of an image, without suffix -> what was found in it.
       class_names: of the data set.
       shown_score: see above.
@@ -80,9 +80,11 @@ def write(folder: Path, images: Mapping[str, FoundBoxes], class_names: Sequence[
         table.writeheader()
         table.writerows(csv_rows(shown.values(), class_names))
         write_text(folder / 'detections.csv', text.getvalue())
+    if 'yolo' in formats:
+        write_text(folder / 'classes.txt', ''.join(f'{name}\n' for name in class_names))
     for name, image in shown.items():
         if 'yolo' in formats:
-            write_text(folder / f'{name}.txt', yolo_text(image))
+            write_text(folder / f'{name}.txt', yolo_text(image, with_scores=False))
         if 'voc' in formats:
             write_text(folder / f'{name}.xml', voc_xml(image, class_names))
 

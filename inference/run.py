@@ -258,6 +258,9 @@ class Run:
         """Yields predictions of images that are looked at in parts."""
         if not isinstance(self.task, Detection):
             raise UserError(f'--tile {tile} is for detectors; the task of {self.workdir} is {self.config.task.name}')
+        if tile < max(network.size) // 4:
+            raise UserError(f'--tile {tile}: parts of so few pixels would be enlarged to {network.size[0]}x'
+                            f'{network.size[1]}; take at least {max(network.size) // 4}')
         for key, image, _ in examples:
             parts = tiles.tiles_of(*image.shape[:2], tile)
             outputs = []

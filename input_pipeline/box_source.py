@@ -29,6 +29,7 @@ _NAMED = 3  # in messages
 _CHUNK = 256  # images whose headers are looked at per task
 _LEAST_SIDE = 1e-3  # pixels, of what is left of a box inside its image
 _OVER_EDGE = 1.0  # pixels that boxes reach over the edge without a word: by rounding, or by counting from 0
+_ROUNDED, _SHARES = 0.01, 0.5  # beyond 1; share of boxes within it from which on they are no pixels
 _MISTAKEN = 0.2  # share of boxes that reach farther, from which on all of them are taken to be misread
 
 
@@ -262,8 +263,10 @@ def _check_format(found: Annotations, corners: np.ndarray, own: np.ndarray) -> N
     if not len(corners):
         return
     mistake = found.mistake(corners, own)
-    if not found.shares and corners[:, 2:].max() <= 1 < own.min():
-        mistake = 'no coordinate is above 1: these look like shares of width and height, as YOLO has them, not pixels'
+    tiny = (corners <= 1 + _ROUNDED).all(1) & (own > 1).all(1)
+    if not found.shares and tiny.mean() > _SHARES:
+        how_many = 'no coordinate' if tiny.all() else f'no coordinate of {tiny.sum():,} of {len(tiny):,} boxes'
+        mistake = f'{how_many} is above 1: these look like shares of width and height, as YOLO has them, not pixels'
     if mistake:
         raise UserError(f'{found.name}: {mistake}')
 

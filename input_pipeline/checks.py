@@ -37,6 +37,15 @@ def check_source(source: Source, image: Mapping[str, Any], where: str) -> None:
         check_batch({'label': source.labels}, source.info, image, where)
 
 
+def check_objects(source: Source) -> None:
+    """Raises UserError if a training set with boxes that is in memory has no object to be found."""
+    if isinstance(source, ArraySource) and source.has_boxes:
+        arrays = source.arrays
+        if not ((arrays['box_labels'] >= 0) & (arrays['box_crowd'] == 0)).any():
+            raise UserError(f'the training set has no object in any of its {len(source):,} images: look at '
+                            'config.data.name and config.data.train')
+
+
 def check_batch(batch: Mapping[str, np.ndarray], info: DatasetInfo, image: Mapping[str, Any], where: str = 'the data'
                 ) -> None:
     """Checks types and ranges of a batch.

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,8 +123,9 @@ def test_predictions_are_in_the_images_own_pixels_and_in_other_tools_formats(run
     done = call_launch('predict', '--workdir', workdir, folder / 'images', '--output', tmp_path / 'found',
                        '--boxes', 'coco', 'csv', 'yolo', 'voc')
     assert done.code == 0, done.err
-    assert {'00-boxes.png', '00.txt', '00.xml', 'detections.json', 'detections.csv', 'predictions.json'} <= {
-        path.name for path in (tmp_path / 'found').iterdir()}
+    names = {path.name for path in (tmp_path / 'found').iterdir()}
+    assert {'00-boxes.png', '00.txt', '00.xml', 'classes.txt', 'detections.json', 'detections.csv',
+            'predictions.json'} <= names
     pictures = json.loads((tmp_path / 'found' / 'predictions.json').read_text())
     assert len(pictures) == 40 and {(row['width'], row['height']) for row in pictures} == {(48, 40)}
     # Most pixels in boxes of a class have its colour: they lie where the objects are.
@@ -169,7 +171,22 @@ def test_mistakes_are_one_line(run, call_launch, tmp_path, arguments, error):
     assert not (tmp_path / 'run').exists()
 
 
+def test_a_run_does_not_go_on_with_classes_in_another_order(run, folder, tmp_path, call_launch):
+    other = tmp_path / 'data'
+    shutil.copytree(folder, other)
+    (other / 'classes.txt').write_text('red\nblue\n')
+    shutil.copytree(run[0], tmp_path / 'run')
+    arguments = ['--config', run[1], f'--config.data.name={other}']
+    done = call_launch(*arguments, '--workdir', tmp_path / 'run', '--config.total=62 steps')
+    assert done.code == 2 and "class 0 of the data is 'red', and was 'blue' when the run" in done.err, done.err
+    for label in (other / 'annotations').iterdir():
+        label.write_text('<annotation></annotation>')
+    done = call_launch(*arguments, '--workdir', tmp_path / 'new')
+    assert done.code == 2 and 'the training set has no object in any of its 32 images' in done.err, done.err
+
+
 @pytest.mark.parametrize('arguments, error', [
+    (['--tile', '7'], '--tile 7: parts of so few pixels would be enlarged to 32x32; take at least 8'),
     (['--tile', '-1'], '--tile takes the side of a part in pixels'), (['--tta', 'flip'], "takes 'none' alone")])
 def test_predict_refuses(run, folder, call_launch, arguments, error):
     done = call_launch('predict', '--workdir', run[0], folder / 'images' / '00.png', *arguments)

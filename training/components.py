@@ -193,6 +193,7 @@ def build_training(config: ConfigDict, seeds: Sequence[int] | None = None) -> Tr
     source = sources.open_split(config.data, config.image, config.data.train, training=True, text=config.text,
                                 vocabulary=_given_vocabulary(config.text))
     checks.check_source(source, config.image, 'the training set')
+    checks.check_objects(source)
     _check_memory(config.batch_size, source)
     resident = _resident(config, parallel, source)
     examples = resident.indices if resident else source

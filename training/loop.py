@@ -130,7 +130,7 @@ def start(training: components.Training, state: TrainState, taken: dict[str, Any
 
 
 def _check_same_data(meta: dict[str, Any], training: components.Training, workdir: Path) -> None:
-    """Raises UserError if a run would go on with other words, in the middle of another text, or with other batches."""
+    """Raises UserError if a run would go on with other words, classes or batches, or in the middle of another text."""
     found, now = DatasetInfo.from_json(meta['data']), training.info
     if found.vocabulary != now.vocabulary:
         parts = [Vocabulary.from_meta(info.vocabulary) for info in (now, found) if info.vocabulary is not None]
@@ -140,6 +140,12 @@ def _check_same_data(meta: dict[str, Any], training: components.Training, workdi
     if found.stream != now.stream:
         raise UserError(f'the training text is not the one that the run in {workdir} is in the middle of: it, '
                         'config.data.train or config.text.num_steps has changed; take another --workdir')
+    names = [list(info.class_names or ()) for info in (now, found)]
+    if all(names) and names[0] != names[1]:
+        place = next((i for i, (one, other) in enumerate(zip(*names)) if one != other), min(map(len, names)))
+        one, other = (repr(part[place]) if place < len(part) else 'none' for part in names)
+        raise UserError(f'class {place} of the data is {one}, and was {other} when the run in {workdir} began: the '
+                        'classes or their order have changed; take another --workdir')
     if meta['config']['batch_size'] != training.config.batch_size:
         raise UserError(f"config.batch_size = {training.config.batch_size}: the run in {workdir} counts its steps in "
                         f"batches of {meta['config']['batch_size']}: keep that, or begin in another --workdir with "

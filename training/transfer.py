@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ..common.dataset_info import DatasetInfo
-from ..common.errors import UserError, nearest
+from ..common.errors import UserError, nearest, some
 from ..common.vocabulary import Vocabulary
 from ..models.net_surgery import as_convolution
 from . import array_paths
@@ -93,6 +93,10 @@ def init_from(config: ConfigDict, variables: dict[str, Any], info: DatasetInfo) 
     of_tokens = [path for path, array in mapped.items() if size in array.shape]
     if difference and of_tokens:
         raise UserError(f'config.init_from: {of_tokens[0]} is about other tokens in {config.workdir}{hint}')
+    then, now = checkpoint.info.class_names or (), info.class_names or ()
+    if then != now and len(then) == len(now) and any(now and len(now) in array.shape[-1:] for array in mapped.values()):
+        logging.warning('config.init_from: the classes of %s have other names or another order (%s; here %s): what it '
+                        'says of a class is taken for another one', config.workdir, some(then), some(now))
     logging.info('init_from %s step %d:\n%s', config.workdir, checkpoint.step, report)
     arrays = {path: mapped.get(path, np.asarray(value)) for path, value in ours.items()}
     parts = unflatten(parts, arrays, what=str(config.workdir))
