@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from practicum import models
+from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.conversion import importing
 from practicum.training import checkpoints
@@ -198,6 +199,6 @@ def test_another_run_starts_from_imported_weights(tmp_path):
     initial = dict(model.init(jax.random.key(0), np.zeros((1, 4, 6, 3), np.float32)), ema={})
     config = config_lib.defaults().init_from
     config.workdir, config.skip = str(tmp_path / 'out'), ('params/logits/.*',)
-    found = init_from(config, initial, {})
+    found = init_from(config, initial, DatasetInfo())
     np.testing.assert_array_equal(found['params']['hidden']['bias'], tiny_network.state_dict()['fc1.bias'])
     assert found['params']['logits']['kernel'].shape == (7, 10)

@@ -90,6 +90,7 @@ def test_the_batch_is_given_away_where_the_host_does_not_share_its_memory(on_a_g
     assert text.count('jax.buffer_donor') + text.count('tf.aliasing_output') == state + 2  # image and label
 
 
+@pytest.mark.thorough
 def test_remat_keeps_less_and_changes_nothing(on_a_gpu):
     """Of flax's layers; the forms for CPUs already keep little."""
     found = {}

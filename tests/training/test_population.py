@@ -93,6 +93,7 @@ def test_members_of_one_seed_share_their_batches(tmp_path):
     train_both(chosen, tmp_path, alone=1)
 
 
+@pytest.mark.thorough
 def test_a_language_model_carries_the_state_of_each_member(tmp_path):
     corpus = write_corpus(tmp_path / 'corpus')
     chosen = [text_config(corpus, ONE, f'seed={seed}') for seed in (0, 1)]

@@ -119,7 +119,7 @@ def start(*overrides):
     """The variables of a new run before and after init_from."""
     config = tiny_config(*overrides)
     state = components.build_training(config).initial_state()
-    return flatten(state.variables), flatten(init_from(config.init_from, state.variables, {}))
+    return flatten(state.variables), flatten(init_from(config.init_from, state.variables, DatasetInfo()))
 
 
 @pytest.mark.parametrize('which', ['last', '4', '8'])

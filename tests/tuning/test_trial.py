@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -76,8 +77,13 @@ def test_a_child_is_not_one_of_the_tasks_that_its_worker_is(tmp_path, monkeypatc
     monkeypatch.setenv('OMPI_COMM_WORLD_SIZE', '8')
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '5')
     with trial.Child(['list'], tmp_path / 'console.log') as child:
-        environment = dict(entry.split('=', 1) for entry in
-                           open(f'/proc/{child._process.pid}/environ').read().split('\0') if entry)
+        environment = {}
+        for _ in range(500):  # until it is another program than this one
+            environment = dict(entry.split('=', 1) for entry in
+                               open(f'/proc/{child._process.pid}/environ').read().split('\0') if entry)
+            if 'CUDA_VISIBLE_DEVICES' in environment:
+                break
+            time.sleep(0.01)
     assert not [name for name in environment if name.startswith(('SLURM_STEP', 'SLURM_PROCID', 'OMPI_'))]
     assert environment['CUDA_VISIBLE_DEVICES'] == '5'
 

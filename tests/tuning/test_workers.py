@@ -166,6 +166,7 @@ def test_a_slow_one_keeps_its_trial(tmp_path):
     assert 'has lost its worker' not in slow.log + other.log
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('child_too', [False, pytest.param(True, marks=pytest.mark.thorough)])
 def test_one_that_comes_back_after_its_trial_was_taken(tmp_path, child_too):
     workdir = tmp_path / 'sweep'
