@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from .. import models
+from ..common import box_overlaps
 from ..common.errors import UserError, nearest
 from ..input_pipeline import images, preprocessing
 from ..models.net_surgery import window_stride
@@ -117,18 +118,11 @@ def find_boxes(maps: Sequence[HeatMap], class_name: str, *, threshold: float = 0
     kept = np.asarray(cv2.dnn.NMSBoxes(sizes.tolist(), scores.tolist(), threshold, overlap), int)[:_MOST_BOXES]
     boxes = []
     for i in kept:
-        voters = _overlaps(corners[i], corners) >= _AGREE
+        voters = box_overlaps.iou(corners[i:i + 1], corners)[0] >= _AGREE
         box = np.average(corners[voters], axis=0, weights=scores[voters])
         boxes.append({'class': class_name, 'percent': 100 * float(scores[i]),
                       **dict(zip(('left', 'top', 'right', 'bottom'), map(float, box)))})
     return boxes
-
-
-def _overlaps(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of one box, [4], with others, [n, 4]."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = sides.clip(0).prod(axis=1)
-    return shared / ((box[2:] - box[:2]).prod() + (others[:, 2:] - others[:, :2]).prod(axis=1) - shared)
 
 
 class HeatMapMaker:

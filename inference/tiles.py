@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from ..common import box_overlaps
 from ..common.errors import UserError
 from ..tasks import boxes as boxes_lib
 
@@ -68,12 +69,10 @@ def merge(outputs: list[dict[str, np.ndarray]], tiles: list[tuple[slice, slice]]
     found, scores, classes, cut = map(np.concatenate, (found, scores, classes, cut))
     if cut.any() and not cut.all():
         whole = ~cut
-        first = np.maximum(found[cut][:, None, :2], found[whole][None, :, :2])
-        last = np.minimum(found[cut][:, None, 2:], found[whole][None, :, 2:])
-        common = np.prod(np.maximum(last - first, 0), axis=-1) * (classes[cut][:, None] == classes[whole][None])
-        areas = np.prod(found[cut][:, 2:] - found[cut][:, :2], axis=-1)
+        covered = box_overlaps.intersection(found[cut], found[whole])
+        covered *= classes[cut][:, None] == classes[whole][None]
         kept = np.ones(len(found), bool)
-        kept[cut] = (common < _COVERED * areas[:, None]).all(axis=1)
+        kept[cut] = (covered < _COVERED * box_overlaps.area(found[cut])[:, None]).all(axis=1)
         found, scores, classes = found[kept], scores[kept], classes[kept]
     order = np.argsort(-scores, kind='stable')
     found, scores, classes = found[order], scores[order], classes[order]

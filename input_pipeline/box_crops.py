@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..common import box_overlaps
 from ..common.console import ProgressLog
 from ..common.errors import UserError, file_error
 from ..common.files import replacing_folder
@@ -82,10 +83,7 @@ def draw_windows(boxes: np.ndarray, size: tuple[int, int], smallest: float, rand
     sides = min(size) * smallest ** random.random(_TRIED)
     top, left = ((length - sides) * random.random(_TRIED) for length in size)
     windows = np.stack([left, top, left + sides, top + sides], axis=-1)
-    inner = (np.minimum(windows[:, None, 2:], boxes[:, 2:]) - np.maximum(windows[:, None, :2], boxes[:, :2])).clip(0)
-    shared = inner.prod(axis=-1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=-1)
-    return windows, shared / ((sides ** 2)[:, None] + areas - shared)
+    return windows, box_overlaps.iou(windows, boxes)
 
 
 def _check(source: Any, image: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common import box_overlaps
 from ..common.errors import UserError, nearest
 from ..common.json_cache import cached_json
 
@@ -92,9 +93,8 @@ def _search(image: np.ndarray) -> list[list[int]]:
     found = search.process().astype(np.int64)  # left, top, width, height
     found = found[(found[:, 2:] >= _LEAST_SIDE).all(axis=1)]
     found = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], axis=1)
-    areas = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
-    found = found[np.lexsort((*found.T, -areas))]
-    overlaps = iou(found, found) > _ALIKE
+    found = found[np.lexsort((*found.T, -box_overlaps.area(found)))]
+    overlaps = box_overlaps.iou(found, found) > _ALIKE
     kept = np.ones(len(found), bool)
     for i in range(len(found)):
         if kept[i]:
@@ -137,21 +137,3 @@ def cut_out(image: np.ndarray, regions: np.ndarray, size: tuple[int, int], conte
         cut[number] = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
                                      borderMode=cv2.BORDER_CONSTANT, borderValue=fill).reshape(height, width, channels)
     return cut
-
-
-def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns intersection over union, float64 [n, m], of boxes [n, 4] and [m, 4], all of which have an area."""
-    common = intersection(first, second)
-    return common / (area(first)[:, None] + area(second)[None] - common)
-
-
-def intersection(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns areas in common, float64 [n, m], of boxes [n, 4] and [m, 4]."""
-    first, second = first[:, None].astype(np.float64), second[None].astype(np.float64)
-    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
-    return np.prod(np.maximum(sides, 0), axis=-1)
-
-
-def area(boxes: np.ndarray) -> np.ndarray:
-    """Returns the areas of boxes [n, 4], float64 [n]."""
-    return np.prod(boxes[:, 2:].astype(np.float64) - boxes[:, :2], axis=-1)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common import box_overlaps
 from ..common.console import ProgressLog
 from ..common.errors import UserError
 from ..common.threads import parallel_map
@@ -107,7 +108,7 @@ def _compare(found: np.ndarray, truth: Mapping[str, np.ndarray], enough: float) 
     to_find = truth['box_crowd'] == 0
     boxes = truth['boxes'][to_find]
     if len(boxes):
-        overlaps = proposals.iou(found, boxes)
+        overlaps = box_overlaps.iou(found, boxes)
         best = overlaps.argmax(axis=1)
         right = overlaps.max(axis=1) >= enough
         labels[right] = 1 + truth['box_labels'][to_find][best[right]]
@@ -121,9 +122,9 @@ def _draw(found: np.ndarray, truth: Mapping[str, np.ndarray], regions: Mapping[s
     crowd = truth['box_crowd'] != 0
     boxes = truth['boxes'][~crowd]
     found = np.concatenate([boxes, found])
-    overlaps = proposals.iou(found, boxes).max(axis=1, initial=0)
-    in_crowd = (proposals.intersection(found, truth['boxes'][crowd]).max(axis=1, initial=0)
-                >= _IN_CROWD * proposals.area(found))
+    overlaps = box_overlaps.iou(found, boxes).max(axis=1, initial=0)
+    in_crowd = (box_overlaps.intersection(found, truth['boxes'][crowd]).max(axis=1, initial=0)
+                >= _IN_CROWD * box_overlaps.area(found))
     count = regions['per_image']
     positive = overlaps >= regions['positive_overlap']
     hard = ~positive & ~in_crowd & (overlaps >= _HARD_OVERLAP)

@@ -1,7 +1,7 @@
 """Where the cells of a network's feature map lie in its input."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -27,6 +27,24 @@ class Grid(NamedTuple):
         return jnp.stack(jnp.broadcast_arrays(x[None, :], y[:, None]), axis=-1)
 
 
+@functools.lru_cache(maxsize=256)
+def value_shape(model: nn.Module, size: tuple[int, ...], endpoint: str | None = None, channels: int = 3
+                ) -> tuple[int, ...]:
+    """Returns the shape of an endpoint's value, or of what the model returns, for one image; computes nothing.
+
+    Args:
+      model: that is not bound.
+      size: (height, width) of the image.
+      endpoint: see stages.py; None for models that have none.
+      channels: of the image.
+    """
+    key = jax.random.key(0)
+    arguments = {} if endpoint is None else {'features': endpoint}
+    images = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
+    return jax.eval_shape(lambda images: model.init_with_output({'params': key, 'dropout': key}, images, train=False,
+                                                                **arguments)[0], images).shape
+
+
 @functools.lru_cache(maxsize=64)
 def grid_of(body: nn.Module, endpoint: str, size: tuple[int, int]) -> Grid:
     """Returns the grid of an endpoint, from the shapes it has for images of various sizes; nothing is computed.
@@ -41,12 +59,8 @@ def grid_of(body: nn.Module, endpoint: str, size: tuple[int, int]) -> Grid:
       endpoint: whose value is a feature map, [batch, height, width, channels].
       size: (height, width) of images that it takes.
     """
-    def cells(height: int, width: int) -> tuple[int, int]:
-        def init(image: Any):
-            key = jax.random.key(0)
-            keys = {'params': key, 'dropout': key}
-            return body.init_with_output(keys, image, train=False, features=endpoint)[0]
-        return jax.eval_shape(init, jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32)).shape[1:3]
+    def cells(*size: int) -> tuple[int, int]:
+        return value_shape(body, size, endpoint)[1:3]
 
     count, far = cells(*size), cells(size[0] + _FAR, size[1])
     stride = _FAR / (far[0] - count[0])

@@ -14,16 +14,15 @@ Logits are those of each window by itself, up to rounding, if the network has no
 sees zeros at the edges of a window that is alone, and the neighbourhood where it is part of a larger image.
 """
 
-import functools
 import math
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..common.errors import UserError
+from .grid import value_shape
 from .layers import Conv
 from .pooling import window_weights
 
@@ -37,7 +36,7 @@ def window_map(model: nn.Module, endpoint: str) -> tuple[int, int]:
       UserError: a window that is no (height, width), or too small for the network.
     """
     check_window(model.window)
-    return _shape(model.clone(window=()), model.window, endpoint)[1:3]
+    return value_shape(model.clone(window=()), model.window, endpoint)[1:3]
 
 
 def check_window(window: tuple[int, ...]) -> None:
@@ -79,7 +78,7 @@ def window_stride(model: nn.Module, channels: int) -> int:
       UserError: the windows lie on no regular grid.
     """
     def grid(pixels: int) -> tuple[int, ...]:
-        return _shape(model, tuple(side + pixels for side in model.window), None, channels)[1:3]
+        return value_shape(model, tuple(side + pixels for side in model.window), None, channels)[1:3]
 
     further = grid(_FAR)[0] - 1
     stride = max(1, round(_FAR / max(1, further)))
@@ -95,13 +94,3 @@ def as_convolution(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | N
     if kernel.ndim == 2 and len(shape) == 4 and kernel.shape == (math.prod(shape[:3]), shape[3]):
         return kernel.reshape(shape)
     return None
-
-
-@functools.lru_cache(maxsize=256)
-def _shape(model: nn.Module, size: tuple[int, ...], endpoint: str | None, channels: int = 3) -> tuple[int, ...]:
-    """The shape of an endpoint's value, or of the logits, for one image of a size."""
-    key = jax.random.key(0)
-    arguments = {} if endpoint is None else {'features': endpoint}
-    images = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
-    return jax.eval_shape(lambda images: model.init_with_output({'params': key, 'dropout': key}, images, train=False,
-                                                                **arguments)[0], images).shape

@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..common import box_overlaps
+
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 MOST_DETECTIONS = 100  # of a class in an image, those with the highest scores
@@ -81,9 +83,8 @@ class Matches(NamedTuple):
 
 def overlaps(boxes: np.ndarray, truth_boxes: np.ndarray, crowd: np.ndarray) -> np.ndarray:
     """Returns intersection over union, [found, objects]; with a crowd intersection over the detection's own area."""
-    sides = (np.minimum(boxes[:, None, 2:], truth_boxes[:, 2:]) - np.maximum(boxes[:, None, :2], truth_boxes[:, :2]))
-    shared = np.where((sides > 0).all(axis=-1), sides.prod(axis=-1), 0.0)
-    own, theirs = _areas(boxes)[:, None], _areas(truth_boxes)
+    shared = box_overlaps.intersection(boxes, truth_boxes)
+    own, theirs = box_overlaps.area(boxes)[:, None], box_overlaps.area(truth_boxes)
     whole = np.where(crowd, own, own + theirs - shared)
     return np.divide(shared, whole, out=np.zeros_like(shared), where=shared > 0)
 
@@ -102,7 +103,7 @@ def match(image: DetectedImage, thresholds: Sequence[float] = IOU_THRESHOLDS,
     order = order[_places_in_class(image.classes[order]) < most]
     boxes = image.boxes[order]
     low, high = np.array(list(areas.values())).T[..., None]
-    outside, other = ((area < low) | (area > high) for area in (_areas(boxes), _areas(image.truth_boxes)))
+    outside, other = ((area < low) | (area > high) for area in map(box_overlaps.area, (boxes, image.truth_boxes)))
     other |= image.crowd
     taken = np.full((len(areas), len(thresholds), len(order)), -1, np.int32)
     ignored = np.zeros(taken.shape, bool)
@@ -125,10 +126,6 @@ def match(image: DetectedImage, thresholds: Sequence[float] = IOU_THRESHOLDS,
         free[(*where, chosen)] = image.crowd[chosen]
     ignored |= (taken < 0) & outside[:, None]
     return Matches(order, taken, ignored, other)
-
-
-def _areas(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
 def _places_in_class(classes: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from practicum.common import box_overlaps
 from practicum.input_pipeline import proposals
 from tests import tiny_boxes
 
@@ -102,7 +103,7 @@ def test_prediction_finds_objects_in_images_of_any_size(run, workplace, call_lau
     best = row['objects'][0]
     assert best['class'] == 'cat'
     box, truth = np.float64([best['box']]), np.float64([[90, 30, 165, 80]])
-    assert proposals.iou(box, truth) > 0.5, 'in pixels of the image as it is'
+    assert box_overlaps.iou(box, truth) > 0.5, 'in pixels of the image as it is'
     assert '<name>cat</name>' in (workplace / 'found' / 'large.xml').read_text()
 
 

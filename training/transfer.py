@@ -94,7 +94,7 @@ def init_from(config: ConfigDict, variables: dict[str, Any], info: DatasetInfo) 
     if difference and of_tokens:
         raise UserError(f'config.init_from: {of_tokens[0]} is about other tokens in {config.workdir}{hint}')
     then, now = checkpoint.info.class_names or (), info.class_names or ()
-    if then != now and len(then) == len(now) and any(now and len(now) in array.shape[-1:] for array in mapped.values()):
+    if then != now and len(then) == len(now) and any(array.shape[-1:] == (len(now),) for array in mapped.values()):
         logging.warning('config.init_from: the classes of %s have other names or another order (%s; here %s): what it '
                         'says of a class is taken for another one', config.workdir, some(then), some(now))
     logging.info('init_from %s step %d:\n%s', config.workdir, checkpoint.step, report)

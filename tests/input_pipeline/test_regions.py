@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from practicum.common import box_overlaps
 from practicum.common.errors import UserError
 from practicum.input_pipeline import augmentation, proposals, region_source, sources
 from practicum.tasks.region_detection import refine
@@ -140,7 +141,7 @@ def test_selective_search_finds_what_stands_out_and_always_the_same(monkeypatch,
     monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'one'))
     found = proposals.find(image, regions)
     truth = np.array([[30, 20, 80, 60], [85, 50, 125, 90]])
-    assert (proposals.iou(found, truth).max(axis=0) > 0.8).all()
+    assert (box_overlaps.iou(found, truth).max(axis=0) > 0.8).all()
     sides = found[:, 2:] - found[:, :2]
     assert sides.min() >= 20 and (np.diff(np.prod(sides, axis=1)) <= 0).all()
     monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'another'))
