@@ -8,6 +8,7 @@ from .compare import Compare
 from .crops import Crops
 from .embed import Embed
 from .evaluate import Evaluate
+from .export import Export
 from .generate import Generate
 from .import_weights import ImportWeights
 from .list_experiments import ListExperiments
@@ -27,6 +28,7 @@ COMMANDS = {
     'generate': Generate(),
     'report': Report(),
     'compare': Compare(),
+    'export': Export(),
     'embed': Embed(),
     'neighbors': Neighbors(),
     'import': ImportWeights(),

@@ -103,7 +103,7 @@ class Run:
         return 'image' if self.task is None or 'image' in self.task.input_features else self.task.input_features[0]
 
     @property
-    def _takes_any_floats(self) -> bool:
+    def takes_any_floats(self) -> bool:
         """Whether it was trained on arrays of floats whose range config.image.mean and std give."""
         image = self.config.image
         return self.config.data.source == 'npz' and (any(image.mean) or any(std != 1 for std in image.std))
@@ -287,7 +287,7 @@ class Run:
                 for file in images.find_images(Path(path).expanduser()):
                     yield file, network.read_file(file), metadata_of(file)
         elif self.feature == 'image':
-            for image in arrays.to_images(inputs, network.channels, network.frames, any_range=self._takes_any_floats):
+            for image in arrays.to_images(inputs, network.channels, network.frames, any_range=self.takes_any_floats):
                 yield None, image, {}
         else:
             known = self.config.data.arrays.get(self.feature)

@@ -68,7 +68,8 @@ def sample(step: Step, state: Any, first: jax.Array, key: jax.Array, *, length: 
 
     def choose(logits, index):
         kept = truncate(logits / temperature, top_k=top_k, top_p=top_p)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, index), jnp.arange(len(kept)))
+        rows = jnp.arange(kept.shape[0])
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, index), rows)
         return jax.vmap(jax.random.categorical)(keys, kept)
     return _write(step, state, first, choose, length, end, banned)
 
@@ -85,7 +86,7 @@ def truncate(logits: jax.Array, *, top_k: int = 0, top_p: float = 1.0) -> jax.Ar
     mass = jnp.cumsum(jax.nn.softmax(ordered, axis=-1), axis=-1)
     before = jnp.pad(mass[:, :-1], ((0, 0), (1, 0)))  # of all tokens that are more probable: nothing before the first
     kept = jnp.where(before < top_p, ordered, -jnp.inf)
-    rows = jnp.arange(len(logits))[:, None]
+    rows = jnp.arange(logits.shape[0])[:, None]
     return jnp.full_like(logits, -jnp.inf).at[rows, order].set(kept)
 
 
@@ -112,7 +113,7 @@ def beam_search(step: Step, state: Any, first: jax.Array, *, beam_size: int, len
       UserError: no beam, or no token.
     """
     _check_positive(beam_size=beam_size, length=length)
-    rows = len(first)
+    rows = first.shape[0]
     state = jax.tree.map(lambda leaf: jnp.repeat(leaf, beam_size, axis=0), state)
     beams = (rows, beam_size)
     # All beams of a row begin with the same text: all but one of them have no probability.
@@ -170,7 +171,7 @@ def _write(step, state, first, choose, length, end, banned):
         tokens = tokens.at[:, index].set(jnp.where(ended, PAD, last))
         return index + 1, state, last, tokens, ended | (last == end)
 
-    rows = len(first)
+    rows = first.shape[0]
     carry = lax.while_loop(going_on, extend, (
         jnp.zeros((), jnp.int32), state, first.astype(jnp.int32), jnp.full((rows, length), PAD, jnp.int32),
         jnp.zeros(rows, bool)))

@@ -101,7 +101,7 @@ class DenseHeadNetwork(nn.Module):
         first = index == 0 and self.flattens()
         if first and not part:
             x = x if self.padding == 'VALID' else adaptive_average_pool(x, self.MAP_SIZE)
-            x = x.reshape(len(x), -1)
+            x = x.reshape(x.shape[0], -1)
         if name in self.dense_layers()[self.DROPPED]:
             x = Dropout(self.dropout, name=f'{name}_dropout')(x, train)
         if name == 'logits':

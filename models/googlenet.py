@@ -188,7 +188,7 @@ class AuxiliaryHead(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps x, float [batch, height, width, channels], to logits, float32 [batch, num_classes]."""
-        x = self.unit(128, 1, name='conv')(adaptive_average_pool(x, 4)).reshape(len(x), -1)
+        x = self.unit(128, 1, name='conv')(adaptive_average_pool(x, 4)).reshape(x.shape[0], -1)
         x = nn.relu(nn.Dense(1024, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name='fc1')(x))
         x = Dropout(AUXILIARY_DROPOUT)(x, train=train)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='fc2')(x).astype(jnp.float32)

@@ -24,7 +24,7 @@ def _convolve_and_pool(x, kernel, window_strides, padding, **fields):
     if not cpu_kernels.on_cpu():
         return nn.max_pool(lax.conv_general_dilated(x, kernel, window_strides, padding, **fields), (2, 2), (2, 2))
     border = kernel.shape[0] // 2 if padding == 'SAME' else 0
-    return cpu_kernels.conv_max_pool(jnp.pad(x, ((0, 0), (border, border), (border, border), (0, 0))), kernel)
+    return cpu_kernels.conv_max_pool(cpu_kernels.zeros_around(x, border, kernel.shape[0]), kernel)
 
 
 class _SquareKernel:

@@ -71,7 +71,7 @@ class RCNN(nn.Module):
 
     def _flatten(self, x: jax.Array, train: bool) -> jax.Array:
         x = BatchNorm(not train, dtype=self.dtype, name='features_norm')(x)
-        return x.reshape(len(x), -1)
+        return x.reshape(x.shape[0], -1)
 
     def _dense(self, index: int, train: bool, x: jax.Array) -> jax.Array:
         x = x if index else self._flatten(x, train)
@@ -85,4 +85,4 @@ class RCNN(nn.Module):
         logits = nn.Dense(self.num_classes, kernel_init=small[0], dtype=self.dtype, name='logits')(x)
         offsets = nn.Dense(4 * (self.num_classes - 1), kernel_init=small[1], dtype=self.dtype, name='box_offsets')(x)
         return {'logits': logits.astype(jnp.float32),
-                'box_offsets': offsets.astype(jnp.float32).reshape(len(x), -1, 4)}
+                'box_offsets': offsets.astype(jnp.float32).reshape(x.shape[0], -1, 4)}

@@ -67,7 +67,7 @@ class SmallCNN(nn.Module):
         window = window_map(self, f'block{len(self.features)}') if self.window else None
         return run_stages([
             *((f'block{number}', functools.partial(self._block, number, *block, train)) for number, block in blocks),
-            ('flat', lambda x: x if window else x.reshape(len(x), -1)),
+            ('flat', lambda x: x if window else x.reshape(x.shape[0], -1)),
             ('hidden', functools.partial(self._hidden_layer, window)),
             ('logits', functools.partial(self._logits, train)),
         ], images, begin=begin, features=features)

@@ -120,7 +120,7 @@ class Captioning(Task):
             search = functools.partial(decoding.beam_search, step, beam_size=self.beam_size,
                                        length_penalty=self.length_penalty)
         # One more than there may be words, so that the longest captions can end like all others.
-        found = search(state['carry'], jnp.full(len(images), START, jnp.int32), length=self.max_length + 1, end=END,
+        found = search(state['carry'], jnp.full(images.shape[0], START, jnp.int32), length=self.max_length + 1, end=END,
                        banned=(PAD, START, UNKNOWN))
         tokens = found[0][:, 0] if self.beam_size > 1 else found
         return {'generated': tokens[:, :self.max_length]}

@@ -42,6 +42,7 @@ class Classification(Task):
     fields = ('label_smoothing', 'class_weights', 'focal_gamma', 'auxiliary_weight', 'per_example', 'decisions',
               'ordered')
     primary_metric = 'accuracy'
+    output_name = 'logits'
     takes_mixed_labels = True
 
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):

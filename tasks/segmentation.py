@@ -39,6 +39,7 @@ class Segmentation(Task):
     """
     fields = ('loss', 'class_weights')
     primary_metric = 'dice'
+    output_name = 'logits'
     writes_files = True
 
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):

@@ -17,6 +17,7 @@ FLOORS = (
     ('tests', 'benchmarks'),
     ('launch',),
     ('commands', ''),  # '': practicum itself, load() and train()
+    ('deployment',),
     ('reporting', 'inference', 'conversion', 'tuning'),
     ('experiments',),
     ('training',),
