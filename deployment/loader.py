@@ -50,5 +50,5 @@ def load(path, verify=True):
             difference = abs(values - there) / max(1e-6, abs(there).max(initial=0))
             exact = on_cpu and values.dtype.kind == 'f'
             if (difference > (1e-3 if on_cpu else 3e-2)).mean() > (0 if exact else 0.1):
-                raise ValueError(f'{path} says other things here than where it was made: {name}, {difference.max():.2g}')
+                raise ValueError(f'{path} says other things here than where made: {name}, {difference.max():.1g}')
     return model, meta
