@@ -47,10 +47,10 @@ def write(path: Path, functions: Mapping[str, Mapping[str, bytes]], weights: Map
              for platform, sizes in functions.items() for batch, content in sizes.items()}
     names = {platform: {batch: f'functions/{platform}{"" if batch == ANY else "-" + batch}.bin' for batch in sizes}
              for platform, sizes in functions.items()}
-    files['weights.safetensors'] = save({name: np.ascontiguousarray(array) for name, array in weights.items()})
+    files['weights.safetensors'] = save({name: np.asarray(array, order='C') for name, array in weights.items()})
     examples = {f'inputs/{name}': array for name, array in inputs.items()}
     examples |= {f'outputs/{name}': array for name, array in outputs.items()}
-    files['examples.safetensors'] = save({name: np.ascontiguousarray(array) for name, array in examples.items()})
+    files['examples.safetensors'] = save({name: np.asarray(array, order='C') for name, array in examples.items()})
     files['loader.py'] = Path(__file__).with_name('loader.py').read_bytes()
     known = {'format': FORMAT, 'version': VERSION, **meta, 'functions': names,
              'packages': {name: importlib.metadata.version(name) for name in ('jax', 'jaxlib', 'flax')},

@@ -30,6 +30,7 @@ PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 SIZES = (1, 2, 4, 8, 16, 32, 64)  # of batches, for functions that cannot take any
 EXPORTS_FILE = 'exports.json'  # in the run's folder: what was made of it
 _EXAMPLES = 4
+_LEAST = {'length': 2}  # tokens that a text begins with: <end>, of the line before, and one more, or <end> once more
 _LARGEST_DIFFERENCE = 1e-4  # from what `predict` computes, of the largest output
 
 
@@ -148,7 +149,7 @@ class Function:
                     # A new function: JAX would take the one it has traced for another platform.
                     return {artifact.ANY: self._export(platform, weights, self._arguments(None))}
                 except (TypeError, ValueError, NotImplementedError, jax.errors.JAXTypeError) as error:
-                    if 'ymbolic' not in str(error) and 'nonconcrete' not in str(error).lower():
+                    if not any(word in str(error) for word in ('_DimExpr', 'ymbolic', 'polymorphi')):
                         raise
                     sizes = SIZES
                     logging.warning('warning: on %s batches of %s alone: %s', platform, ', '.join(map(str, SIZES)),
@@ -162,7 +163,8 @@ class Function:
         """The inputs for a batch of a size; None for any."""
         names = {name for shape, _ in self.inputs.values() for name in shape if isinstance(name, str)} - {'batch'}
         dims = ['batch'] * (batch is None) + sorted(names)
-        known = dict(zip(dims, jax_export.symbolic_shape(', '.join(dims)))) if dims else {}
+        least = [f'{name} >= {_LEAST[name]}' for name in dims if name in _LEAST]
+        known = dict(zip(dims, jax_export.symbolic_shape(', '.join(dims), constraints=least))) if dims else {}
         if batch is not None:
             known['batch'] = batch
         return {name: jax.ShapeDtypeStruct(tuple(known.get(side, side) for side in shape), dtype)
@@ -195,6 +197,7 @@ class Function:
             'task': config.task.to_dict(), 'model': config.model.to_dict(), 'labels': list(run.class_names),
             'data': run.info.to_json(), 'image': image,
             'inputs': {name: {'shape': [None if isinstance(side, str) else side for side in shape],
+                              'least': [_LEAST.get(side, 1) if isinstance(side, str) else side for side in shape],
                               'dtype': str(np.dtype(dtype))} for name, (shape, dtype) in self.inputs.items()}}))
 
 

@@ -91,8 +91,10 @@ class Model:
         for name, of in known.items():
             shape, values = of['shape'], inputs[name]
             fits = len(shape) == values.ndim and all(side in (None, own) for side, own in zip(shape, values.shape))
-            if str(values.dtype) != of['dtype'] or not fits:
-                expected = ', '.join('n' if side is None else str(side) for side in shape)
+            if str(values.dtype) != of['dtype'] or not fits or any(
+                    own < least for own, least in zip(values.shape[1:], of['least'][1:])):
+                expected = ', '.join(str(side) if side else 'n' if least == 1 else f'at least {least}'
+                                     for side, least in zip(shape, of['least']))
                 raise UserError(f"{self.name} takes {name} as {of['dtype']} [{expected}], not {values.dtype} "
                                 f'{list(values.shape)}')
 

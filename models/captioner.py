@@ -61,7 +61,7 @@ class Captioner(CaptionDecoder):
             if feature_map.ndim != 4:
                 raise UserError(f"config.model.inject = 'attention' needs a feature map, and config.model.endpoint = "
                                 f'{self.endpoint!r} has no pixels: name one of an earlier layer')
-            return feature_map.reshape(len(feature_map), -1, feature_map.shape[-1])
+            return feature_map.reshape(feature_map.shape[0], -1, feature_map.shape[-1])
         return feature_map.astype(jnp.float32).mean((1, 2)) if feature_map.ndim == 4 else feature_map
 
     def attention(self, images: jax.Array, captions: jax.Array, *, begin: str | None = None) -> jax.Array:
@@ -84,9 +84,9 @@ class Captioner(CaptionDecoder):
     def begin_writing(self, features: jax.Array) -> tuple[Any, Carry]:
         image = self.project(features)
         if self.inject == 'first':
-            return {}, self.run_layers(self.zero_carry(len(image)), image[:, None])[0]
+            return {}, self.run_layers(self.zero_carry(image.shape[0]), image[:, None])[0]
         if self.inject == 'every':
-            return {'image': image}, self.zero_carry(len(image))
+            return {'image': image}, self.zero_carry(image.shape[0])
         image = self.place(image)
         mean = image.mean(axis=1, keepdims=True)
         carry = tuple((jnp.tanh(memory(mean)).astype(jnp.float32), jnp.tanh(hidden(mean)).astype(jnp.float32))

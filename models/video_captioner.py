@@ -48,7 +48,7 @@ class VideoCaptioner(CaptionDecoder):
         return feature_map.astype(jnp.float32).mean((2, 3)) if feature_map.ndim == 5 else feature_map
 
     def begin_writing(self, features: jax.Array) -> tuple[Any, Carry]:
-        carry = self.zero_carry(len(features))
+        carry = self.zero_carry(features.shape[0])
         if self.pooling == 'mean':
             return {'image': self.project(features.mean(axis=1))}, carry
         frames = self.project(features)[:, None]
