@@ -113,8 +113,9 @@ class Function:
         self.weights, self.inputs = array_paths.flatten(variables), dict(inputs)
 
     @classmethod
-    def of(cls, run: Run, **writing: Any) -> 'Function':
-        """Returns the function of a run; writing: how a language model writes, see `export_run`.
+    def of(cls, run: Run, *, length: int = 100, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0
+           ) -> 'Function':
+        """Returns the function of a run; how a language model writes is said as in `export_run`.
 
         Raises:
           UserError: a run that cannot be exported.
@@ -122,7 +123,9 @@ class Function:
         if run.feature == 'text':
             def write(variables: Any, inputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
                 key = jax.random.key(inputs['seed'])
-                return {'tokens': continue_texts(run.model, variables, inputs['tokens'], key, **writing)}
+                return {'tokens': continue_texts(
+                    run.model, variables, inputs['tokens'], key, length=length, temperature=temperature, top_k=top_k,
+                    top_p=top_p)}
             return cls(run, write, run.variables, {'tokens': (('batch', 'length'), np.int32), 'seed': ((), np.uint32)})
         network = run.network()
         if isinstance(network, RegionNetwork):

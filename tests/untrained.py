@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from practicum import tasks
 from practicum.common.dataset_info import DatasetInfo
@@ -43,8 +44,10 @@ def untrained(workdir: Path, model: dict[str, Any], task: str = 'classification'
               'captions': jnp.zeros((1, 1, 5), jnp.int32), 'tokens': jnp.zeros((1, 3), jnp.int32),
               **{name: jnp.asarray(values[:1]) for name, values in (arrays or {}).items()}}
     key = jax.random.key(0)
-    run.variables = dict(jax.jit(lambda: run.model.init({'params': key, 'dropout': key}, *(
-        inputs[name] for name in run.task.input_features), train=False))())
+    shapes = jax.eval_shape(lambda: run.model.init({'params': key, 'dropout': key}, *(
+        inputs[name] for name in run.task.input_features), train=False))
+    random = np.random.default_rng(0)  # nothing is compiled
+    run.variables = jax.tree.map(lambda leaf: jnp.asarray(random.uniform(0, 0.5, leaf.shape), leaf.dtype), dict(shapes))
     run._networks, run._heat_maps = {}, {}
     return run
 
