@@ -18,9 +18,10 @@ from .common.errors import UserError
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+    from .deployment.runtime import Model
     from .inference.run import Run
 
-__all__ = ['UserError', 'compare', 'config', 'load', 'sweep', 'train']
+__all__ = ['UserError', 'compare', 'config', 'export', 'load', 'load_model', 'sweep', 'train']
 
 
 def load(workdir: 'str | Path', step: 'str | int' = 'best', *, overrides: 'Sequence[str]' = ()) -> 'Run':
@@ -37,6 +38,42 @@ def load(workdir: 'str | Path', step: 'str | int' = 'best', *, overrides: 'Seque
     _prepare()
     from .inference.run import Run
     return Run(workdir, step, overrides=_several(overrides))
+
+
+def export(workdir: 'str | Path', output: 'str | Path', step: 'str | int' = 'best', *, overrides: 'Sequence[str]' = (),
+           **options: Any) -> 'dict[str, Any]':
+    """Writes a trained run as one file that runs without this project, as `launch.py export` does.
+
+    Args:
+      workdir, step, overrides: as for `load`.
+      output: the file.
+      options: 'platforms', 'sizes' and so on, see deployment/export.py.
+
+    Returns:
+      What the file says of itself.
+
+    Raises:
+      UserError: a run that cannot be exported, or the file cannot be written.
+    """
+    run = load(workdir, step, overrides=overrides)
+    from .deployment.export import export_run
+    return export_run(run, Path(output).expanduser(), **options)
+
+
+def load_model(path: 'str | Path', *, largest: int = 64, verify: bool = True) -> 'Model':
+    """Returns an exported model, ready to predict: `load_model('model.zip').predict('digit.png')`.
+
+    Args:
+      path: of the file.
+      largest: batches are divided into parts of at most so many.
+      verify: whether its examples must give here what they gave where it was made.
+
+    Raises:
+      UserError: no such file, not an exported model, a damaged one, or one for another platform.
+    """
+    _prepare()
+    from .deployment.runtime import Model
+    return Model(path, largest=largest, verify=verify)
 
 
 def config(experiment: 'str | Path', overrides: 'Sequence[str]' = ()) -> 'ConfigDict':

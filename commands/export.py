@@ -1,6 +1,14 @@
 """`launch.py export`: a run as one file that runs without this project."""
 
+from ..common.errors import UserError
 from . import command
+
+_OF_TEXTS = {
+    'length': (int, 'tokens to write, 100 by default'),
+    'temperature': (float, '1 by default; 0: the likeliest'),
+    'top_k': (int, 'draw from so many tokens; 0: from all'),
+    'top_p': (float, 'draw from the likeliest tokens of so much probability together'),
+}
 
 
 class Export(command.Command):
@@ -16,6 +24,9 @@ class Export(command.Command):
                             help="that it is to run on: 'cpu', 'cuda', 'rocm', 'tpu'; cpu and cuda by default")
         parser.add_argument('--batches', nargs='+', type=int, default=(), metavar='N',
                             help='the only batch sizes it is to take; any by default')
+        group = parser.add_argument_group('how an exported language model writes')
+        for name, (kind, text) in _OF_TEXTS.items():
+            group.add_argument(f'--{name}', type=kind, help=text)
 
     def run(self, args, overrides):
         """See `Command`."""
@@ -24,5 +35,8 @@ class Export(command.Command):
         from ..deployment.export import export_run
         from ..inference.run import Run
         run = Run(args.workdir, args.step, overrides=overrides)
-        export_run(run, args.output, platforms=args.platforms, sizes=args.batches)
+        writing = {name: getattr(args, name) for name in _OF_TEXTS if getattr(args, name) is not None}
+        for name in writing if run.feature != 'text' else ():
+            raise UserError(f'--{name} is for language models; the task of {args.workdir} is {run.config.task.name}')
+        export_run(run, args.output, platforms=args.platforms, sizes=args.batches, **writing)
         return 0

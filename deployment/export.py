@@ -22,13 +22,13 @@ from ..inference.network import Network
 from ..inference.rcnn import RegionNetwork
 from ..inference.run import Run
 from ..models import cpu_kernels
+from ..reporting.run_files import EXPORTS_FILE
 from ..tasks.text.continuation import continue_texts
 from ..training import array_paths
 from . import artifact
 
 PLATFORMS = ('cpu', 'cuda', 'rocm', 'tpu')
 SIZES = (1, 2, 4, 8, 16, 32, 64)  # of batches, for functions that cannot take any
-EXPORTS_FILE = 'exports.json'  # in the run's folder: what was made of it
 _EXAMPLES = 4
 _LEAST = {'length': 2}  # tokens that a text begins with: <end>, of the line before, and one more, or <end> once more
 _LARGEST_DIFFERENCE = 1e-4  # from what `predict` computes, of the largest output

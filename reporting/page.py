@@ -69,8 +69,8 @@ def render(run: Run) -> str:
     task = run.task()
     primary_metric = _primary_metric(run, task)
     sections = {'Results': _results(run, primary_metric), 'Learning curves': _curves(run, primary_metric),
-                **_evaluations(run, task), 'Texts over time': _texts(run), 'Configuration': _configuration(run),
-                'Environment': {'kind': 'environment'} if run.starts else None}
+                **_evaluations(run, task), 'Texts over time': _texts(run), 'Exported models': _exports(run),
+                'Configuration': _configuration(run), 'Environment': {'kind': 'environment'} if run.starts else None}
     filters = {'plain': plain, 'metric': _metric, 'shorten': _shorten, 'count': _count, 'cell': _cell,
                'is_finite': is_number}
     return templates.render(
@@ -248,6 +248,21 @@ def _spread(count: int, most: int) -> list[int]:
     if count <= most:
         return list(range(count))
     return sorted({0, count - 1, *(round(count ** (i / (most - 1))) - 1 for i in range(most))})
+
+
+def _exports(run: Run) -> dict[str, Any] | None:
+    """Returns the files that launch.py export made of the run, which may lie anywhere and be gone: it is not looked."""
+    def row(export: dict[str, Any]) -> list[Cell]:
+        size = export.get('bytes')
+        size = f'{size / 1e6:,.1f} MB' if is_number(size) else None
+        more = [f'{name}: {_cell(value)[0]}' for name, value in export.items() if name not in known]
+        return [_cell(value) for value in (export.get('file'), export.get('step'), size, export.get('made'), more)]
+    known = ('file', 'step', 'bytes', 'made')
+    if not run.exports:
+        return None
+    header = [('file', False), ('step', True), ('size', True), ('made', False), ('', False)]
+    table = {'header': header, 'rows': [row(export) for export in run.exports[-MOST_ROWS:]]}
+    return {'kind': 'set', 'parts': [{'kind': 'table', 'title': 'Written by launch.py export', 'table': table}]}
 
 
 def _configuration(run: Run) -> dict[str, Any] | None:

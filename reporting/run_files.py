@@ -21,6 +21,7 @@ from ..training.workdir import is_locked
 
 _MARKS = ('config.json', 'metrics.jsonl', 'result.json')  # a run has one of them
 MOST_ROWS = 2000  # of a csv file
+EXPORTS_FILE = 'exports.json'  # what launch.py export made of the run
 _TAIL = 2**16  # bytes at the end of metrics.jsonl, among which its last row is
 
 
@@ -36,6 +37,7 @@ class Run:
       evaluation: of the latest `launch.py evaluate`, or {}.
       rows: of metrics.jsonl.
       samples: rows of samples.jsonl: texts generated over time.
+      exports: of every file that launch.py export made of it.
       notes: sentences about what could not be read.
       running: whether a process trains there now.
     """
@@ -46,6 +48,7 @@ class Run:
     evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     samples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    exports: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     running: bool = False
 
@@ -152,6 +155,7 @@ def read_run(workdir: Path) -> Run:
     run.evaluation = _mapping(_load(run, 'evaluation.json'))
     run.rows = _rows(run, 'metrics.jsonl')
     run.samples = _rows(run, 'samples.jsonl')
+    run.exports = [row for row in _sequence(_load(run, EXPORTS_FILE)) if isinstance(row, dict)]
     return run
 
 

@@ -383,3 +383,12 @@ def test_values_of_any_shape_make_a_page(tmp_path, monkeypatch, each):
             write_json(run / name, changed)
             assert render(read_run(run)).endswith('</html>\n'), (name, changed)
         write_json(run / name, whole)
+
+
+def test_exported_models_are_named(tmp_path):
+    exports = [{'file': 'digits.zip', 'step': 1180, 'bytes': 505254, 'made': '2026-11-22', 'platforms': ['cpu']},
+               'no row', {'file': HOSTILE, 'step': {}}]
+    workdir = make_run(tmp_path / 'run', config__json={}, exports__json=exports)
+    page = Page(write_report(workdir, tmp_path / 'report.html'))
+    assert 'Exported models' in page.texts('h2')
+    assert {'digits.zip', '1,180', '0.5 MB', '2026-11-22', 'platforms: cpu'} <= {*page.texts('td')}
