@@ -24,9 +24,8 @@ class Export(command.Command):
                             help="that it is to run on: 'cpu', 'cuda', 'rocm', 'tpu'; cpu and cuda by default")
         parser.add_argument('--batches', nargs='+', type=int, default=(), metavar='N',
                             help='the only batch sizes it is to take; any by default')
-        group = parser.add_argument_group('how an exported language model writes')
         for name, (kind, text) in _OF_TEXTS.items():
-            group.add_argument(f'--{name}', type=kind, help=text)
+            parser.add_argument(f'--{name}', type=kind, help=f'of a language model: {text}')
 
     def run(self, args, overrides):
         """See `Command`."""

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+import practicum
 from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.deployment import loader
@@ -79,15 +80,15 @@ def test_an_exported_model_says_what_the_run_says(name, tmp_path):
 @pytest.fixture(scope='module')
 def digits(tmp_path_factory, trained_run):
     """(run, its exported file)."""
-    import practicum
-    run, file = practicum.load(trained_run), tmp_path_factory.mktemp('exported') / 'digits.zip'
-    export_run(run, file)
-    return run, file
+    file = tmp_path_factory.mktemp('exported') / 'digits.zip'
+    meta = practicum.export(trained_run, file)
+    assert meta['step'] == 48 and meta['experiment'] == 'tiny'
+    return practicum.load(trained_run), file
 
 
 def test_predictions_are_those_of_the_run(digits, digit_files):
     run, file = digits
-    model = Model(file)
+    model = practicum.load_model(file)
     found, expected = model.predict(digit_files, top_k=2), run.predict(digit_files, top_k=2)
     assert [(row['file'], row['classes']) for row in found] == [(row['file'], row['classes']) for row in expected]
     np.testing.assert_allclose([row['percent'] for row in found], [row['percent'] for row in expected], rtol=1e-5)
@@ -253,6 +254,7 @@ def test_inputs_that_do_not_fit(digits, inputs, said):
     (['--output', 'model.zip', '--platforms', 'gpu'], '--platforms gpu: did you mean tpu'),
     (['--output', 'model.zip', '--batches', '0'], '--batches numbers from 1 on'),
     (['--output', 'model.zip', '--config.task.beam=3'], 'config.task.beam'),
+    (['--output', 'model.zip', '--length', '5'], '--length is for language models; .* is classification'),
 ])
 def test_mistakes_are_one_line(trained_run, call_launch, tmp_path, arguments, said, monkeypatch):
     monkeypatch.chdir(tmp_path)
