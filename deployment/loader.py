@@ -35,8 +35,10 @@ def load(path, verify=True):
                  for batch, name in meta['functions'][platform].items()}
     weights = jax.device_put(read_arrays(files['weights.safetensors']))
 
+    first = next(name for name, of in meta['inputs'].items() if of['shape'][:1] == [None])
+
     def function_of(inputs):
-        rows = str(next(len(inputs[name]) for name, of in meta['inputs'].items() if of['shape'][:1] == [None]))
+        rows = str(len(inputs[first]))
         function = functions.get('any') or functions.get(rows)
         if function is None:
             raise ValueError(f'a batch of {rows}: {path} takes {", ".join(functions)}')

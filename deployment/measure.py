@@ -16,11 +16,11 @@ import numpy as np
 
 from ..common.console import ProgressLog
 from ..common.errors import UserError, file_error, nearest, printable
-from ..common.threads import cores
+from ..common.threads import cores, parallel_map
 from ..inference.image_reader import ImageReader
 from ..inference.run import Run
 from ..input_pipeline import images
-from . import operations
+from . import artifact, operations
 from .export import Function
 from .runtime import Model
 
@@ -111,7 +111,7 @@ class _Subject:
     def __init__(self, name: str, function: Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]],
                  meta: Mapping[str, Any], reader: ImageReader | None, file: Path | None,
                  lower: Callable[[Mapping[str, np.ndarray]], Any]):
-        self.name, self.function, self.meta, self.reader, self._file = name, function, meta, reader, file
+        self.name, self.function, self.meta, self.reader, self.file = name, function, meta, reader, file
         self._lower = lower
         self.megabytes = None if file is None else file.stat().st_size / 1e6
         self.labels = list(meta['labels'])
@@ -120,10 +120,10 @@ class _Subject:
 
     def sizes_of(self, batches: Sequence[int]) -> list[int]:
         """Returns which of the sizes it takes; says which not. Raises UserError: none."""
-        taken = self.meta.get('batch', 'any')
-        found = [batch for batch in batches if taken == 'any' or batch in taken]
+        taken = self.meta.get('batch', artifact.ANY)
+        found = [batch for batch in batches if taken == artifact.ANY or batch in taken]
         left = [str(batch) for batch in batches if batch not in found]
-        known = '' if taken == 'any' else ', '.join(map(str, taken))
+        known = '' if taken == artifact.ANY else ', '.join(map(str, taken))
         if not found:
             raise UserError(f'--batches {" ".join(left)}: {self.name} takes batches of {known} alone')
         if left:
@@ -150,12 +150,12 @@ class _Subject:
 
     def count_operations(self, batch: int) -> tuple[int | None, int | None]:
         """Returns the operations before and after fusion, of a size that was called before."""
-        if self._file is not None and self._file.suffix == '.onnx':
+        if self.file is not None and self.file.suffix == '.onnx':
             try:
                 from .onnx_runtime import count_operations
             except ImportError:
                 return None, None
-            return count_operations(self._file)
+            return count_operations(self.file)
         lowered = self._lower(self.inputs(batch))
         return operations.count(lowered) if lowered else (None, None)
 
@@ -310,7 +310,7 @@ def _accuracies(subjects: Sequence[_Subject], files: Sequence[tuple[Path, str]],
         size, right = sizes[subject], 0
         for begin in range(0, len(files), size):
             part = files[begin:begin + size]
-            batch = np.stack([subject.reader.fit(subject.reader.read_file(file)) for file, _ in part])
+            batch = np.stack(list(parallel_map(lambda row: subject.reader.fit(subject.reader.read_file(row[0])), part)))
             padded = np.concatenate([batch, np.zeros((size - len(part), *batch.shape[1:]), batch.dtype)])
             classes = subject.classes(padded)[:len(part)]
             right += sum(subject.labels[said] == label for said, (_, label) in zip(classes.tolist(), part))
@@ -342,7 +342,13 @@ def _check(paths: Sequence[str | Path], batches: Sequence[int], workdir: str | P
 
 
 def _tell_apart(subjects: Sequence[_Subject]) -> None:
-    """Gives those of the same name numbers: one file twice shows how large the noise is."""
+    """Gives names that several have their folder, and a number where it is one file: that shows how large noise is."""
+    files: dict[str, set[Path | None]] = {}
+    for subject in subjects:
+        files.setdefault(subject.name, set()).add(subject.file)
+    for subject in subjects:
+        if len(files[subject.name]) > 1:
+            subject.name = str(subject.file)
     seen: dict[str, int] = {}
     for subject in subjects:
         seen[subject.name] = number = seen.get(subject.name, 0) + 1

@@ -87,8 +87,9 @@ class Model:
 
     def _pad(self, inputs: Arrays, begin: int, end: int) -> dict[str, np.ndarray]:
         size = next(size for size in self._sizes if size >= end - begin)
-        return {name: values if not values.ndim else np.concatenate(
-            [values[begin:end], np.zeros((size - end + begin, *values.shape[1:]), values.dtype)])
+        missing = size - (end - begin)
+        return {name: values if not values.ndim else values[begin:end] if not missing else np.concatenate(
+            [values[begin:end], np.zeros((missing, *values.shape[1:]), values.dtype)])
             for name, values in inputs.items()}
 
     def check(self, inputs: Arrays) -> None:
