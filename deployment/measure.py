@@ -205,7 +205,7 @@ def _measure_batch(subjects: Sequence[_Subject], first: _Subject, batch: int, se
         calls = [call for some, _ in rounds[subject] for call in some]
         rows.append({
             'file': subject.name, 'batch': batch, 'first_call_seconds': first_calls[subject], 'calls': len(calls),
-            'p50_ms': 1e3 * _quantile(calls, 0.5), 'p99_ms': 1e3 * _quantile(calls, 0.99),
+            'p50_ms': 1e3 * quantile(calls, 0.5), 'p99_ms': 1e3 * quantile(calls, 0.99),
             'images_per_second': batch * len(calls) / sum(calls),
             'cpu_ms_per_image': statistics.median(processor[subject]),
             'p50_to_first': _ratio(medians[subject], medians.get(first)),
@@ -243,7 +243,7 @@ def _timed(subject: _Subject, inputs: Mapping[str, np.ndarray], seconds: float) 
     return calls, time.process_time() - cpu
 
 
-def _quantile(values: Sequence[float], share: float) -> float:
+def quantile(values: Sequence[float], share: float) -> float:
     """Returns the least value that at least so many do not exceed."""
     return sorted(values)[math.ceil(share * len(values)) - 1]
 
