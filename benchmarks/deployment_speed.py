@@ -31,7 +31,7 @@ sys.path.insert(0, str(ROOT if ROOT.is_dir() else ROOT.parent.parent))
 
 import launch  # noqa: E402, F401  a checkout becomes the package `practicum`
 
-SECONDS = 0.3  # of each in each round, at least
+SECONDS = 0.1  # of each in each round, at least
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     forward.add_argument('--before', type=Path, required=True, help='another checkout')
     forward.add_argument('--batch', type=int, default=64)
     for command in (exported, forward):
-        command.add_argument('--rounds', type=int, default=11)
+        command.add_argument('--rounds', type=int, default=31)
     child = commands.add_parser('child')
     child.add_argument('checkout')
     child.add_argument('workdir', type=Path)

@@ -149,7 +149,8 @@ def draw(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> Any:
     axes.set_axisbelow(True)
     axes.grid(color=GRID, linewidth=1)
     axes.set_title('Latency and throughput by batch size')
-    for text in axes.legend(frameon=False, fontsize=9).get_texts():
+    legend = axes.legend(frameon=False, fontsize=9, ncols=2, loc='upper center', bbox_to_anchor=(0.5, -0.12))
+    for text in legend.get_texts():
         text.set_parse_math(False)
     figure.supxlabel(describe(about), color=INK, fontsize=7, parse_math=False)
     return figure
