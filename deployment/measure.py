@@ -88,6 +88,11 @@ def measure(paths: Sequence[str | Path], batches: Sequence[int] = BATCHES, *, wo
                    'labelled_images': len(files) or None} for row in rows]
 
 
+def short(value: float) -> str:
+    """Returns a number with three digits, or all of those before the point."""
+    return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
+
+
 def warn_of_load() -> None:
     """Says so where other programs take the processors: wall times then mean little, processor time more."""
     load = os.getloadavg()[0]
@@ -210,8 +215,8 @@ def _measure_batch(subjects: Sequence[_Subject], first: _Subject, batch: int, se
             'cpu_ms_per_image': statistics.median(processor[subject]),
             'p50_to_first': _ratio(medians[subject], medians.get(first)),
             'cpu_to_first': _ratio(processor[subject], processor.get(first))})
-        logging.info('%s, batch %d: p50 %.3g ms, p99 %.3g ms, processor %.3g ms an image', printable(subject.name),
-                     batch, *(rows[-1][key] for key in ('p50_ms', 'p99_ms', 'cpu_ms_per_image')))
+        logging.info('%s, batch %d: p50 %s ms, p99 %s ms, processor %s ms an image', printable(subject.name), batch,
+                     *(short(rows[-1][key]) for key in ('p50_ms', 'p99_ms', 'cpu_ms_per_image')))
     return rows
 
 

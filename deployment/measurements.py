@@ -16,6 +16,7 @@ from ..reporting import tables
 from ..training import snapshot
 from ..training.learning_curves import COLOURS, GRID, INK
 from ..training.results import write_image
+from .measure import short
 
 SUFFIXES = ('.csv', '.md', '.png')
 _NAME = 'measure'  # of files in a folder
@@ -118,7 +119,7 @@ def _cell(key: str, value: Any) -> str:
         return f'{value:,}' if isinstance(value, int) else str(value)
     if key.endswith('_to_first'):
         return f'{value:.2f}'
-    return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
+    return short(value)
 
 
 def draw(rows: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> Any:

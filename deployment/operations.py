@@ -7,6 +7,7 @@ from typing import Any
 _FREE_BEFORE = {'func.return', *(f'stablehlo.{name}' for name in (
     'broadcast_in_dim', 'constant', 'dynamic_broadcast_in_dim', 'dynamic_reshape', 'reshape', 'return'))}
 _FREE_AFTER = {'bitcast', 'constant', 'get-tuple-element', 'parameter', 'tuple'}  # nothing is computed for them
+_KERNELS = {'convolution', 'dot', 'reduce', 'reduce-window'}  # no two of them in one loop of a library
 _BRANCHES = {'stablehlo.while', 'stablehlo.case', 'stablehlo.if'}
 _CALLED = re.compile(r'(?:to_apply|body|condition|true_computation|false_computation)=%?([\w.-]+)')
 _CALLED_LIST = re.compile(r'branch_computations=\{([^}]*)\}')
@@ -18,7 +19,9 @@ def count(lowered: Any) -> tuple[int, int]:
     Before: operations of StableHLO but those that compute nothing (constants, reshapes, values that are repeated), and
     but single numbers and lists of whole numbers, which are shapes and count rounds of loops. After: what the compiled
     program carries out one after the other, where a fusion, whatever is in it, counts once; constants, parameters and
-    other views of memory do not count. Both go into functions as often as they are called, into bodies of loops once.
+    other views of memory do not count. What is handed to a library as a whole, on CPUs easily all convolutions of a
+    network, is no single operation there: it counts as many as it has convolutions, matrix products and reductions.
+    Both go into functions as often as they are called, into bodies of loops once.
 
     Args:
       lowered: jax.stages.Lowered. Where its function was called with such arguments before, nothing is compiled.
@@ -70,10 +73,14 @@ def _after(text: str) -> int:
 def _count_computation(name: str, lines_of: Callable[[str], list[str]]) -> int:
     total = 0
     for line in lines_of(name):
-        opcode = re.search(r'(?:^|\s)([a-z][a-z0-9-]*)\(', line)
-        if opcode is None or opcode[1] in _FREE_AFTER:
+        opcode = _opcode(line)
+        if opcode in _FREE_AFTER:
             continue
-        if opcode[1] not in ('call', 'while', 'conditional'):
+        if 'kind=kCustom' in line:
+            inside = re.search(r'calls=%?([\w.-]+)', line)
+            total += max(1, sum(_opcode(one) in _KERNELS for one in lines_of(inside[1]))) if inside else 1
+            continue
+        if opcode not in ('call', 'while', 'conditional'):
             total += 1
             continue
         called = _CALLED.findall(line)
@@ -81,3 +88,9 @@ def _count_computation(name: str, lines_of: Callable[[str], list[str]]) -> int:
             called += [one.strip().lstrip('%') for one in names.split(',')]
         total += sum(_count_computation(one, lines_of) for one in called)
     return total
+
+
+def _opcode(line: str) -> str:
+    """Returns 'fusion' of 'f32[2]{0} fusion(%x), kind=kLoop, calls=%f'."""
+    found = re.search(r'(?:^|\s)([a-z][a-z0-9-]*)\(', line)
+    return found[1] if found else 'constant'

@@ -173,7 +173,7 @@ def test_operations_before():
 
 
 def test_operations_after():
-    """A fusion is one, what it calls is in it; what only names memory is none."""
+    """A fusion is one, what it calls is in it; what only names memory is none; a library's subgraph is what it does."""
     text = '''HloModule jit_f, is_scheduled=true
 
 %fused (p: f32[2]) -> f32[2] {
@@ -199,19 +199,28 @@ def test_operations_after():
   ROOT %compare.1 = pred[] compare(%t.1, %t.1), direction=LT
 }
 
+%library (p.2: f32[2], p.3: f32[]) -> f32[2] {
+  %p.2 = f32[2]{0} parameter(0)
+  %convolution.1 = f32[2]{0} convolution(%p.2, %p.2), window={size=5x5}, dim_labels=b01f_01io->b01f
+  %maximum.1 = f32[2]{0} maximum(%convolution.1, %p.2)
+  %dot.1 = f32[2]{0} dot(%maximum.1, %p.2), lhs_contracting_dims={0}
+  ROOT %reduce-window.1 = f32[2]{0} reduce-window(%dot.1, %p.3), window={size=2}, to_apply=%fused
+}
+
 ENTRY %main (x: f32[2]) -> (f32[2], s32[]) {
   %x = f32[2]{0} parameter(0)
   %constant.1 = f32[] constant(1)
   %call.1 = f32[2]{0} call(%x), to_apply=%parallel
   %call.2 = f32[2]{0} call(%call.1), to_apply=%parallel
-  %conv = (f32[2]{0}, u8[0]{0}) custom-call(%call.2), custom_call_target="conv"
+  %ynn_fusion = f32[2]{0} fusion(%call.2, %constant.1), kind=kCustom, calls=%library, backend_config={}
+  %conv = (f32[2]{0}, u8[0]{0}) custom-call(%ynn_fusion), custom_call_target="conv"
   ROOT %while.1 = (f32[2]{0}, /*index=1*/s32[]) while(%conv), condition=%condition, body=%body
 }
 '''
     lowered = jax.jit(jnp.negative).lower(jnp.ones(2))
     compiled = types.SimpleNamespace(as_text=lambda: text)
     fake = types.SimpleNamespace(compiler_ir=lowered.compiler_ir, compile=lambda: compiled)
-    assert operations.count(fake) == (1, 2 + 1 + 2)  # two calls, one custom call, copy and compare in the loop
+    assert operations.count(fake) == (1, 2 + 3 + 1 + 2)  # calls, the library, a custom call; in the loop copy, compare
 
 
 def test_what_is_written(rows, tmp_path):
