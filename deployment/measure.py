@@ -156,10 +156,7 @@ class _Subject:
     def count_operations(self, batch: int) -> tuple[int | None, int | None]:
         """Returns the operations before and after fusion, of a size that was called before."""
         if self.file is not None and self.file.suffix == '.onnx':
-            try:
-                from .onnx_runtime import count_operations
-            except ImportError:
-                return None, None
+            from .onnx_runtime import count_operations  # an optional extra
             return count_operations(self.file)
         lowered = self._lower(self.inputs(batch))
         return operations.count(lowered) if lowered else (None, None)
