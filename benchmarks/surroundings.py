@@ -2,7 +2,6 @@
 
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 from practicum.training import snapshot
@@ -18,7 +17,7 @@ def describe(baseline_python: str | None = None) -> dict[str, Any]:
     versions = {name: version for name, version in found['packages'].items() if name in ('jax', 'flax', 'numpy')}
     if baseline_python:
         versions['torch'] = _version(baseline_python, 'torch')
-    return {'date': time.strftime('%Y-%m-%d'), 'processor': _processor(), 'cores': found['cpu_cores'],
+    return {'date': time.strftime('%Y-%m-%d'), 'processor': snapshot.processor(), 'cores': found['cpu_cores'],
             'devices': found['devices'], 'commit': found['git'].get('commit', '')[:12],
             'uncommitted changes': found['git'].get('dirty'), 'python': found['python'], **versions}
 
@@ -26,11 +25,3 @@ def describe(baseline_python: str | None = None) -> dict[str, Any]:
 def _version(python: str, package: str) -> str:
     code = f'from importlib import metadata; print(metadata.version({package!r}))'
     return subprocess.run([python, '-c', code], capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
-    except OSError:  # not Linux
-        return ''
-    return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), '')

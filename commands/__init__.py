@@ -12,6 +12,7 @@ from .export import Export
 from .generate import Generate
 from .import_weights import ImportWeights
 from .list_experiments import ListExperiments
+from .measure import Measure
 from .neighbors import Neighbors
 from .predict import Predict
 from .prepare import Prepare
@@ -29,6 +30,7 @@ COMMANDS = {
     'report': Report(),
     'compare': Compare(),
     'export': Export(),
+    'measure': Measure(),
     'embed': Embed(),
     'neighbors': Neighbors(),
     'import': ImportWeights(),

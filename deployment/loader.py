@@ -35,12 +35,18 @@ def load(path, verify=True):
                  for batch, name in meta['functions'][platform].items()}
     weights = jax.device_put(read_arrays(files['weights.safetensors']))
 
-    def model(**inputs):
-        rows = str(next(len(inputs[name]) for name, of in meta['inputs'].items() if of['shape'][:1] == [None]))
+    first = next(name for name, of in meta['inputs'].items() if of['shape'][:1] == [None])
+
+    def function_of(inputs):
+        rows = str(len(inputs[first]))
         function = functions.get('any') or functions.get(rows)
         if function is None:
             raise ValueError(f'a batch of {rows}: {path} takes {", ".join(functions)}')
-        return {name: np.asarray(values) for name, values in function(weights, inputs).items()}
+        return function
+
+    def model(**inputs):
+        return {name: np.asarray(values) for name, values in function_of(inputs)(weights, inputs).items()}
+    model.lower = lambda **inputs: function_of(inputs).lower(weights, inputs)  # the program, to be looked at
 
     if verify:
         examples, on_cpu = read_arrays(files['examples.safetensors']), platform == 'cpu'

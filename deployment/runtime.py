@@ -76,12 +76,21 @@ class Model:
         return parts[0] if len(parts) == 1 else {
             name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
+    def lower(self, inputs: Arrays) -> Any:
+        """Returns the program for inputs of at most `largest` rows, a jax.stages.Lowered; None: it is not XLA's."""
+        lower = getattr(self._function, 'lower', None)
+        return lower and lower(self._pad(inputs, 0, len(inputs[self.feature])))
+
     def _padded(self, inputs: Arrays, begin: int, end: int) -> dict[str, np.ndarray]:
+        return {name: values[:end - begin]
+                for name, values in self._function(self._pad(inputs, begin, end)).items()}
+
+    def _pad(self, inputs: Arrays, begin: int, end: int) -> dict[str, np.ndarray]:
         size = next(size for size in self._sizes if size >= end - begin)
-        padded = {name: values if not values.ndim else np.concatenate(
-            [values[begin:end], np.zeros((size - end + begin, *values.shape[1:]), values.dtype)])
+        missing = size - (end - begin)
+        return {name: values if not values.ndim else values[begin:end] if not missing else np.concatenate(
+            [values[begin:end], np.zeros((missing, *values.shape[1:]), values.dtype)])
             for name, values in inputs.items()}
-        return {name: values[:end - begin] for name, values in self._function(padded).items()}
 
     def check(self, inputs: Arrays) -> None:
         """Raises UserError unless inputs have the names, types and shapes that the model takes."""
@@ -154,4 +163,15 @@ def _open(path: Path, verify: bool) -> tuple[dict[str, Any], Callable[[Arrays], 
         raise UserError(str(error)) from error
     except (OSError, KeyError) as error:
         raise file_error(path, f'is damaged: {error}') from error
-    return meta, lambda inputs: model(**inputs)
+    return meta, _Exported(model)
+
+
+class _Exported:
+    def __init__(self, model: Any):
+        self._model = model
+
+    def __call__(self, inputs: Arrays) -> dict[str, np.ndarray]:
+        return self._model(**inputs)
+
+    def lower(self, inputs: Arrays) -> Any:
+        return self._model.lower(**inputs)

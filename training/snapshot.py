@@ -96,6 +96,15 @@ def environment() -> dict[str, Any]:
     }
 
 
+def processor() -> str:
+    """Returns the processor's name; '' where it is not known."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:  # not Linux
+        return ''
+    return next((line.partition(':')[2].strip() for line in lines if line.startswith('model name')), '')
+
+
 def git_state() -> dict[str, Any]:
     """Returns the commit, whether tracked files differ from it, and a hash of how; {} outside of a git checkout."""
     commit, diff = _git('rev-parse', 'HEAD').decode().strip(), _diff()
