@@ -28,7 +28,6 @@ BATCHES = (1, 2, 4, 8, 16, 32)
 PRECISIONS = ('float32', 'bfloat16')
 _ROUNDS = 10  # in which all take turns, forwards and backwards
 _SIDE = 8  # of inputs that may have any, such as the length of a text
-_WRITTEN = 100  # tokens of a language model, as many as `launch.py export` has one write
 
 Row = dict[str, Any]
 
@@ -177,7 +176,7 @@ def _of_run(workdir: Path, step: str | int, precisions: Sequence[str], overrides
     for precision in precisions or ('',):
         chosen = [f'precision={precision}'] if precision else []
         run = Run(workdir, step, overrides=[*overrides, *chosen])
-        function = Function.of(run, **({'length': _WRITTEN} if run.feature == 'text' else {}))
+        function = Function.of(run)
         reader = run.network() if run.feature == 'image' else None
         name = f'{workdir.resolve().name} (jit, {run.config.precision})'
         found.append(_jitted(name, function, reader))
