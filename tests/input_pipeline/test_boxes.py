@@ -15,16 +15,12 @@ from practicum.input_pipeline import checks, images, relabelling, sources
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.training.defaults import base
 from tests import tiny_boxes
-from tests.tiny_boxes import CLASSES, IMAGE, SCENES
+from tests.tiny_boxes import CLASSES, IMAGE, SCENES, refused
+
+pytestmark = pytest.mark.usefixtures('own_cache')
 
 FEATURES = ('image', 'boxes', 'box_labels', 'box_crowd')
 WRITERS = {'voc_folder': tiny_boxes.write_voc, 'coco': tiny_boxes.write_coco, 'yolo_folder': tiny_boxes.write_yolo}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
-    console.warn_once.cache_clear()
 
 
 def open_split(source, root, split='train', *, image=IMAGE, training=False, **fields):
@@ -392,8 +388,16 @@ def test_unsound_boxes_are_refused(change, parts):
     refused(lambda: checks.check_batch(SOUND | change, INFO, base().image, 'the data'), 'the data: ', *parts)
 
 
-def refused(call, *parts):
-    with pytest.raises(UserError) as error:
-        call()
-    text = str(error.value)
-    assert '\n' not in text and len(text) < 1500 and all(part in text for part in parts), text
+@pytest.mark.parametrize('memory', [2048, 0])
+def test_classes_are_said_with_their_objects_and_two_ways_to_write_one_warned_of(tmp_path, caplog, memory):
+    """Of streamed images the objects are not counted; those that are hard are none."""
+    scenes = {f'{i}.png': ((32, 32), [(name, 1, 1, 9, 9, hard), ('dog', 9, 9, 30, 30, 0)])
+              for i, (name, hard) in enumerate([('cat', 0), ('Cat', 0), ('cat', 1), ('owl', 1)])}
+    root = tiny_boxes.write_voc(tmp_path, scenes)
+    with caplog.at_level(logging.INFO):
+        source = open_split('voc_folder', root, training=True, memory_limit_mb=memory)
+        caplog.clear()
+        checks.say_what_is_learned(source, {})
+    said, warned = caplog.messages
+    assert said == 'classes: ' + ('Cat 1, cat 1, dog 4, owl 0 objects' if memory else 'Cat, cat, dog, owl')
+    assert warned.startswith("the classes 'Cat' and 'cat' differ only in case or spaces")
