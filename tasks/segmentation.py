@@ -39,7 +39,7 @@ class Segmentation(Task):
     """
     fields = ('loss', 'class_weights')
     primary_metric = 'dice'
-    writes_files = True
+    writes_files, takes_top_k = True, False
 
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
         super().__init__(config, info)

@@ -37,6 +37,7 @@ class Task:
       takes_mixed_labels: whether `score` knows batch['mixed_label'] and batch['mix'], see input_pipeline/mixing.py.
       per_example: what looks at every evaluated example on the host; None: nothing does.
       writes_files: whether predictions come with files, such as masks.
+      takes_top_k: whether `predict` tells as many alternatives as it is asked for.
       train_metrics, eval_metrics: clu.metrics Collections over what `score` returns and 'mask'; the mean loss by
         default.
     """
@@ -47,6 +48,7 @@ class Task:
     takes_mixed_labels: bool = False
     per_example: 'PerExample | None' = None
     writes_files: bool = False
+    takes_top_k: bool = True
 
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
         self.config, self.info = config, info
