@@ -62,6 +62,16 @@ def test_crops_show_objects_whole_and_background_without(data, tmp_path):
     assert all((tmp_path / 'again' / file).read_bytes() == (tmp_path / 'crops' / file).read_bytes() for file in files)
 
 
+def test_a_class_without_crops_has_no_folder_and_is_named(data, tmp_path, caplog):
+    """The source 'folder' takes no empty class."""
+    (tmp_path / 'voc' / 'classes.txt').write_text('white\nblack\n')
+    counts = write_crops(data, IMAGE, {'train': 'train'}, tmp_path / 'crops', side=8, per_object=1, background=1)
+    assert counts['train']['black'] == 0 and 'no crop of black, and no folder for it' in caplog.text
+    folder = {'source': 'folder', 'name': str(tmp_path / 'crops')}
+    assert sources.open_split(base().data.to_dict() | folder, IMAGE, 'train').info.class_names == (
+        'background', 'white')
+
+
 def test_the_command_takes_the_sets_of_a_config(data, tmp_path, call_launch):
     """A held-out fold becomes the folder of its set."""
     config = tmp_path / 'mine.py'

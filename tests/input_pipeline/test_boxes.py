@@ -314,7 +314,9 @@ def test_a_missing_image_is_left_out_with_its_boxes(tmp_path, kind, caplog):
 def test_an_annotation_of_another_size(tmp_path, kind):
     root = WRITERS[kind](tmp_path)
     Image.new('RGB', (33, 32)).save(next(root.glob('*/b.jpg')))
-    refused(lambda: open_split(kind, root), '1 of 6 annotations', 'is of an image of 32x32 pixels, b.jpg has 33x32')
+    refused(lambda: open_split(kind, root), '1 of 6 annotations', {
+        'coco': 'annotations.json: images[1]', 'voc_folder': 'Annotations/b.xml'}[kind] + ' is of an image of 32x32 '
+        'pixels, b.jpg has 33x32')
 
 
 @pytest.mark.parametrize('limit', [2048, 0])
@@ -359,7 +361,8 @@ def test_what_boxes_cannot_do(tmp_path):
     root = tiny_boxes.write_voc(tmp_path)
     refused(lambda: open_split('voc_folder', root, image=IMAGE | {'resize': 'crop'}), "use 'stretch'")
     refused(lambda: open_split('voc_folder', root, random_resized_crop=(0.1, 1.0)), 'random_resized_crop')
-    refused(lambda: open_split('voc_folder', root, merge_classes=(('pet', ('cat', 'dog')),)), 'have no labels')
+    refused(lambda: open_split('voc_folder', root, merge_classes=(('pet', ('cat', 'dog')),)),
+            'config.data.merge_classes is for data with one class', 'has boxes', 'one name in the annotations')
 
 
 # --- checks before the first step ---
