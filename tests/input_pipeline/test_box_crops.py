@@ -88,6 +88,8 @@ def test_the_command_takes_the_sets_of_a_config(data, tmp_path, call_launch):
     assert sorted(found['train'] | found['validation']) == ['a', 'b'] and not found['train'] & found['validation']
     again = call_launch(*args)
     assert again.code == 2 and 'is there already' in again.err
+    again = call_launch(*args, '--config.image.size=5')
+    assert again.code == 2 and again.err == 'error: config.image.size = (5,): it is (height, width) in pixels\n'
 
 
 @pytest.mark.parametrize('changes, parts', [
