@@ -30,8 +30,8 @@ from practicum.input_pipeline import sources
 from practicum.input_pipeline.source import Source
 from practicum.tasks import detection_metrics
 from practicum.tasks.detection_metrics import DetectedImage
+from practicum.training import components, evaluation_sets
 from practicum.training import config as config_lib
-from practicum.training import evaluation_sets
 
 
 def median_boxes(train: Source) -> np.ndarray:
@@ -83,6 +83,7 @@ def main() -> None:
         parser.error(f"unknown arguments: {' '.join(rest)}")
     try:
         config = config_lib.load(args.config, [text.removeprefix('--config.') for text in rest])
+        components.check_fields(config)
         train = sources.open_split(config.data, config.image, config.data.train)
         if not train.has_boxes:
             raise UserError(f'{args.config}: its examples have no boxes')
@@ -96,7 +97,8 @@ def main() -> None:
                               **{key: round(value, 4) for key, value in found.items() if not np.isnan(value)}}),
                   flush=True)
     except UserError as error:
-        sys.exit(f'error: {error}')
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == '__main__':

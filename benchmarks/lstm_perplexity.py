@@ -110,7 +110,8 @@ def main() -> None:
             script = ROOT / 'benchmarks' / 'baselines' / 'lstm_perplexity_torch.py'
             done = subprocess.run([args.baseline_python, script, folder, '--threads', str(args.threads)])
     except UserError as error:
-        sys.exit(f'error: {error}')
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)
     sys.exit(done.returncode)
 
 

@@ -39,7 +39,7 @@ def main() -> None:
     from practicum.input_pipeline import images, sources
     from practicum.tasks.detection_metrics import DetectedImage, evaluate
     from practicum.training import config as config_lib
-    from practicum.training import process
+    from practicum.training import evaluation_sets, process
     process.prepare()
     config = config_lib.load(args.config, [text.removeprefix('--config.') for text in rest])
     config.image.size, config.image.channels = (640, 640), 3
@@ -59,7 +59,7 @@ def main() -> None:
 
     constant = np.median(np.concatenate([boxes for _, boxes, _ in read(config.data.train)]), axis=0)
     found, trivial, seconds, windows, largest = [], [], {'fast': [], 'slow': []}, [], 0.0
-    for number, (image, boxes, factors) in enumerate(read(config.evaluation.sets[args.set].split)):
+    for number, (image, boxes, factors) in enumerate(read(evaluation_sets.resolve(config, args.set).split)):
         scales = [size * min(fast.window) / min(image.shape[:2]) for size in args.sizes]
         for scale in scales:
             fast(image, scale)  # compiled
@@ -92,4 +92,9 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    from practicum.common.errors import UserError
+    try:
+        main()
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        sys.exit(2)

@@ -24,14 +24,22 @@ class Check(command.Command):
         from ..training import config as config_lib
         configs = [config_lib.load(args.config, [*overrides, *variation]) for variation in _lists(args.variations)]
         command.prepare(args)
+        from ..input_pipeline import checks
         from ..training.components import build_training
         from ..training.evaluation import Evaluations
+        from ..training.transfer import init_from
         for number, config in enumerate(configs):
             training = build_training(config)
             if number == 0:  # what comes after takes seconds
                 names = tuple(dict.fromkeys((*config.evaluation.periodic, *config.evaluation.final)))
-                Evaluations(config, training.parallel, training.task, training.info, names)
-                training.initial_state()
+                evaluations = Evaluations(config, training.parallel, training.task, training.info, names)
+                checks.say_what_is_learned(training.source, evaluations.sources)
+            begins_elsewhere = config.init_from.workdir and config.init_from not in (
+                earlier.init_from for earlier in configs[:number])
+            if number == 0 or begins_elsewhere:
+                state = training.initial_state()
+            if begins_elsewhere:
+                init_from(config.init_from, state.variables, training.info)
         logging.info('%s fits: %s steps of %d on %s', configs[0].experiment, f'{training.total:,}',
                      configs[0].batch_size, training.parallel)
         return 0

@@ -22,8 +22,10 @@ class Crops(command.Command):
     def run(self, args, overrides):
         """See `Command`."""
         from ..input_pipeline.box_crops import write_crops
+        from ..training import components
         from ..training import config as config_lib
         config = config_lib.load(args.config, overrides)
+        components.check_fields(config)
         sets = (*config.evaluation.periodic, *config.evaluation.final)
         splits = {'train': config.data.train, **{name: config.evaluation.sets[name].split for name in sets}}
         counts = write_crops(config.data, config.image, splits, args.output, side=args.side,

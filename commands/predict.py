@@ -21,7 +21,7 @@ class Predict(command.Command):
     def add_arguments(self, parser):
         """See `Command`."""
         parser.add_argument('inputs', nargs='+', help='images or folders of images')
-        parser.add_argument('--top_k', type=int, default=3, help='classes per image')
+        parser.add_argument('--top_k', type=int, help='of a classifier: classes per image, 3 by default')
         parser.add_argument('--invert', action='store_true',
                             help='predict the negative: for dark digits on light paper')
         parser.add_argument('--output', type=command.path,
@@ -29,7 +29,7 @@ class Predict(command.Command):
         parser.add_argument('--format', choices=('table', 'csv', 'json'), default='table')
         parser.add_argument('--heat_map', action='store_true',
                             help='of a classifier: where in the image a class is, as a heat map and boxes')
-        parser.add_argument('--tile', type=int, default=0, metavar='PIXELS',
+        parser.add_argument('--tile', type=int, metavar='PIXELS',
                             help='detect in parts of so many pixels a side, too: small objects in large images')
         parser.add_argument('--boxes', nargs='+', choices=('coco', 'csv', 'yolo', 'voc'), default=None,
                             help='formats that detected boxes are written in; coco and csv by default')
@@ -48,10 +48,13 @@ class Predict(command.Command):
         given = {name: getattr(args, name) for name in _OF_HEAT_MAPS if getattr(args, name) is not None}
         for name in given if not args.heat_map else ():
             raise UserError(f'--{name} is for --heat_map')
-        if args.heat_map and args.tta:
-            raise UserError(f'--tta {args.tta}: a heat map takes none')
-        if args.tile < 0 or args.heat_map and (args.tile or args.boxes):
-            raise UserError('--tile takes the side of a part in pixels, at least 1, and like --boxes a detector')
+        for name in ('tta', 'top_k', 'tile', 'boxes') if args.heat_map else ():
+            if (value := getattr(args, name)) is not None:
+                raise UserError(f'--{name} {value}: a heat map takes none' if name != 'boxes' else
+                                '--boxes is for detectors, not for --heat_map')
+        if args.tile is not None and args.tile < 1:
+            raise UserError(f'--tile {args.tile}: it is the side of a part in pixels, at least 1; leave it out to look '
+                            'at whole images')
         command.prepare(args)
         from ..inference.prediction import predict_files
         from ..inference.run import Run
@@ -62,4 +65,4 @@ class Predict(command.Command):
             return predict_heat_maps(run, args.inputs, invert=args.invert, output=args.output, form=args.format,
                                      **{renamed.get(name, name): value for name, value in given.items()})
         return predict_files(run, args.inputs, top_k=args.top_k, invert=args.invert, output=args.output,
-                             form=args.format, tta=args.tta or 'none', tile=args.tile, boxes=args.boxes)
+                             form=args.format, tta=args.tta or 'none', tile=args.tile or 0, boxes=args.boxes)

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 
 _LONGEST_NAME = 200  # of which the nearest is looked for; longer ones would take minutes
+_SHORTEST_BEGINNING = 3  # letters that can stand for a longer name
 _MOST_NAMES = 60  # that one line lists
 
 
@@ -32,13 +33,16 @@ def printable(text: str) -> str:
 def nearest(name: str, known: Sequence[str], cutoff: float = 0.5) -> str:
     """Returns 'did you mean X?' or a list of what there is, to end an error message with.
 
+    The only name that begins with what was written is meant, be it much longer; else the most similar one.
+
     Args:
       name: what was written.
       known: what could have been meant.
       cutoff: similarity from which on a name is close, in [0, 1]; higher where names are short and mean much.
     """
     known = sorted(set(known))
-    close = difflib.get_close_matches(name[:_LONGEST_NAME], known, n=1, cutoff=cutoff)
+    longer = [one for one in known if len(name) >= _SHORTEST_BEGINNING and one.casefold().startswith(name.casefold())]
+    close = longer if len(longer) == 1 else difflib.get_close_matches(name[:_LONGEST_NAME], known, n=1, cutoff=cutoff)
     if close:
         return f'did you mean {close[0]}?'
     if not known:

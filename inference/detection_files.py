@@ -3,9 +3,7 @@
 All boxes are cut at the borders of their image, and what is nothing after that is left out.
 """
 
-import csv
 import dataclasses
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -16,6 +14,7 @@ import numpy as np
 
 from ..common.errors import printable
 from ..common.files import write_text
+from .formats import format_csv
 
 FORMATS = ('coco', 'csv', 'yolo', 'voc')
 DEFAULT_FORMATS = ('coco', 'csv')
@@ -59,8 +58,8 @@ class FoundBoxes:
 
 
 def write(folder: Path, images: Mapping[str, FoundBoxes], class_names: Sequence[str], shown_score: float,
-          formats: Sequence[str] = DEFAULT_FORMATS) -> None:
-    """Writes what was found.
+          formats: Sequence[str] = DEFAULT_FORMATS) -> set[Path]:
+    """Writes what was found and returns the files.
 
     Args:
       folder: of all files: detections.json in COCO's results format, with everything that was found, which metrics
@@ -72,21 +71,19 @@ def write(folder: Path, images: Mapping[str, FoundBoxes], class_names: Sequence[
       formats: some of FORMATS.
     """
     shown = {name: image.above(shown_score) for name, image in images.items()}
+    texts = {}
     if 'coco' in formats:
-        write_text(folder / 'detections.json', json.dumps(coco_results(list(images.values()))) + '\n')
+        texts['detections.json'] = json.dumps(coco_results(list(images.values()))) + '\n'
     if 'csv' in formats:
-        text = io.StringIO(newline='')
-        table = csv.DictWriter(text, CSV_COLUMNS, lineterminator='\n')
-        table.writeheader()
-        table.writerows(csv_rows(shown.values(), class_names))
-        write_text(folder / 'detections.csv', text.getvalue())
+        texts['detections.csv'] = format_csv(csv_rows(shown.values(), class_names), CSV_COLUMNS)
     if 'yolo' in formats:
-        write_text(folder / 'classes.txt', ''.join(f'{name}\n' for name in class_names))
-    for name, image in shown.items():
-        if 'yolo' in formats:
-            write_text(folder / f'{name}.txt', yolo_text(image, with_scores=False))
-        if 'voc' in formats:
-            write_text(folder / f'{name}.xml', voc_xml(image, class_names))
+        texts['classes.txt'] = ''.join(f'{name}\n' for name in class_names)
+        texts |= {f'{name}.txt': yolo_text(image, with_scores=False) for name, image in shown.items()}
+    if 'voc' in formats:
+        texts |= {f'{name}.xml': voc_xml(image, class_names) for name, image in shown.items()}
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return {folder / name for name in texts}
 
 
 def image_ids(files: Sequence[str]) -> list[int]:

@@ -12,9 +12,11 @@ from PIL import Image, ImageDraw
 
 from ..common.errors import UserError, nearest, printable
 from ..common.files import replacing, write_json
+from . import output_folder
 from .arrays import as_uint8
+from .formats import format_csv, format_json
 from .heat_map import HeatMap, find_boxes
-from .prediction import find_image_files, format_csv, format_json, report_unreadable
+from .prediction import find_image_files, report_unreadable
 from .run import Run
 
 _COLOURS = 'inferno'
@@ -47,10 +49,7 @@ def predict_heat_maps(run: Run, inputs: Sequence[str], *, class_name: str | None
         raise UserError(f'--class {class_name}: the run knows no such class; '
                         f'{nearest(class_name, list(run.class_names))}')
     folder = output or run.workdir / 'heat_maps'
-    if folder.suffix in ('.csv', '.json', '.txt') or folder.is_file():
-        raise UserError(f'--output {folder}: --heat_map writes files for each image, give it a folder')
-    if any(Path(text).is_dir() and Path(text).resolve() == folder.resolve() for text in inputs):
-        raise UserError(f'--output {folder}: the images are there; give the heat maps a folder of their own')
+    output_folder.check(folder, inputs, '--heat_map', 'the heat maps')
     if reason := maker.differs():
         logging.info('%s may differ from what %s: %s', *(('windows', 'a heat map says of them') if windows else
                                                          ('the heat map', 'each window says by itself')), reason)
@@ -79,6 +78,8 @@ def predict_heat_maps(run: Run, inputs: Sequence[str], *, class_name: str | None
             rows.append(row)
         if rows:
             write_json(folder / 'predictions.json', rows)
+            files = {Path(file) for row in rows for file in row['files']}
+            output_folder.warn_of_others(folder, files | {folder / 'predictions.json'})
     except OSError as error:
         raise UserError(f'cannot write {folder}: {error.strerror}') from error
     if rows:

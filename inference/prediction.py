@@ -1,11 +1,8 @@
 """Predictions of image files, printed or written."""
 
-import csv
-import io
-import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +13,15 @@ from ..common.errors import UserError, printable
 from ..common.files import write_text
 from ..input_pipeline import contours, images
 from ..tasks.detection import Detection
-from . import detection_files
+from . import detection_files, output_folder
+from .formats import format_csv, format_json
 from .run import Run, metadata_of
 
 _FORMS = {'.csv': 'csv', '.json': 'json', '.txt': 'table'}
+_TOP_K = 3
 
 
-def predict_files(run: Run, inputs: Sequence[str], *, top_k: int = 3, invert: bool = False,
+def predict_files(run: Run, inputs: Sequence[str], *, top_k: int | None = None, invert: bool = False,
                   output: Path | None = None, form: str = 'table', tta: str = 'none', tile: int = 0,
                   boxes: Sequence[str] | None = None) -> int:
     """Predicts image files and prints or writes the result.
@@ -33,7 +32,8 @@ def predict_files(run: Run, inputs: Sequence[str], *, top_k: int = 3, invert: bo
       output: file to write; '.csv' and '.json' choose the form. For a task whose predictions are files, such as
         segmentation, the folder for them; <workdir>/predictions by default.
       form: 'table', 'csv' or 'json' for the console.
-      top_k, tta, tile: see `Run.predict`.
+      top_k: classes of each image, see `Run.predict`; None: 3, of tasks that tell several.
+      tta, tile: see `Run.predict`.
       boxes: of a detector, the formats that found boxes are written in, see detection_files.py; None: the usual ones.
 
     Returns:
@@ -43,13 +43,12 @@ def predict_files(run: Run, inputs: Sequence[str], *, top_k: int = 3, invert: bo
     network, task = run.network(tta), run.task
     if boxes and not isinstance(task, Detection):
         raise UserError(f'--boxes is for detectors; the task of {run.workdir} is {run.config.task.name}')
+    if top_k is not None and not task.takes_top_k:
+        raise UserError(f'--top_k {top_k} is for classifiers; the task of {run.workdir} is {run.config.task.name}')
     folder = None
     if task.writes_files:
         folder = output or run.workdir / 'predictions'
-        if any(Path(text).is_dir() and Path(text).resolve() == folder.resolve() for text in inputs):
-            raise UserError(f'--output {folder}: the images are there; give the predictions a folder of their own')
-        if folder.suffix in _FORMS or folder.is_file():
-            raise UserError(f'--output {folder}: {run.config.task.name} writes files for each image, give it a folder')
+        output_folder.check(folder, inputs, run.config.task.name, 'the predictions')
     elif output is not None and (output.suffix not in _FORMS or output.suffix == '.txt' and form != 'table'):
         raise UserError(f'--output {output}: it ends in .csv or .json, or in .txt for a table')
     unreadable: list[str] = []
@@ -57,22 +56,25 @@ def predict_files(run: Run, inputs: Sequence[str], *, top_k: int = 3, invert: bo
     # Unsigned, 8 or 16 bits: the complement is the negative.
     examples = ((file, np.invert(image) if invert else image, metadata_of(file))
                 for file, image in network.read_files(names, 'predicting', unreadable))
-    rows, found = [], {}
+    rows, found, files = [], {}, set()
     try:
-        for file, prediction in run.predictions(network, examples, top_k, tile=tile):
+        for file, prediction in run.predictions(network, examples, _TOP_K if top_k is None else top_k, tile=tile):
             rows.append({'file': str(file), **prediction.row})
             if folder is not None:
                 rows[-1]['files'] = _write_files(folder / names[file], prediction.files)
+                files |= set(map(Path, rows[-1]['files']))
             if prediction.found is not None:
                 size = prediction.row['width'], prediction.row['height']
                 found[names[file]] = detection_files.FoundBoxes(str(file), *size, **prediction.found)
         if found:
             formats = boxes or detection_files.DEFAULT_FORMATS
-            detection_files.write(folder, found, task.class_names, task.shown_score, formats)
+            files |= detection_files.write(folder, found, task.class_names, task.shown_score, formats)
         written = folder / 'predictions.json' if folder is not None else output
         if rows and written is not None:
             written.parent.mkdir(parents=True, exist_ok=True)
             write_text(written, format_predictions(rows, _FORMS[written.suffix], task))
+        if rows and folder is not None:
+            output_folder.warn_of_others(folder, files | {written})
     except OSError as error:
         raise UserError(f'cannot write {folder or output}: {error.strerror}') from error
     if rows and (output is None or folder is not None):
@@ -101,29 +103,6 @@ def format_predictions(rows: list[dict[str, Any]], form: str, task: Any) -> str:
     files = [printable(row['file']) for row in rows]
     width = max(map(len, files), default=0)
     return ''.join(f'{file:<{width}}  {printable(task.describe(row))}\n' for file, row in zip(files, rows))
-
-
-def format_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Formats rows as a list in JSON."""
-    return json.dumps(rows, indent=2) + '\n'
-
-
-def format_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
-    """Formats rows as csv; a text that a spreadsheet would take for a formula begins with an apostrophe.
-
-    Args:
-      rows: of equal keys.
-      columns: the keys, where there may be no rows.
-    """
-    def cell(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        return printable(f"'{value}" if value.startswith(('=', '+', '-', '@')) else value)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(map(cell, columns or rows[0]))
-    writer.writerows(map(cell, row.values()) for row in rows)
-    return text.getvalue()
 
 
 def find_image_files(inputs: Sequence[str], output: Path | None, unreadable: list[str]) -> dict[Path, str]:

@@ -21,9 +21,10 @@ from ..models.stages import endpoints
 from ..training import array_paths, checkpoints, forward
 from ..training.parallel import one_late
 from . import contact_sheet
+from .formats import format_csv
 from .image_index import Index, K, nearest_others, precision
 from .network import Network
-from .prediction import find_image_files, format_csv, report_unreadable
+from .prediction import find_image_files, report_unreadable
 from .run import Run
 
 POOLS = ('mean', 'max', 'flatten')

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..common import box_overlaps
 from ..common.console import ProgressLog
-from ..common.errors import UserError, file_error
+from ..common.errors import UserError, file_error, some
 from ..common.files import replacing_folder
 from . import sources
 
@@ -100,8 +100,6 @@ def _check(source: Any, image: Mapping[str, Any]) -> None:
 def _write(source: Any, folder: Path, settings: tuple[int, int, int, float, int]) -> dict[str, int]:
     side, per_object, background, smallest, seed = settings
     counts = dict.fromkeys((*source.info.class_names, BACKGROUND), 0)
-    for name in counts:
-        (folder / name).mkdir(parents=True)
     without, tick = 0, ProgressLog(f'cutting windows out of {source.name}', len(source))
     for index in range(len(source)):
         indices = np.asarray([index])
@@ -126,10 +124,15 @@ def _write(source: Any, folder: Path, settings: tuple[int, int, int, float, int]
         stem = Path(str(about.get('file', index))).with_suffix('').as_posix().replace('/', '-')
         for number, (name, i) in enumerate(chosen):
             crop = picture.resize((side, side), Image.Resampling.BICUBIC, tuple((windows[i] / factors).tolist()))
+            (folder / name).mkdir(parents=True, exist_ok=True)
             crop.save(folder / name / f'{stem}-{index}-{number}.jpg', quality=_QUALITY)
             counts[name] += 1
         tick(index)
     if without:
         logging.warning('%s: no square window shows %d of the objects well: they are too long, or too small for '
                         '--smallest %g', source.name, without, smallest)
+    if empty := [name for name, count in counts.items() if not count]:
+        logging.warning('%s: no crop of %s, and no folder for %s: a classifier learns from these crops and is '
+                        'evaluated on those of other sets only if all have the same classes', source.name, some(empty),
+                        'them' if len(empty) > 1 else 'it')
     return counts

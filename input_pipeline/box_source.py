@@ -55,15 +55,17 @@ class Annotated:
     Attributes:
       name: path of the image below the folder of images, with '/': its name, and its place in the order.
       file: the image.
-      where: the annotation, for messages.
+      where: the file of the annotation, for messages.
       boxes: of its objects; none for an image that is known to have none.
       size: (width, height) in pixels that the annotation says the image has; None: it does not.
+      entry: where in that file this is said, where it is of many images.
     """
     name: str
     file: Path
     where: str
     boxes: list[Box] = dataclasses.field(default_factory=list)
     size: tuple[int, int] | None = None
+    entry: str = ''
 
 
 @dataclasses.dataclass
@@ -305,7 +307,8 @@ def _wrong_size(one: Annotated, own: tuple[int, int] | None) -> str:
     """Returns what is to be said of an annotation of another image's size; '' if it is right or not known."""
     if one.size is None or own is None or tuple(one.size) == tuple(own):
         return ''
-    text = f'{one.where} is of an image of {one.size[0]}x{one.size[1]} pixels, {one.name} has {own[0]}x{own[1]}'
+    where = f'{one.where}: {one.entry}' if one.entry else one.where
+    text = f'{where} is of an image of {one.size[0]}x{one.size[1]} pixels, {one.name} has {own[0]}x{own[1]}'
     if tuple(one.size) == tuple(own[::-1]) and images.is_turned(one.file):
         text += (' when its EXIF data have turned it upright: it was labelled lying; remove them with exiftool '
                  '-Orientation= FILE')

@@ -1,5 +1,6 @@
 """What every data set must be, checked on the host before the first step: silence would train on nonsense."""
 
+import logging
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -9,10 +10,12 @@ import numpy as np
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
 from ..common.files import digest
+from . import splits
 from .arrays import ArraySource
 from .source import Source
 
 _EXAMPLES = 32  # read to be looked at, of sources that stream
+_CLASSES = 40  # that one line lists
 _NAMES = 256  # of examples, spread over all, that hosts compare
 LOWEST, HIGHEST = -0.5, 1.5  # of float images that are said to be in [0, 1]: room for what resizing overshoots
 
@@ -44,6 +47,33 @@ def check_objects(source: Source) -> None:
         if not ((arrays['box_labels'] >= 0) & (arrays['box_crowd'] == 0)).any():
             raise UserError(f'the training set has no object in any of its {len(source):,} images: look at '
                             'config.data.name and config.data.train')
+
+
+def say_what_is_learned(training: Source, evaluated: Mapping[str, Source]) -> None:
+    """Logs the classes of a training set with boxes, and warns of what is a mistake as a rule.
+
+    That is a class that is written in two ways, and examples that are both learned and evaluated. A set whose name
+    begins with 'train' is meant to be of examples that were learned.
+
+    Args:
+      training: the training set.
+      evaluated: the evaluation sets by name.
+    """
+    if training.has_boxes:
+        logging.info('classes: %s', _count_objects(training))
+        written: dict[str, str] = {}
+        for name in training.info.class_names or ():
+            other = written.setdefault(' '.join(name.casefold().split()), name)
+            if other != name:
+                logging.warning('the classes %r and %r differ only in case or spaces: if they are one, give it one '
+                                'name in the annotations', other, name)
+    for name, source in evaluated.items():
+        shared = 0 if name.startswith('train') else splits.count_shared(source.taken, training.taken)
+        if shared:
+            total = sum(len(part.positions) for part in source.taken)
+            logging.warning("%s of the %s examples of evaluation set %r are in the training set, too: its metrics do "
+                            "not say how well new ones are done (one that is meant to be so has a name like 'train')",
+                            f'{shared:,}', f'{total:,}', name)
 
 
 def check_batch(batch: Mapping[str, np.ndarray], info: DatasetInfo, image: Mapping[str, Any], where: str = 'the data'
@@ -104,6 +134,18 @@ def summary(source: Source) -> str:
     names = [{key: example[key] for key in ('file', 'captions') if key in example}
              for example in source.describe(spread)]
     return digest([len(source), source.info.to_json(), checksums, names])
+
+
+def _count_objects(source: Source) -> str:
+    """Returns the classes, with the numbers of their objects to be found if they are in memory."""
+    names = source.info.class_names or ()
+    listed, unit = list(names), ''
+    if isinstance(source, ArraySource):
+        labels = source.arrays['box_labels']
+        counts = np.bincount(labels[(labels >= 0) & (source.arrays['box_crowd'] == 0)], minlength=len(names))
+        listed, unit = [f'{name} {count:,}' for name, count in zip(names, counts.tolist())], ' objects'
+    more = f', and {len(listed) - _CLASSES} more' if len(listed) > _CLASSES else ''
+    return ', '.join(listed[:_CLASSES]) + unit + more
 
 
 def _check_images(values: np.ndarray, image: Mapping[str, Any], where: str) -> None:

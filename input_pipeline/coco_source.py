@@ -84,7 +84,7 @@ def _images(file: Path, content: Any, root: Path, split: str) -> tuple[dict[_Id,
             raise file_error(file, f'images[{names[name]}] and {place} are both {name!r}')
         size = _size(file, place, entry)
         path = next((folder / name for folder in folders if (folder / name).is_file()), None)
-        found[number] = None if path is None else Annotated(name, path, where, size=size)
+        found[number] = None if path is None else Annotated(name, path, where, size=size, entry=place)
         if path is None:
             missing.append(f'{where}: there is no image {printable(name)} ({place})')
     return found, missing

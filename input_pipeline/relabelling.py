@@ -95,7 +95,11 @@ def read_labels(source: Source, field: str) -> np.ndarray:
       UserError: the examples have no labels with class names.
       Interrupted: the process was asked to stop.
     """
-    if source.has_masks or source.has_boxes or not source.info.class_names:
+    if source.has_boxes:
+        raise UserError(f'{field} is for data with one class to an example: {source.name} has boxes, several objects '
+                        'to an image' + (', whose classes are merged by giving them one name in the annotations'
+                                         if field == _FIELD else ''))
+    if source.has_masks or not source.info.class_names:
         raise UserError(f'{field}: these examples have no labels with class names')
     if source.labels is not None:
         return source.labels

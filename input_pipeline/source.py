@@ -45,6 +45,7 @@ class Source:
       identity: what JSON can hold and what changes whenever an example does, to cache them under; None: not cached.
       files_identity: the same of the files alone, however they are read.
       labels: int32 [n] where they are known without reading the examples, else None.
+      taken: of which whole splits it has which examples, see `splits.Taken`; () where that is not known.
     """
     info: DatasetInfo = DatasetInfo()
     name: str = ''
@@ -59,6 +60,7 @@ class Source:
     identity: Any = None
     files_identity: Any = None
     labels: np.ndarray | None = None
+    taken: tuple = ()
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -91,7 +91,8 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
         image = {**image, 'size': tuple(data['regions']['image_size'])}
     names = list(dict.fromkeys(part.name for part in parts))
     opened = [SOURCES[data['source']](data, image, name, crop_area) for name in names]
-    chosen = splits.positions(parts, dict(zip(names, map(len, opened))))
+    wholes = dict(zip(names, opened))
+    chosen = splits.positions(parts, {name: len(whole) for name, whole in wholes.items()})
     source = opened[0] if len(opened) == 1 else _put_together(opened)
     _check_resize(image, source)
     in_memory = isinstance(source, ArraySource) or (
@@ -106,6 +107,7 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
     if held_out or rest:
         fold = splits.fold_of(examples, chosen, data['folds'], data['group_by'])
         chosen = chosen[(fold == data['fold']) == held_out]
+    taken = splits.taken_from(data, wholes, chosen)
     sound = chosen
     if source.can_be_unreadable and in_memory:
         sound = unreadable.leave_out(examples, source, chosen, data['max_unreadable'])
@@ -119,11 +121,13 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
     if invert:
         examples = examples.select(change=_inverted)
     if of_regions:
-        return region_source.cut_regions(examples, data, whole, training=training)
-    if data['processes'] and not in_memory:
-        examples = ProcessSource(examples, data['processes'])
-    if source.can_be_unreadable and training and not in_memory:
-        examples = unreadable.ReplacingSource(examples, data['max_unreadable'], len(chosen) - len(sound))
+        examples = region_source.cut_regions(examples, data, whole, training=training)
+    elif not in_memory:
+        if data['processes']:
+            examples = ProcessSource(examples, data['processes'])
+        if source.can_be_unreadable and training:
+            examples = unreadable.ReplacingSource(examples, data['max_unreadable'], len(chosen) - len(sound))
+    examples.taken = taken
     return examples
 
 
@@ -131,12 +135,16 @@ def _open_text(data: Mapping[str, Any], parts: list[splits.Part], text: Mapping[
                vocabulary: Vocabulary | None) -> TokenStream:
     if data['folds']:
         raise UserError('config.data.folds: a text is one stream, it has no folds')
-    lines: list[str] = []
+    wholes = {part.name: text_source.read_lines(data, part.name) for part in parts}
+    lines, taken = [], []
     for part in parts:
-        whole = text_source.read_lines(data, part.name)
+        whole = wholes[part.name]
         begin, end = part.bounds(len(whole))
         lines += whole[begin:end]
-    return text_source.open_stream(lines, text, vocabulary)
+        taken += splits.taken_from(data, {part.name: whole}, np.arange(begin, end))
+    stream = text_source.open_stream(lines, text, vocabulary)
+    stream.taken = tuple(taken)
+    return stream
 
 
 def _put_together(sources: list[Source]) -> Source:

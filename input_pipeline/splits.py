@@ -17,6 +17,8 @@ from .source import Source
 NEAR_DUPLICATES = 'near_duplicates'  # a value of config.data.group_by
 FOLD = 'fold'  # the split's name that stands for the examples held out by config.data.folds
 
+_MOST_FILES = 100_000  # of a split, whose names are compared with those of another
+
 _PART = re.compile(r'(\w{1,100})(?:\[(-?\d{1,18}%?)?:(-?\d{1,18}%?)?\])?')
 
 
@@ -86,6 +88,60 @@ def positions(parts: Sequence[Part], lengths: Mapping[str, int]) -> np.ndarray:
     if len(np.unique(chosen)) < len(chosen):
         raise UserError(f"split {'+'.join(map(str, parts))!r} has examples twice: its parts overlap")
     return chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """Which examples of a whole split a source is made of.
+
+    Attributes:
+      place: what tells the whole split from all others.
+      positions: int [n], of the examples in it.
+      files: the file of every example of the whole split; None where they are none, or too many to compare.
+    """
+    place: tuple[str, ...]
+    positions: np.ndarray
+    files: Sequence[Path] | None = None
+
+    def names(self) -> list[str]:
+        """Returns the files of the examples."""
+        return [str(self.files[i].absolute()) for i in self.positions.tolist()]
+
+
+def taken_from(data: Mapping[str, Any], wholes: Mapping[str, Any], chosen: np.ndarray) -> tuple[Taken, ...]:
+    """Returns where examples are from.
+
+    Args:
+      data: config.data.
+      wholes: name of each whole split -> what it holds, in the order that `chosen` counts them in.
+      chosen: int [n], indices of the wholes put one after the other.
+    """
+    place = (data['source'], str(Path(data['name']).expanduser().resolve()), str(data['data_dir']))
+    found, begin = [], 0
+    for name, whole in wholes.items():
+        # Numbers written in the config are the same ones in every split.
+        which = str(data['arrays']) if data['source'] == 'arrays' else name
+        end = begin + len(whole)
+        files = getattr(whole, 'files', None)
+        found.append(Taken((*place, which), chosen[(begin <= chosen) & (chosen < end)] - begin,
+                           files if files is not None and end - begin <= _MOST_FILES else None))
+        begin = end
+    return tuple(found)
+
+
+def count_shared(some_taken: Sequence[Taken], others: Sequence[Taken]) -> int:
+    """Returns how many of some examples are among others: the same ones of a split, or the same files in two splits."""
+    found = 0
+    for one in some_taken:
+        shared = np.zeros(len(one.positions), bool)
+        for other in others:
+            if one.place == other.place:
+                shared |= np.isin(one.positions, other.positions)
+            elif one.files is not None and other.files is not None:
+                names = set(other.names())
+                shared |= [name in names for name in one.names()]
+        found += int(shared.sum())
+    return found
 
 
 def _bound(text: str | None, total: int, default: int) -> int:

@@ -95,18 +95,30 @@ def _count(count: int) -> str:
 
 
 def _class_names(root: Path, labels: Path) -> tuple[tuple[str, ...], Path]:
-    """Returns the names of the classes, and the file that they are from."""
-    for file in (root / _CLASSES, root / 'labels' / _CLASSES, labels / _CLASSES):
-        if file.is_file():
-            return box_files.read_classes(file), file
-    for file in (root / 'data.yaml', root / 'data.yml'):
-        if file.is_file():
-            return _names_of_yaml(file), file
-    raise UserError(f'{root} has neither classes.txt, the names of the classes one a line, nor data.yaml with names')
+    """Returns the names of the classes, and the file that they are from.
+
+    Raises:
+      UserError: there is none, or two say different things.
+    """
+    texts = [root / _CLASSES, root / 'labels' / _CLASSES, labels / _CLASSES]
+    found = {file: box_files.read_classes(file) for file in texts if file.is_file()}
+    found |= {file: names for file in (root / 'data.yaml', root / 'data.yml') if file.is_file()
+              for names in [_names_of_yaml(file, needed=not found)] if names}
+    if not found:
+        raise UserError(f'{root} has neither classes.txt, the names of the classes one a line, nor data.yaml with '
+                        'names')
+    (file, names), *others = found.items()
+    for other, said in others:
+        if said != names:
+            place = next((i for i, (a, b) in enumerate(zip(names, said)) if a != b), min(len(names), len(said)))
+            one, two = (repr(part[place]) if place < len(part) else 'none' for part in (names, said))
+            raise file_error(other, f'class {place} is {two} here and {one} in {file}: remove one of the two files, or '
+                                    'make them equal')
+    return names, file
 
 
-def _names_of_yaml(file: Path) -> tuple[str, ...]:
-    """Returns `names` of data.yaml, a list, or a dict from 0 on."""
+def _names_of_yaml(file: Path, *, needed: bool) -> tuple[str, ...]:
+    """Returns `names` of data.yaml, a list, or a dict from 0 on; () if there are none, and none `needed`."""
     text = box_files.read_text(file)
     if len(text) > _LARGEST_YAML:
         raise file_error(file, f'has {len(text):,} characters: it should name the classes, no more')
@@ -114,7 +126,10 @@ def _names_of_yaml(file: Path) -> tuple[str, ...]:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise file_error(file, f'is no YAML: {error}') from None
-    names = content.get('names') if isinstance(content, dict) else None
+    content = content if isinstance(content, dict) else {}
+    names = content.get('names')
+    if names is None and not needed:
+        return ()
     if isinstance(names, dict):
         if sorted(names, key=str) != sorted(range(len(names)), key=str):
             raise file_error(file, f'its names should be numbered from 0 to {len(names) - 1}')
@@ -124,8 +139,11 @@ def _names_of_yaml(file: Path) -> tuple[str, ...]:
     for number, name in enumerate(names):
         if not isinstance(name, (str, int)) or isinstance(name, bool):  # no and off are not text to YAML
             raise file_error(file, f'names[{number}] is {str(name)[:40]!r}, not text: put it in quotes')
-    return box_files.check_classes([' '.join(str(name).split()) for name in names], file,
-                                   [f'names[{number}]' for number in range(len(names))])
+    names = box_files.check_classes([' '.join(str(name).split()) for name in names], file,
+                                    [f'names[{number}]' for number in range(len(names))])
+    if content.get('nc', len(names)) != len(names):
+        raise file_error(file, f"nc, the number of classes, is {str(content['nc'])[:40]}, but names has {len(names)}")
+    return names
 
 
 def _mistake(corners: np.ndarray, own: np.ndarray) -> str:

@@ -43,6 +43,7 @@ class Captioning(Task):
     """
     fields = ('beam_size', 'length_penalty', 'max_length', 'kind')
     input_features = ('image', 'captions')
+    takes_top_k = False
 
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
         super().__init__(config, info)

@@ -52,7 +52,7 @@ class Detection(Task):
     """
     fields = ('loss', 'decoder', 'overlap', 'region', 'lowest_score', 'max_detections', 'shown_score')
     primary_metric = 'ap50'
-    writes_files = True
+    writes_files, takes_top_k = True, False
 
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
         super().__init__(config, info)

@@ -95,8 +95,8 @@ def draw_counts(counts: np.ndarray, class_names: Sequence[str], shown_score: flo
 
     The more images have the same two numbers, the larger is their point.
     """
-    figure, axes = _figure(5.0, 4.8)
     several = 1 < len(class_names) <= _MOST_COLOURED
+    figure, axes = _figure(6.6 if several else 5.0, 4.8)
     series = [(name, counts[:, i]) for i, name in enumerate(class_names)] if several else [('', counts.sum(axis=1))]
     points = []
     for i, (_, pairs) in enumerate(series):
@@ -110,11 +110,12 @@ def draw_counts(counts: np.ndarray, class_names: Sequence[str], shown_score: flo
              xlim=(-0.04 * top - 0.2, 1.04 * top + 0.2),
              title='counts of each class' if several else f'off by {errors[0]:.2f} on average')
     if several:
-        legend = axes.legend(points, [f'{error:.2f}  {name}' for error, (name, _) in zip(errors, series)],
-                             title='mean error')
+        legend = figure.legend(points, [f'{error:.2f}  {name}' for error, (name, _) in zip(errors, series)],
+                               title='mean error', loc='outside right upper')
         for text, point in zip(legend.get_texts(), legend.legend_handles):
             text.set_parse_math(False)
             point.set_sizes([40])
+    axes.locator_params(integer=True)
     axes.grid(alpha=0.3)
     return figure
 
@@ -149,10 +150,14 @@ def draw_sizes(sizes: np.ndarray, shown_score: float):
             axis.set_major_formatter('{x:g}')
     own.set(xlabel='width in pixels of the image', ylabel='height in pixels of the image', aspect='equal',
             title='dashed: areas of 32 x 32 and 96 x 96')
-    own.legend(title=f'score from {shown_score:g} on', loc='upper left')
+    legend = figure.legend(*own.get_legend_handles_labels(), title=f'score from {shown_score:g} on', ncols=2,
+                           loc='outside lower center')
+    for point in legend.legend_handles:
+        point.set(sizes=[40], alpha=1)
     own.grid(alpha=0.3)
     ours.set(xlabel="shorter side in pixels of the model's input", ylabel='objects',
              title='sizes as the model sees them')
+    ours.locator_params(axis='y', integer=True)
     return figure
 
 

@@ -35,6 +35,7 @@ class MultiLabel(Task):
     fields = ('threshold', 'class_weights', 'positive_weight')
     primary_metric = 'micro_f1'
     output_name = 'logits'
+    takes_top_k = False
 
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
         self.input_features = ('x',) if 'x' in info.features and 'image' not in info.features else ('image',)

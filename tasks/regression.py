@@ -18,6 +18,8 @@ from .task import Task
 class Regression(Task):
     """Mean squared error between the model's output and 'y', [batch] or [batch, targets]."""
 
+    takes_top_k = False
+
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
         # Images and tables alike: the inputs are what the data have.
         self.input_features = ('image',) if 'image' in info.features else ('x',)

@@ -40,7 +40,7 @@ class Segmentation(Task):
     fields = ('loss', 'class_weights')
     primary_metric = 'dice'
     output_name = 'logits'
-    writes_files = True
+    writes_files, takes_top_k = True, False
 
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
         super().__init__(config, info)

@@ -38,6 +38,7 @@ class Task:
       per_example: what looks at every evaluated example on the host; None: nothing does.
       writes_files: whether predictions come with files, such as masks.
       output_name: what the model's output is called where it leaves the project, if it is one array.
+      takes_top_k: whether `predict` tells as many alternatives as it is asked for.
       train_metrics, eval_metrics: clu.metrics Collections over what `score` returns and 'mask'; the mean loss by
         default.
     """
@@ -49,6 +50,7 @@ class Task:
     per_example: 'PerExample | None' = None
     writes_files: bool = False
     output_name: str = 'outputs'
+    takes_top_k: bool = True
 
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
         self.config, self.info = config, info

@@ -74,6 +74,14 @@ def _memory_of_a_module():
     free_memory()
 
 
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """An empty cache folder, and warnings that are given once are given again."""
+    from practicum.common import console
+    monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
+    console.warn_once.cache_clear()
+
+
 @pytest.fixture(scope='session')
 def run_launch():
     """Returns run(*args, env=None, **kwargs): launch.py in a fresh process, with text output captured."""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 import practicum
+from tests import tiny_boxes
 from tests.conftest import ROOT
 
 CONFIG = '''
@@ -55,16 +57,16 @@ def folder(tmp_path_factory):
     (root / 'images').mkdir()
     (root / 'annotations').mkdir()
     for number in range(40):
-        image, objects = Image.new('RGB', (48, 40), (90, 90, 90)), ''
+        image, objects = Image.new('RGB', (48, 40), (90, 90, 90)), []
         for place in range(rng.integers(0, 3)):
             name = ('blue', 'red')[rng.integers(2)]
-            left, top = 1 + 24 * place + rng.integers(0, 8), 1 + rng.integers(0, 20)
-            right, bottom = left + rng.integers(9, 15), top + rng.integers(9, 18)  # of VOC: the last pixel counts
-            ImageDraw.Draw(image).rectangle([left - 1, top - 1, right - 1, bottom - 1], COLOURS[name])
-            objects += (f'<object><name>{name}</name><bndbox><xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax>'
-                        f'<ymax>{bottom}</ymax></bndbox></object>')
+            left, top = 24 * place + rng.integers(0, 8), rng.integers(0, 20)
+            right, bottom = left + rng.integers(10, 16), top + rng.integers(10, 19)
+            ImageDraw.Draw(image).rectangle([left, top, right - 1, bottom - 1], COLOURS[name])
+            objects.append((name, left, top, right, bottom, 0))
         image.save(root / 'images' / f'{number:02}.png')
-        (root / 'annotations' / f'{number:02}.xml').write_text(f'<annotation>{objects}</annotation>')
+        annotation = tiny_boxes.xml(f'{number:02}.png', image.size, objects)
+        (root / 'annotations' / f'{number:02}.xml').write_text(annotation)
     return root
 
 
@@ -82,6 +84,8 @@ def run(folder, run_launch, tmp_path_factory):
 def test_it_learns_and_leaves_tables_and_figures(run):
     workdir, _, printed = run
     assert 'validation/ap50' in printed
+    assert re.search(r'^classes: blue \d+, red \d+ objects$', printed, re.MULTILINE)
+    assert 'in the training set, too' not in printed
     result = json.loads((workdir / 'result.json').read_text())['metrics']
     assert result['validation/ap50'] > 0.8 and result['validation/ap50_red'] > 0.6
     names = {path.name for path in workdir.iterdir()}
@@ -141,6 +145,10 @@ def test_predictions_are_in_the_images_own_pixels_and_in_other_tools_formats(run
     assert len(rows) == sum(len(row['objects']) for row in pictures) > 20
     coco = json.loads((tmp_path / 'found' / 'detections.json').read_text())
     assert len(coco) >= len(rows) and {'image_id', 'category_id', 'bbox', 'score'} <= coco[0].keys()
+    assert 'other file' not in done.err
+    again = call_launch('predict', '--workdir', workdir, folder / 'images' / '00.png', '--output', tmp_path / 'found')
+    assert f'holds {len(names) - 4} other file(s)' in again.err and {
+        path.name for path in (tmp_path / 'found').iterdir()} == names
 
 
 def test_the_library_does_what_the_command_line_does(run, folder):
@@ -187,7 +195,10 @@ def test_a_run_does_not_go_on_with_classes_in_another_order(run, folder, tmp_pat
 
 @pytest.mark.parametrize('arguments, error', [
     (['--tile', '7'], '--tile 7: parts of so few pixels would be enlarged to 32x32; take at least 8'),
-    (['--tile', '-1'], '--tile takes the side of a part in pixels'), (['--tta', 'flip'], "takes 'none' alone")])
+    (['--tile', '-1'], '--tile -1: it is the side of a part in pixels'), (['--tile', '0'], '--tile 0: it is the side'),
+    (['--top_k', '1'], '--top_k 1 is for classifiers; the task of'), (['--tta', 'flip'], "takes 'none' alone"),
+    (['--heat_map', '--tile', '64'], '--tile 64: a heat map takes none'),
+    (['--heat_map', '--boxes', 'csv'], '--boxes is for detectors, not for --heat_map')])
 def test_predict_refuses(run, folder, call_launch, arguments, error):
     done = call_launch('predict', '--workdir', run[0], folder / 'images' / '00.png', *arguments)
     assert done.code == 2 and error in done.err and done.err.count('\n') == 1, done.err

@@ -1,13 +1,17 @@
 """R-CNN from the command line: training on cached features, evaluation, and boxes in images of any size."""
 
 import json
+import os
+import signal
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from practicum.common import box_overlaps
 from practicum.input_pipeline import proposals
+from practicum.training.window import MetricWindow
 from tests import tiny_boxes
 
 SIDE = 64
@@ -114,6 +118,36 @@ def test_prediction_finds_objects_in_images_of_any_size(run, workplace, call_lau
 def test_what_is_for_other_runs_is_one_line(run, workplace, call_launch, args, said):
     result = call_launch('predict', '--workdir', run, workplace / 'new', *args)
     assert result.code == 2 and said in result.err
+
+
+@pytest.mark.thorough
+def test_an_interrupted_run_ends_in_the_same_bits(run, workplace, call_launch, monkeypatch, tmp_path):
+    import practicum
+    left = [13]
+
+    def stop_soon(window, metrics, add=MetricWindow.add):
+        add(window, metrics)
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+    monkeypatch.setattr(MetricWindow, 'add', stop_soon)
+    again = ('--config', workplace / 'rcnn.py', '--workdir', tmp_path / 'run',
+             f'--config.data.name={workplace / "pets"}')
+    stopped = call_launch(*again)
+    assert stopped.code == 128 + signal.SIGTERM and 'saved step 13' in stopped.out, stopped.err
+    assert call_launch(*again).code == 0
+    whole, resumed = (practicum.load(folder) for folder in (run, tmp_path / 'run'))
+    assert whole.step == resumed.step == 30 and whole.metrics == resumed.metrics
+    for one, other in zip(jax.tree.leaves(whole.variables), jax.tree.leaves(resumed.variables), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_metrics_do_not_depend_on_devices(run):
+    import practicum
+    one, two = (practicum.load(run, overrides=[f'parallel.devices={count}']).evaluate(['test'])['test'].scalars()
+                for count in (1, 2))
+    assert one.keys() == two.keys() and {'ap50', 'proposal_recall', 'accuracy'} <= one.keys()
+    assert one == pytest.approx(two, rel=1e-5, nan_ok=True)
 
 
 def test_evaluation_from_features_and_from_images_is_the_same(run):

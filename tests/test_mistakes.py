@@ -269,6 +269,16 @@ def test_weights_that_cannot_be_taken_over_are_one_line(overrides, parts, call_l
     assert_never_started(workdir)
 
 
+def test_check_looks_at_the_weights_to_begin_with_too(call_launch, trained_run):
+    """Of every variation that begins with others."""
+    begin = f'init_from.workdir={trained_run}'
+    check = ('check', '--config', TINY, f'--config.{begin}')
+    done = call_launch(*check, '--variations', '[["seed=1"], ["seed=2"]]')
+    assert done.code == 0 and done.out.count('0 left at init') == 1, done.err
+    assert_one_line(call_launch(*check, '--variations', '[["seed=1"], ["init_from.step=7"]]'), 'no step 7')
+    assert_one_line(call_launch(*check[:3], '--config.init_from.workdir=/nowhere/run'), 'no checkpoints')
+
+
 def assert_never_started(workdir: Path) -> None:
     """At most the lock and an empty folder for checkpoints."""
     left = {str(path.relative_to(workdir)) for path in workdir.rglob('*')}

@@ -1,10 +1,13 @@
-"""Six tiny images with boxes, written as Pascal VOC, COCO or YOLO have them."""
+"""Six tiny images with boxes, written as Pascal VOC, COCO or YOLO have them; what the tests of these sources share."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from practicum.common.errors import UserError
 
 CLASSES = ('cat', 'dog', 'owl')
 # Name of an image -> its (width, height), and its objects: class, left, top, right, bottom, whether it is hard.
@@ -85,3 +88,16 @@ def write_yolo(root: Path, scenes=None, pictures='images', labels='labels') -> P
             file.write_text(lines(size, objects))
     (root / 'classes.txt').write_text('\n'.join(CLASSES) + '\n')
     return root
+
+
+def files(source) -> list[str]:
+    """The images of a source."""
+    return sorted(facts['file'] for facts in source.describe(np.arange(len(source))))
+
+
+def refused(call, *parts) -> None:
+    """Whether a call is answered with one line of a sensible length that has these parts."""
+    with pytest.raises(UserError) as error:
+        call()
+    text = str(error.value)
+    assert '\n' not in text and len(text) < 1500 and all(part in text for part in parts), text

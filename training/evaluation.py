@@ -128,7 +128,9 @@ def _open(name: str, config: ConfigDict, views: Views, info: DatasetInfo) -> Any
                                 vocabulary=vocabulary)
     _check_same_classes(name, source.info, info, chosen.data)
     checks.check_source(source, config.image, f'evaluation set {name!r}')
-    return alteration.altered(source, chosen.augment, chosen.corrupt, f'evaluation set {name!r}')
+    altered = alteration.altered(source, chosen.augment, chosen.corrupt, f'evaluation set {name!r}')
+    altered.taken = source.taken
+    return altered
 
 
 def _fitting(batch_size: int, pixels: int, views: Views, parallel: Parallel) -> int:

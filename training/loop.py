@@ -55,6 +55,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         _check_one_run(training, evaluations, workdir)
         logging.info('%s: %s steps of %d on %s; %s training examples', config.experiment, f'{training.total:,}',
                      config.batch_size, training.parallel, f'{training.batches.examples:,}')
+        checks.say_what_is_learned(training.source, evaluations.sources)
         # Before anything is written: these raise whatever in the config does not fit.
         state = training.initial_state()
         feature_cache.check(training, state)

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from ..common.console import format_metric
 from ..common.errors import UserError, some
+from ..input_pipeline import checks
 from . import components, loop, results
 from . import config as config_lib
 from .evaluation import Evaluations
@@ -89,6 +90,7 @@ def train_population(configs: Sequence[ConfigDict], workdirs: Sequence[Path]) ->
         logging.info('%s: %d runs at once, %s steps of %d each on %s; %s training examples', common.experiment,
                      len(configs), f'{training.total:,}', common.batch_size, training.parallel,
                      f'{training.batches.examples:,}')
+        checks.say_what_is_learned(training.source, evaluations.sources)
         states = training.initial_states(configs)
         taken = []
         for config, state, workdir in zip(configs, states, workdirs):

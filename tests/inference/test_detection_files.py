@@ -17,7 +17,7 @@ from practicum.inference.detection_files import (
     voc_xml,
     yolo_text,
 )
-from practicum.inference.prediction import format_csv
+from practicum.inference.formats import format_csv
 
 NAMES = ('red cell', '<b> & "Łódź"', 'c')
 BOXES = np.array([[10.25, 20.5, 60.75, 80.125], [0, 0, 400, 300], [-20, 250, 30, 500]])

@@ -164,6 +164,7 @@ def test_pictures_and_boxes_are_written(workdir, run, image, call_launch, tmp_pa
     (['--heat_map', '--scale', '0'], ('--scale 0', 'above 0')),
     (['--heat_map', '--threshold', '60'], ('--threshold 60', 'probability')),
     (['--heat_map', '--tta', 'flip'], ('--tta flip',)),
+    (['--heat_map', '--top_k', '3'], ('--top_k 3: a heat map takes none',)),
     (['--heat_map', '--output', 'rows.json'], ('rows.json', 'folder')),
 ])
 def test_mistakes_are_one_line(arguments, parts, workdir, digit_files, call_launch):

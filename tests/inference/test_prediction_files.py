@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from practicum.common.errors import UserError, printable
-from practicum.inference import prediction
+from practicum.inference import detection_files, output_folder, prediction
+from practicum.inference.formats import format_csv
 from practicum.inference.image_index import Index
 from practicum.inference.run import Run
 
@@ -53,8 +54,26 @@ def test_errors_do_not_reach_the_terminal_as_commands(call_launch, trained_run, 
 def test_formulas_are_texts_in_csv():
     rows = [{'file': '=cmd()', 'label': '@x', 'n': -1.5}, {'file': '+1', 'label': '-', 'n': 2}, {'file': 'a=b', 'label':
             'x-y', 'n': 0}]
-    assert csv_rows(prediction.format_csv(rows)) == [['file', 'label', 'n'], ["'=cmd()", "'@x", '-1.5'],
+    assert csv_rows(format_csv(rows)) == [['file', 'label', 'n'], ["'=cmd()", "'@x", '-1.5'],
                                                      ["'+1", "'-", '2'], ['a=b', 'x-y', '0']]
+
+
+def test_formulas_are_texts_in_the_table_of_boxes_too(tmp_path):
+    image = detection_files.FoundBoxes('=1.png', 9, 9, np.array([[1.0, 2, 3, 4]]), np.array([0.5]), np.array([0]))
+    assert detection_files.write(tmp_path, {'1': image}, ('-2',), 0.1, ('csv',)) == {tmp_path / 'detections.csv'}
+    assert csv_rows((tmp_path / 'detections.csv').read_text())[1][:2] == ["'=1.png", "'-2"]
+
+
+def test_files_of_an_earlier_call_are_warned_of_and_stay(tmp_path, caplog):
+    (tmp_path / 'more').mkdir()
+    files = [tmp_path / name for name in ('a.png', 'more/b.txt', 'predictions.json')]
+    for file in files:
+        file.touch()
+    output_folder.warn_of_others(tmp_path, set(files))
+    assert not caplog.messages
+    output_folder.warn_of_others(tmp_path, files[2:])
+    assert caplog.messages == [f'{tmp_path} holds 2 other file(s), of an earlier call perhaps, such as a.png: nothing '
+                               'is deleted'] and all(file.exists() for file in files)
 
 
 def test_a_failed_write_loses_no_earlier_result(call_launch, trained_run, digit_files, tmp_path, monkeypatch):

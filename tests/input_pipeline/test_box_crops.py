@@ -62,6 +62,16 @@ def test_crops_show_objects_whole_and_background_without(data, tmp_path):
     assert all((tmp_path / 'again' / file).read_bytes() == (tmp_path / 'crops' / file).read_bytes() for file in files)
 
 
+def test_a_class_without_crops_has_no_folder_and_is_named(data, tmp_path, caplog):
+    """The source 'folder' takes no empty class."""
+    (tmp_path / 'voc' / 'classes.txt').write_text('white\nblack\n')
+    counts = write_crops(data, IMAGE, {'train': 'train'}, tmp_path / 'crops', side=8, per_object=1, background=1)
+    assert counts['train']['black'] == 0 and 'no crop of black, and no folder for it' in caplog.text
+    folder = {'source': 'folder', 'name': str(tmp_path / 'crops')}
+    assert sources.open_split(base().data.to_dict() | folder, IMAGE, 'train').info.class_names == (
+        'background', 'white')
+
+
 def test_the_command_takes_the_sets_of_a_config(data, tmp_path, call_launch):
     """A held-out fold becomes the folder of its set."""
     config = tmp_path / 'mine.py'
@@ -78,6 +88,8 @@ def test_the_command_takes_the_sets_of_a_config(data, tmp_path, call_launch):
     assert sorted(found['train'] | found['validation']) == ['a', 'b'] and not found['train'] & found['validation']
     again = call_launch(*args)
     assert again.code == 2 and 'is there already' in again.err
+    again = call_launch(*args, '--config.image.size=5')
+    assert again.code == 2 and again.err == 'error: config.image.size = (5,): it is (height, width) in pixels\n'
 
 
 @pytest.mark.parametrize('changes, parts', [

@@ -6,18 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from practicum.common import console
-from practicum.common.errors import UserError
 from practicum.input_pipeline import coco_source
 from practicum.training.defaults import base
 from tests import tiny_boxes
-from tests.tiny_boxes import IMAGE, SCENES
+from tests.tiny_boxes import IMAGE, SCENES, files, refused
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
-    console.warn_once.cache_clear()
+pytestmark = pytest.mark.usefixtures('own_cache')
 
 
 @pytest.fixture
@@ -29,17 +23,6 @@ def open_split(root, split='train', **fields):
     data = base().data
     data.update(source='coco', name=str(root), **{'max_boxes': 4} | fields)
     return coco_source.open_split(data, IMAGE, split)
-
-
-def files(source) -> list[str]:
-    return sorted(facts['file'] for facts in source.describe(np.arange(len(source))))
-
-
-def refused(call, *parts):
-    with pytest.raises(UserError) as error:
-        call()
-    text = str(error.value)
-    assert '\n' not in text and len(text) < 1500 and all(part in text for part in parts), text
 
 
 # --- where files lie ---

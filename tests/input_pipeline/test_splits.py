@@ -1,13 +1,18 @@
 """Cross-validation: folds that part the examples, keep groups together, and are the same in every run."""
 
+import logging
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from practicum.common.errors import UserError
-from practicum.input_pipeline import sources, splits
+from practicum.input_pipeline import checks, sources, splits
 from practicum.input_pipeline.arrays import ArraySource
 from practicum.training.defaults import base
+from tests import tiny_boxes
+from tests.tiny import tiny_config
+from tests.tiny_text import text_config, write_corpus
 
 IMAGE = {'size': (4, 4), 'channels': 1}
 TOTAL = 23
@@ -100,3 +105,47 @@ def test_mistakes(fields, message):
 def test_groups_that_do_not_fit(groups, group_by, message):
     with pytest.raises(UserError, match=message):
         splits.fold_of(grouped(groups), np.arange(len(groups)), 3, group_by)
+
+
+# Examples that are both learned and evaluated
+
+
+def warnings_of(config, training, caplog, **evaluated):
+    """What is said of evaluation sets, by their splits."""
+    caplog.clear()
+    opened = {split: sources.open_split(config.data, config.image, split, text=config.text)
+              for split in {training, *evaluated.values()}}
+    with caplog.at_level(logging.WARNING):
+        checks.say_what_is_learned(opened[training], {name: opened[split] for name, split in evaluated.items()})
+    return [line.partition(' evaluation')[0] for line in caplog.messages]
+
+
+@pytest.mark.parametrize('training, evaluated, shared', [
+    ('train', 'validation', ''), ('train[:90%]', 'train[90%:]', ''), ('train', 'train', '1,258 of the 1,258'),
+    ('train', 'train[:10%]', '126 of the 126'), ('train[:90%]', 'train[-200:]', '74 of the 200'),
+    ('train+test', 'test[5:9]+validation', '4 of the 184')])
+def test_what_is_learned_and_evaluated_is_warned_of(training, evaluated, shared, caplog):
+    config = tiny_config()
+    assert warnings_of(config, training, caplog, mine=evaluated) == [f'{shared} examples of'] * bool(shared)
+    assert warnings_of(config, training, caplog, train_once_more=evaluated) == []  # is meant to
+
+
+def test_folds_share_nothing_and_folders_and_lists_what_they_have_in_common(tmp_path, own_cache, caplog):
+    config = tiny_config('data.source=voc_folder', f'data.name={tiny_boxes.write_voc(tmp_path / "set")}',
+                         'image.channels=3', 'data.folds=3')
+    assert warnings_of(config, 'train', caplog, mine='fold') == []
+    lists = tmp_path / 'set' / 'ImageSets' / 'Main'
+    lists.mkdir(parents=True)
+    for name, images in {'train': 'ab', 'val': 'cd', 'trainval': 'abcd'}.items():
+        (lists / f'{name}.txt').write_text('\n'.join(images))
+    config = tiny_config('data.source=voc_folder', f'data.name={tmp_path}/set/../set', 'image.channels=3')
+    assert warnings_of(config, 'train', caplog, mine='val') == []
+    assert warnings_of(config, 'trainval', caplog, mine='val', other='train[:1]') == ['2 of the 2 examples of',
+                                                                                     '1 of the 1 examples of']
+
+
+def test_lines_of_a_text_are_compared(tmp_path, caplog):
+    config = text_config(write_corpus(tmp_path))
+    assert warnings_of(config, 'train', caplog, mine='valid') == []
+    shared, = warnings_of(config, 'train[:90%]', caplog, mine='train[50%:]')
+    assert shared.endswith('examples of') and warnings_of(config, 'train[:50%]', caplog, mine='train[50%:]') == []

@@ -6,21 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from practicum.common import console
-from practicum.common.errors import UserError
 from practicum.input_pipeline import voc_source
 from practicum.training.defaults import base
 from tests import tiny_boxes
-from tests.tiny_boxes import IMAGE, SCENES
+from tests.tiny_boxes import IMAGE, SCENES, files, refused
 
 FOUR = {f'{name}.png': ((32, 16), [(label, 1, 2, 9, 12, 0)])
         for name, label in zip('abcd', ('cat', 'dog', 'cat', 'owl'))}
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
-    console.warn_once.cache_clear()
+pytestmark = pytest.mark.usefixtures('own_cache')
 
 
 @pytest.fixture
@@ -34,21 +28,10 @@ def open_split(root, split='train', **fields):
     return voc_source.open_split(data, IMAGE, split)
 
 
-def files(source) -> list[str]:
-    return sorted(facts['file'] for facts in source.describe(np.arange(len(source))))
-
-
 def write_lists(root, **names):
     (root / 'ImageSets' / 'Main').mkdir(parents=True, exist_ok=True)
     for split, lines in names.items():
         (root / 'ImageSets' / 'Main' / f'{split}.txt').write_text('\n'.join(lines) + '\n')
-
-
-def refused(call, *parts):
-    with pytest.raises(UserError) as error:
-        call()
-    text = str(error.value)
-    assert '\n' not in text and len(text) < 1500 and all(part in text for part in parts), text
 
 
 # --- where files lie ---

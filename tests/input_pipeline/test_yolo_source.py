@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from practicum.common import console
-from practicum.common.errors import UserError
 from practicum.input_pipeline import yolo_source
 from practicum.training.defaults import base
 from tests import tiny_boxes
-from tests.tiny_boxes import IMAGE, SCENES
+from tests.tiny_boxes import IMAGE, SCENES, files, refused
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))
-    console.warn_once.cache_clear()
+pytestmark = pytest.mark.usefixtures('own_cache')
 
 
 @pytest.fixture
@@ -29,17 +23,6 @@ def open_split(root, split='train', **fields):
     data = base().data
     data.update(source='yolo_folder', name=str(root), **{'max_boxes': 4} | fields)
     return yolo_source.open_split(data, IMAGE, split)
-
-
-def files(source) -> list[str]:
-    return sorted(facts['file'] for facts in source.describe(np.arange(len(source))))
-
-
-def refused(call, *parts):
-    with pytest.raises(UserError) as error:
-        call()
-    text = str(error.value)
-    assert '\n' not in text and len(text) < 1500 and all(part in text for part in parts), text
 
 
 @pytest.mark.parametrize('pictures, labels', [
@@ -92,11 +75,26 @@ def test_names_of_classes(root, name, text):
     ('nc: 3', ('has no names',)), ('names: {1: cat, 2: dog}', ('numbered from 0 to 1',)), ('names: [', ('is no YAML',)),
     ('', ('has no names',)), ('names: [cat, cat]', ("names[1] repeats the class 'cat' of names[0]",)),
     ('!!python/object/apply:os.system ["true"]', ('is no YAML',)), ('names: []', ('names 0 classes',)),
+    ('names: [cat, dog, owl]\nnc: 2', ('nc, the number of classes, is 2, but names has 3',)),
     ('a: &a [x, x]\nnames: [*a, *a]', ('names[0]',))])
 def test_names_that_are_none(root, text, parts):
     (root / 'classes.txt').unlink()
     (root / 'data.yaml').write_text(text)
     refused(lambda: open_split(root), 'data.yaml: ', *parts)
+
+
+@pytest.mark.parametrize('name, text, parts', [
+    ('data.yaml', 'names: [cat, dog, owl]', ()), ('data.yaml', 'train: images/train', ()),
+    ('data.yaml', 'names: [cat, owl, dog]', ("data.yaml: class 1 is 'owl' here and 'dog' in ", 'set/classes.txt')),
+    ('data.yml', 'names: {0: cat, 1: dog}', ("data.yml: class 2 is none here and 'owl' in ",)),
+    ('labels/classes.txt', 'cat\ndog\nowl\n', ()),
+    ('labels/classes.txt', 'cat\ndog\nowl\nelk', ("class 3 is 'elk' here and none in ",))])
+def test_two_files_of_names_agree(root, name, text, parts):
+    (root / name).write_text(text)
+    if parts:
+        refused(lambda: open_split(root), *parts)
+    else:
+        assert open_split(root).info.class_names == ('cat', 'dog', 'owl')
 
 
 def test_no_names_at_all(root):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks import constant_box
 from benchmarks.constant_box import median_boxes, scores_of
 from practicum.common.dataset_info import DatasetInfo
 from practicum.input_pipeline.arrays import ArraySource
@@ -37,3 +38,16 @@ def test_it_is_scored_in_every_image_in_own_pixels():
     sizes = [{'width': 1000, 'height': 500}] * 3
     assert scores_of(median_boxes(TRAIN), source_of(*images, metadata=sizes))['ap_large'] == pytest.approx(
         scores['ap'])
+
+
+@pytest.mark.parametrize('arguments, error', [
+    (['--config', 'raccoon_detectr'], 'did you mean raccoon_detector?'),
+    (['--config', 'raccoon_detector', '--config.data.name=/nowhere'], 'config.data.name'),
+    (['--config', 'raccoon_detector', '--config.image.size=5'], 'config.image.size = '),
+    (['--config', 'line'], 'line: its examples have no boxes')])
+def test_a_mistake_is_one_line(arguments, error, monkeypatch, capsys):
+    monkeypatch.setattr('sys.argv', ['constant_box.py', *arguments])
+    with pytest.raises(SystemExit) as end:
+        constant_box.main()
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and said.startswith('error: ') and said.count('\n') == 1 and error in said

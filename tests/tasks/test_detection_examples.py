@@ -205,3 +205,13 @@ def test_images_of_any_kind_are_drawn(image):
     case['example']['image'] = image
     left = detection_figures.draw_worst([case], NAMES, 0.5).axes[0].images[0].get_array()
     assert left[-1, -1].tolist() == [200, 200, 200]
+
+
+def test_counts_are_at_whole_numbers_and_legends_beside_the_points():
+    counts = np.random.default_rng(0).integers(0, 2, (9, 2, 2))
+    sizes = np.array([[0, 1, 40, 30, 20, 15], [0, 0, 8, 9, 4, 4.5]])
+    for figure in (detection_figures.draw_counts(counts, NAMES[:2], 0.5), detection_figures.draw_sizes(sizes, 0.5)):
+        FigureCanvasAgg(figure).draw()
+        legend = figure.legends[0].get_window_extent()
+        assert not any(legend.overlaps(axes.get_window_extent()) for axes in figure.axes)
+        assert all(float(tick).is_integer() for tick in figure.axes[-1].get_yticks())

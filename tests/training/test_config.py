@@ -171,6 +171,10 @@ def test_digest_is_stable_and_tells_apart():
     ('adm', ['adam', 'sgd'], 'did you mean adam?'),
     ('xyz', ['adam', 'sgd'], 'there are: adam, sgd'),
     ('xyz', [], 'there are none'),
+    ('voc', ['coco', 'voc_folder', 'yolo_folder'], 'did you mean voc_folder?'),  # not coco, which is more similar
+    ('Valid', ['invalid', 'validation_examples'], 'did you mean validation_examples?'),
+    ('ada', ['adagrad', 'adam', 'sgd'], 'did you mean adam?'),
+    ('vo', ['coco', 'voc_folder'], 'there are: coco, voc_folder'),
 ])
 def test_nearest(name, known, expected):
     assert nearest(name, known) == expected
