@@ -108,7 +108,7 @@ def _narrow_conv(x, kernel, stride, padding):
     multiplications and 0.3 to 0.8 of the time.
     """
     size, _, channels, features = kernel.shape
-    # Measured on 3x3 kernels, batches of 128 images of 28 and 32 pixels and 8 of 128 and 224; with below 8 channels also
+    # Measured on 3x3 kernels, batches of 128 images of 28 and 32 pixels and 8 of 128 and 224; below 8 channels also
     # on 5x5 and 7x7, strides of 1 and 2, batches of 1 to 64 images of 64 to 240 pixels; float32.
     neighbours = 2 if channels >= 8 else 4
     columns = (x.shape[2] + 2 * padding - size) // stride + 1
