@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument('--baseline_python', help='with PyTorch')
     args = parser.parse_args()
     from practicum.training import process
-    process.prepare()
+    process.prepare(training=True)
     print('| 8 images of 240x320 | ours, ms | PyTorch, ms | PyTorch / ours |\n|---|---|---|---|')
     for row in detector_rows(args.baseline_python, args.rounds):
         print(row, flush=True)

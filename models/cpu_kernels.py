@@ -109,7 +109,7 @@ def _lax_conv(x, kernel, stride=1, padding=0):
 def _square_conv(x, kernel, stride, padding):
     if kernel.shape[0] == 1 and padding == 0:
         return jnp.tensordot(x[:, ::stride, ::stride], kernel[0, 0], 1)
-    return _narrow_conv(x, kernel, padding) if stride == 1 else _wide_conv(x, kernel, stride, padding)
+    return _narrow_conv(x, kernel, stride, padding)
 
 
 def _wide_conv(x, kernel, stride, padding):
@@ -130,7 +130,7 @@ def _wide_conv(x, kernel, stride, padding):
     return padded[:, :, :columns]
 
 
-def _narrow_conv(x, kernel, padding):
+def _narrow_conv(x, kernel, stride, padding):
     """A convolution, computed for a few neighbours in a row at once where there are too few channels for XLA.
 
     XLA has fast kernels for 17 input or output channels and more, and leaves narrower convolutions to Eigen. As further
@@ -138,14 +138,19 @@ def _narrow_conv(x, kernel, padding):
     multiplications and 0.3 to 0.8 of the time.
     """
     size, _, channels, features = kernel.shape
-    # Measured on 3x3 kernels, batches of 128 images of 28 and 32 pixels and 8 of 128 and 224, float32.
+    # Measured on 3x3 kernels, batches of 128 images of 28 and 32 pixels and 8 of 128 and 224; below 8 channels also
+    # on 5x5 and 7x7, strides of 1 and 2, batches of 1 to 64 images of 64 to 240 pixels; float32.
     neighbours = 2 if channels >= 8 else 4
-    if (size, padding, x.dtype) != (3, 1, jnp.float32) or max(channels, features) > 16 or x.shape[2] % neighbours:
-        return _wide_conv(x, kernel, 1, padding)
-    moved = [jnp.pad(kernel, ((0, 0), (i, neighbours - 1 - i), (0, 0), (0, 0))) for i in range(neighbours)]
-    outputs = lax.conv_general_dilated(x, jnp.concatenate(moved, axis=3), (1, neighbours), ((padding,) * 2,) * 2,
-                                       dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
-    return outputs.reshape(*x.shape[:3], features)
+    columns = (x.shape[2] + 2 * padding - size) // stride + 1
+    gains = (size, stride, padding) in ((3, 1, 1), (7, 2, 3)) or (channels < 8 and size in (3, 5, 7) and stride < 3
+                                                                  and 0 < padding < size)
+    if not gains or x.dtype != jnp.float32 or max(channels, features) > 16 or columns % neighbours:
+        return _wide_conv(x, kernel, stride, padding)
+    moved = [jnp.pad(kernel, ((0, 0), (stride * i, stride * (neighbours - 1 - i)), (0, 0), (0, 0)))
+             for i in range(neighbours)]
+    outputs = lax.conv_general_dilated(x, jnp.concatenate(moved, axis=3), (stride, stride * neighbours),
+                                       ((padding,) * 2,) * 2, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    return outputs.reshape(*outputs.shape[:2], columns, features)
 
 
 def _square_conv_forward(x, kernel, stride, padding):
@@ -161,7 +166,7 @@ def _square_conv_backward(stride, padding, residuals, gradient):
     if by_products or (size == 3 and (channels >= 512 or (channels >= 128 and stride > 1))):
         x_gradient = _x_gradient_by_products(x.shape, kernel, gradient, stride, padding)
     elif stride == 1 and padding < size:
-        x_gradient = _narrow_conv(gradient, kernel[::-1, ::-1].swapaxes(2, 3), size - 1 - padding)
+        x_gradient = _narrow_conv(gradient, kernel[::-1, ::-1].swapaxes(2, 3), 1, size - 1 - padding)
     else:
         x_gradient, = jax.vjp(lambda x: _lax_conv(x, kernel, stride, padding), x)[1](gradient)
     if by_products or (size == 3 and channels >= 128 and stride > 1):
@@ -190,10 +195,16 @@ def _x_gradient_by_products(shape, kernel, gradient, stride, padding):
 
 
 def _kernel_gradient_by_convolutions(x, kernel, gradient, stride, padding):
-    """XLA's own, of parts of the batch: a part's gradient of the outputs stays in the cache for all kernel offsets."""
+    """XLA's own, of parts of the batch: a part's gradient of the outputs stays in the cache for all kernel offsets.
+
+    To the convolution that computes it the examples are input channels. Of up to 16 outputs it is Eigen's (see
+    `_narrow_conv`), which needs some: parts of one example took 5 to 7 times as long as all 8 in one.
+    """
+    batch, features = gradient.shape[0], kernel.shape[-1]
     # Parts of a batch that lies on several devices would have to be moved between them.
-    parts = 1 if batch_axis.divided_by_xla() else min(8, max(1, gradient.size * gradient.dtype.itemsize // 2 ** 19))
-    while gradient.shape[0] % parts:
+    most = 1 if batch_axis.divided_by_xla() else min(8, batch // 16 if features <= 16 else batch)
+    parts = max(1, min(most, gradient.size * gradient.dtype.itemsize // 2 ** 19))
+    while batch % parts:
         parts -= 1
     total = 0
     for x_part, gradient_part in zip(jnp.split(x, parts), jnp.split(gradient, parts)):

@@ -2,6 +2,8 @@
 
 import atexit
 import ctypes
+import importlib.metadata
+import importlib.util
 import os
 import subprocess
 import sys
@@ -50,14 +52,26 @@ def prepare(*, cpu_devices: int = 0, coordinator: str = '', num_processes: int =
     if cpu_devices:
         jax.config.update('jax_platforms', 'cpu')
         jax.config.update('jax_num_cpu_devices', cpu_devices)
+    # Virtual devices are for trying out, and take their memory several times over.
+    keep = training and not cpu_devices
+    if keep and _cpus_alone(jax):
+        _keep_freed_memory()
     _use_compilation_cache(jax)
     if others:
         others.join(jax, before_exit=stop_watching)
         _last_words('error: lost another process of this run, or was killed; the same command, started in all of them, '
                     'goes on from the last checkpoint')
-    # Virtual devices are for trying out, and take their memory several times over.
-    if training and not cpu_devices and jax.default_backend() == 'cpu':
+    # Late, yet better than not: a plugin for devices that this machine does not have.
+    if keep and not _cpus_alone(jax) and jax.default_backend() == 'cpu':
         _keep_freed_memory()
+
+
+def _cpus_alone(jax) -> bool:
+    """Whether JAX can have no devices but CPUs here; found out without waking it."""
+    if jax.config.jax_platforms:
+        return jax.config.jax_platforms == 'cpu'
+    return not (importlib.metadata.entry_points(group='jax_plugins') or importlib.util.find_spec('jax_plugins')
+                or importlib.util.find_spec('libtpu'))
 
 
 def _keep_freed_memory() -> None:
@@ -66,6 +80,9 @@ def _keep_freed_memory() -> None:
     XLA's CPU backend allocates its buffers anew for every step. glibc maps large ones and unmaps them when they are
     freed, so the kernel clears every page again: a fifth of a step of an FCN at 256x256 pixels. All three options are
     needed to stop that; other C libraries do not have them, and are left as they are.
+
+    Before JAX has threads: one that has a heap of its own by then keeps it, and buffers above 64 MiB do not fit into
+    such a heap and are mapped all the same (17,000 page faults, 15 % of a step of a detector).
     """
     try:
         mallopt = ctypes.CDLL('libc.so.6').mallopt

@@ -36,6 +36,9 @@ def value_and_gradients(layer, variables, x, weights):
     ((1, 6, 5, 512), 3, 3, 1, 1),
     ((2, 9, 8, 2), 3, 5, 1, 2),
     ((2, 12, 13, 3), 4, 7, 2, 3),
+    ((2, 12, 15, 3), 4, 7, 2, 3),
+    ((2, 5, 7, 9), 12, 7, 2, 3),
+    ((2, 5, 8, 2), 3, 5, 2, 2),
     ((1, 23, 22, 3), 4, 11, 4, 2),
     ((2, 5, 10, 32), 3, 3, 1, 0),
     ((2, 12, 40, 3), 4, 11, 4, 0),
@@ -55,6 +58,16 @@ def test_equals_flax(monkeypatch, backend, dtype, tolerance, shape, features, si
         assert a.dtype == b.dtype
         a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * np.abs(b).max())
+
+
+@pytest.mark.parametrize('batch, features, parts', [(8, 16, 1), (8, 17, 8), (32, 16, 2), (128, 16, 8)])
+def test_kernel_gradients_of_narrow_convolutions_keep_sixteen_examples_together(batch, features, parts):
+    """XLA's CPU backend takes five times as long for parts of one example, see cpu_kernels.py."""
+    x, kernel = jnp.zeros((batch, 128, 128, 3)), jnp.zeros((3, 3, 3, features))
+    gradient = jax.make_jaxpr(lambda g: cpu_kernels._kernel_gradient_by_convolutions(x, kernel, g, 1, 1))(
+        jnp.zeros((batch, 128, 128, features)))
+    # For each part forward, which nothing uses, and the gradient.
+    assert str(gradient).count('conv_general_dilated[') in (parts, 2 * parts)
 
 
 @pytest.mark.parametrize('shape, size, stride, padded', [

@@ -7,17 +7,19 @@ import pytest
 from practicum.training import process
 
 
-@pytest.mark.parametrize('training, cpu_devices, backend, kept', [
-    (True, 0, 'cpu', True), (False, 0, 'cpu', False), (True, 0, 'gpu', False), (True, 8, 'cpu', False)])
-def test_freed_memory_is_kept_for_training_on_a_cpu_alone(training, cpu_devices, backend, kept, monkeypatch):
-    """One heap without an end would hurt the decoding threads of a machine with GPUs."""
-    called = []
-    monkeypatch.setattr(process, '_keep_freed_memory', lambda: called.append(True))
-    monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+@pytest.mark.parametrize('training, cpu_devices, plugins, backend, kept', [
+    (True, 0, False, 'cpu', ['before']), (True, 0, True, 'cpu', ['after']), (True, 0, True, 'gpu', []),
+    (False, 0, False, 'cpu', []), (True, 8, False, 'cpu', [])])
+def test_freed_memory_is_kept_for_training_on_a_cpu_alone(training, cpu_devices, plugins, backend, kept, monkeypatch):
+    """One heap without an end would hurt the decoding threads of a machine with GPUs; JAX's threads keep their own."""
+    called, awake = [], []
+    monkeypatch.setattr(process, '_keep_freed_memory', lambda: called.append('after' if awake else 'before'))
+    monkeypatch.setattr(process, '_cpus_alone', lambda jax: not plugins)
+    monkeypatch.setattr(jax, 'default_backend', lambda: awake.append(True) or backend)
     monkeypatch.setattr(jax.config, 'update', lambda *args: None)
     monkeypatch.setenv('NPROC', '1')
     process.prepare(training=training, cpu_devices=cpu_devices)
-    assert called == [True] * kept
+    assert called == kept
 
 
 def test_no_memory_is_one_line(capsys):
