@@ -1,15 +1,18 @@
 """A traced JAX function as a graph of ONNX operations, for what the models of this project compute when they predict.
 
-Why not a library: jax2onnx 0.17 was wrong or invalid on four of our networks (padding of max pooling dropped, pooling of
-rank 6, padding of batches of any size, empty concatenations), and asks for an older orbax-checkpoint. What a run
-computes has some sixty primitives; they are below, and anything else is refused by name.
+Why not a library: of five of our networks jax2onnx 0.17 made files that were wrong or did not run (padding of max
+pooling dropped, pooling over six axes, padding of batches of any size, empty concatenations), and it asks for an older
+orbax-checkpoint. What runs compute when they predict has some sixty primitives. They are below, and anything else is
+refused by name.
 
 Images are [batch, height, width, channels] in JAX and [batch, channels, height, width] in ONNX. A value that a
 convolution or pooling made stays in ONNX's order until an operation needs the other one.
 """
 
+import collections
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +26,7 @@ _NCHW = (0, 3, 1, 2)  # axes of [batch, height, width, channels] in ONNX's order
 _NHWC = (0, 2, 3, 1)
 _IMAGES = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # dimension numbers of convolutions of such images, HWIO
 
+_CHANNELS = {'Conv': -3, 'ConvTranspose': -3, 'Gemm': -1}  # layers -> axis of the channels of what they give
 _ELEMENTWISE = {
     'add': 'Add', 'sub': 'Sub', 'mul': 'Mul', 'div': 'Div', 'max': 'Max', 'min': 'Min', 'pow': 'Pow', 'exp': 'Exp',
     'log': 'Log', 'neg': 'Neg', 'abs': 'Abs', 'sqrt': 'Sqrt', 'sign': 'Sign', 'floor': 'Floor', 'ceil': 'Ceil',
@@ -89,6 +93,22 @@ def _constant(value: Any) -> _Value:
     return _Value(array.shape, array.dtype, array=array)
 
 
+def _is_empty(variable: Any) -> bool:
+    return 0 in _sides(getattr(variable.aval, 'shape', ()))
+
+
+def _needed(jaxpr: Any) -> list:
+    """The equations that the outputs come from, in order; what has no elements comes from nothing."""
+    needed = {variable for variable in jaxpr.outvars if not isinstance(variable, core.Literal)}
+    equations = []
+    for equation in reversed(jaxpr.eqns):
+        if needed.intersection(equation.outvars):
+            needed.update(variable for variable in equation.invars
+                          if not isinstance(variable, core.Literal) and not _is_empty(variable))
+            equations.append(equation)
+    return equations[::-1]
+
+
 class _Graph:
     """Collects nodes; one method for every kind of primitive."""
 
@@ -101,35 +121,66 @@ class _Graph:
         self._numbers = itertools.count()
         self._where = {side: (name, axis) for name, shape in inputs.items() for axis, side in enumerate(shape)
                        if isinstance(side, str)}  # where to look a varying number up
-        self._layers: dict[str, Any] = {}  # output -> Conv, ConvTranspose or Gemm that has no bias yet
 
     def model(self, inputs: Mapping[str, _Value], outputs: Mapping[str, _Value], avals: Sequence) -> Any:
         """Returns the model of what the outputs need."""
         helper = self._onnx.helper
         for (name, value), aval in zip(outputs.items(), avals):
-            self._nodes.append(helper.make_node('Identity', [self._name(self._whole(value, aval.shape))], [name]))
+            value = self._plain(self._whole(value, aval.shape))
+            self._nodes.append(helper.make_node('Identity', [self._name(value)], [name], name=name))
         needed, nodes = set(outputs), []
         for node in reversed(self._nodes):
             if needed.intersection(node.output):
                 needed.update(node.input)
                 nodes.append(node)
 
+        nodes = self._with_biases(nodes[::-1])
+        needed = {name for node in nodes for name in node.input}
+
         def info(name, shape, dtype):
             return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), _sides(shape))
         graph = helper.make_graph(
-            nodes[::-1], 'model', [info(name, value.shape, value.dtype) for name, value in inputs.items()],
+            nodes, 'model', [info(name, value.shape, value.dtype) for name, value in inputs.items()],
             [info(name, aval.shape, aval.dtype) for name, aval in zip(outputs, avals)],
             [constant for constant in self._constants.values() if constant.name in needed])
         return helper.make_model(graph, opset_imports=[helper.make_opsetid('', OPSET)], ir_version=IR_VERSION,
                                  producer_name='practicum')
+
+    def _with_biases(self, nodes: Sequence[Any]) -> list[Any]:
+        """Returns nodes where a constant for each channel, added to what a layer alone gives, is the layer's bias."""
+        constants = {constant.name: constant for constant in self._constants.values()}
+        uses = collections.Counter(name for node in nodes for name in node.input)
+        layers, kept = {}, []
+        for node in nodes:
+            if node.op_type in _CHANNELS:
+                layers[node.output[0]] = node
+            elif node.op_type == 'Add':
+                value, bias = node.input if node.input[1] in constants else reversed(node.input)
+                layer = layers.get(value)
+                if layer is not None and bias in constants and uses[value] == 1:
+                    axis = _CHANNELS[layer.op_type]
+                    channels = constants[layer.input[1]].dims[0 if layer.op_type == 'Conv' else 1]
+                    dims = list(constants[bias].dims)
+                    if len(dims) >= -axis and dims[axis] == channels == math.prod(dims):
+                        array = self._onnx.numpy_helper.to_array(constants[bias]).reshape(-1)
+                        layer.input.append(self._initializer(array))
+                        del layers[value]
+                        layer.output[0] = node.output[0]
+                        continue
+            kept.append(node)
+        return kept
 
     def run(self, jaxpr: Any, constants: Sequence[_Value], arguments: Sequence[_Value]) -> list[_Value]:
         """Adds the nodes of a jaxpr and returns its outputs."""
         known = dict(zip(jaxpr.constvars, constants)) | dict(zip(jaxpr.invars, arguments))
 
         def read(variable):
-            return _constant(variable.val) if isinstance(variable, core.Literal) else known[variable]
-        for equation in jaxpr.eqns:
+            if isinstance(variable, core.Literal):
+                return _constant(variable.val)
+            if _is_empty(variable):
+                return _Value(_sides(variable.aval.shape), np.dtype(variable.aval.dtype))
+            return known[variable]
+        for equation in _needed(jaxpr):
             known.update(zip(equation.outvars, self._add(equation, [read(variable) for variable in equation.invars])))
         return [read(variable) for variable in jaxpr.outvars]
 
@@ -144,8 +195,8 @@ class _Graph:
             return inputs
         if all(value.array is not None for value in inputs) and not any(
                 isinstance(side, str) for shape in shapes for side in shape):
-            found = equation.primitive.bind(*(np.broadcast_to(value.array, shape) if value.shape != shape else value.array
-                                              for value, shape in zip(inputs, shapes)), **parameters)
+            arrays = [np.broadcast_to(value.array, shape) for value, shape in zip(inputs, shapes)]
+            found = equation.primitive.bind(*arrays, **parameters)
             return [_constant(one) for one in (found if equation.primitive.multiple_results else [found])]
         out = equation.outvars[0].aval
         if name in _ELEMENTWISE:
@@ -209,7 +260,7 @@ class _Graph:
         value = self._plain(value)
         if value.array is not None and not any(isinstance(side, str) for side in shape):
             return _constant(np.broadcast_to(value.array, shape))
-        return dataclasses.replace(self._node('Expand', [value, self._shape(shape)], shape, value.dtype))
+        return self._node('Expand', [value, self._shape(shape)], shape, value.dtype)
 
     def _shape(self, shape: tuple) -> str:
         """The name of a vector of the sides of a shape, some of which are known when the graph runs."""
@@ -243,10 +294,6 @@ class _Graph:
         rank = max(len(value.shape) for value in inputs)
         nchw = any(value.nchw for value in inputs)
         inputs = [self._in_order(value, nchw) for value in inputs]
-        if op == 'Add' and len(inputs) == 2:
-            for layer, bias in (inputs, inputs[::-1]):
-                if self._takes_bias(layer, bias):
-                    return layer
         if op == 'Max' and any(value.array is not None and not value.array.any() for value in inputs):
             inputs = [value for value in inputs if value.array is None or value.array.any()] or inputs[:1]
             op = 'Relu'
@@ -255,17 +302,6 @@ class _Graph:
         padded = [(1,) * (rank - len(value.shape)) + value.shape for value in inputs]
         shape = tuple(next((side for side in sides if side != 1), 1) for sides in zip(*padded))
         return self._node(op, inputs, shape, dtype, nchw=nchw, **attributes)
-
-    def _takes_bias(self, layer: _Value, bias: _Value) -> bool:
-        """Makes a constant for each channel the bias of the layer that made a value, if that is still free."""
-        node = self._layers.get(layer.name)
-        if node is None or bias.array is None or bias.array.size != layer.shape[-1] or bias.shape[-1:] != layer.shape[-1:]:
-            return False
-        if sum(layer.name in other.input for other in self._nodes) or bias.array.dtype != np.float32:
-            return False
-        node.input.append(self._initializer(bias.array.reshape(-1)))
-        del self._layers[layer.name]
-        return True
 
     def _ne(self, a, b, *, out):
         return self._elementwise('Not', [self._elementwise('Equal', [a, b], bool)], bool)
@@ -398,9 +434,7 @@ class _Graph:
         ranks = len(a.shape), len(b.shape)
         if not batched and list(contracted) == [ranks[0] - 1] and list(with_) == [0] and ranks[1] == 2:
             if ranks[0] == 2 and b.array is not None:
-                layer = self._node('Gemm', [a, b], _sides(out.shape), out.dtype)
-                self._layers[layer.name] = self._nodes[-1]
-                return layer
+                return self._node('Gemm', [a, b], _sides(out.shape), out.dtype)
             return self._node('MatMul', [a, b], _sides(out.shape), out.dtype)
         letters = iter('abcdefghijklmnopqrstuvwxyz')
         left = [next(letters) for _ in a.shape]
@@ -435,10 +469,8 @@ class _Graph:
             ends = [max(0, end) for end in ends]
         if min(*begins, *ends) < 0:
             raise Unsupported('a convolution that crops')
-        layer = self._node(op, [x, _constant(weights)], _sides(out.shape), out.dtype, nchw=True,
-                           kernel_shape=kernel.shape[:2], pads=[*begins, *ends], **fields)
-        self._layers[layer.name] = self._nodes[-1]
-        return layer
+        return self._node(op, [x, _constant(weights)], _sides(out.shape), out.dtype, nchw=True,
+                          kernel_shape=kernel.shape[:2], pads=[*begins, *ends], **fields)
 
     def _pool(self, op: str, x: _Value, out: Any, window_dimensions: Sequence[int], window_strides: Sequence[int],
               padding: Sequence[tuple[int, int]], base_dilation: Sequence[int], window_dilation: Sequence[int],
