@@ -94,8 +94,8 @@ def _converted(run: Run, function: Function) -> tuple[Any, dict[str, np.ndarray]
         try:
             model = onnx_graph.convert(folded(lambda inputs: function(weights, inputs)), function.arguments())
         except onnx_graph.Unsupported as error:
-            raise UserError(f'{run.workdir}: {run.config.task.name} with {run.config.model.name} computes {error}, which '
-                            'our ONNX files cannot hold: export a .zip') from error
+            raise UserError(f'{run.workdir}: {run.config.task.name} with {run.config.model.name} computes {error}, '
+                            'which our ONNX files cannot hold: export a .zip') from error
     return model, function.examples()
 
 

@@ -193,6 +193,9 @@ class _Graph:
         shapes = [_sides(of.aval.shape) for of in (*equation.invars, *equation.outvars)]
         if name in _SAME:
             return inputs
+        if name == 'dim_as_value':
+            side = _Value((1,), np.dtype(np.int64), self._shape(_sides((parameters['dim'],))))
+            return [self._convert_element_type(self._reshaped(side, ()), out=equation.outvars[0].aval)]
         if all(value.array is not None for value in inputs) and not any(
                 isinstance(side, str) for shape in shapes for side in shape):
             arrays = [np.broadcast_to(value.array, shape) for value, shape in zip(inputs, shapes)]
