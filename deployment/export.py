@@ -150,20 +150,20 @@ class Function:
             if not sizes:
                 try:
                     # A new function: JAX would take the one it has traced for another platform.
-                    return {artifact.ANY: self._export(platform, weights, self._arguments(None))}
+                    return {artifact.ANY: self._export(platform, weights, self.arguments(None))}
                 except (TypeError, ValueError, NotImplementedError, jax.errors.JAXTypeError) as error:
                     if not any(word in str(error) for word in ('_DimExpr', 'ymbolic', 'polymorphi')):
                         raise
                     sizes = SIZES
                     logging.warning('warning: on %s batches of %s alone: %s', platform, ', '.join(map(str, SIZES)),
                                     ' '.join(str(error).split())[:160])
-            return {str(size): self._export(platform, weights, self._arguments(size)) for size in sizes}
+            return {str(size): self._export(platform, weights, self.arguments(size)) for size in sizes}
 
     def _export(self, platform: str, weights: Any, arguments: Any) -> jax_export.Exported:
         return jax_export.export(jax.jit(functools.partial(self.__call__)), platforms=[platform])(weights, arguments)
 
-    def _arguments(self, batch: int | None) -> dict[str, jax.ShapeDtypeStruct]:
-        """The inputs for a batch of a size; None for any."""
+    def arguments(self, batch: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns the inputs for a batch of a size; None for any."""
         names = {name for shape, _ in self.inputs.values() for name in shape if isinstance(name, str)} - {'batch'}
         dims = ['batch'] * (batch is None) + sorted(names)
         least = [f'{name} >= {_LEAST[name]}' for name in dims if name in _LEAST]

@@ -15,7 +15,7 @@ from ..inference import arrays
 from ..inference.image_reader import ImageReader
 from ..input_pipeline import images
 from ..tasks.prediction import Prediction
-from . import artifact, loader
+from . import artifact, loader, onnx_runtime
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -156,6 +156,8 @@ class Model:
 
 def _open(path: Path, verify: bool) -> tuple[dict[str, Any], Callable[[Arrays], Arrays]]:
     """Returns what a file says of itself, and its function."""
+    if path.suffix == '.onnx':
+        return onnx_runtime.open_model(path, verify)
     meta = artifact.read_meta(path)
     try:
         model, _ = loader.load(path, verify)

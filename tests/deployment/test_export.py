@@ -59,13 +59,13 @@ def rows_of(function: Function, rows: int) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize('name', RUNS)
 def test_every_model_is_a_function_of_batches_of_any_size(name, tmp_path):
-    assert list(Function.of(untrained(tmp_path, **RUNS[name])).export('cpu', ())) == ['any']
+    assert list(Function.of(untrained(workdir=tmp_path, **RUNS[name])).export('cpu', ())) == ['any']
 
 
 @pytest.mark.parametrize('name', [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.thorough) for name in RUNS])
 def test_an_exported_model_says_what_the_run_says(name, tmp_path):
-    run = untrained(tmp_path, **RUNS[name])
+    run = untrained(workdir=tmp_path, **RUNS[name])
     meta = export_run(run, tmp_path / 'model.zip', platforms=['cpu'])
     function, (model, _) = Function.of(run), loader.load(tmp_path / 'model.zip', verify=False)
     inputs = rows_of(function, 3)
@@ -142,7 +142,7 @@ def test_it_runs_without_this_project(digits, tmp_path):
 
 
 def test_every_platform_gets_layers_in_its_own_form(tmp_path):
-    run = untrained(tmp_path, {'name': 'lenet', 'padding': 'SAME'}, size=(8, 8), channels=1)
+    run = untrained({'name': 'lenet', 'padding': 'SAME'}, workdir=tmp_path, size=(8, 8), channels=1)
     export_run(run, tmp_path / 'model.zip', platforms=['cpu', 'cuda'])
     with zipfile.ZipFile(tmp_path / 'model.zip') as archive:
         text = {name: jax.export.deserialize(bytearray(archive.read(f'functions/{name}.bin'))).mlir_module()
@@ -160,7 +160,7 @@ def test_the_same_run_gives_the_same_file(digits, tmp_path):
 
 
 def test_what_was_made_of_a_run_is_listed_in_its_folder(tmp_path):
-    run = untrained(tmp_path, {'name': 'mlp', 'hidden': (4,)}, size=(4, 4))
+    run = untrained({'name': 'mlp', 'hidden': (4,)}, workdir=tmp_path, size=(4, 4))
     for _ in range(2):
         export_run(run, tmp_path / 'model.zip', platforms=['cpu'])
     row, = json.loads((tmp_path / 'exports.json').read_text())
@@ -168,7 +168,7 @@ def test_what_was_made_of_a_run_is_listed_in_its_folder(tmp_path):
 
 
 def test_a_model_that_cannot_take_any_batch_takes_some(tmp_path, monkeypatch, caplog):
-    run = untrained(tmp_path, {'name': 'mlp', 'hidden': (4,)}, size=(4, 4))
+    run = untrained({'name': 'mlp', 'hidden': (4,)}, workdir=tmp_path, size=(4, 4))
     function, inner = Function.of(run), run.network().function
     monkeypatch.setattr(run.network(), 'function', lambda variables, batch: inner(
         variables, {'image': batch['image'] + np.zeros(len(batch['image']), np.uint8)[:, None, None, None]}))
@@ -182,7 +182,7 @@ def test_a_model_that_cannot_take_any_batch_takes_some(tmp_path, monkeypatch, ca
 
 
 def test_texts_of_an_exported_language_model(tmp_path):
-    run = untrained(tmp_path, **RUNS['lstm'])
+    run = untrained(workdir=tmp_path, **RUNS['lstm'])
     export_run(run, tmp_path / 'model.zip', platforms=['cpu'], length=6)
     model = Model(tmp_path / 'model.zip')
     ids = np.array([model.task.vocabulary.encode('ant bee cat')], np.int32)
