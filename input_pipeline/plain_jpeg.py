@@ -21,9 +21,9 @@ _START, _SCAN, _END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 _DICOM = slice(128, 132), b'DICM'
 
 
-def read(path: str | os.PathLike, channels: int) -> np.ndarray | None:
-    """Returns the pixels of a file, see `decode`."""
-    return decode(bytes_of(path), channels)
+def read(path: str | os.PathLike | bytes, channels: int) -> np.ndarray | None:
+    """Returns the pixels of a file, or of one whose content is given, see `decode`."""
+    return decode(path if isinstance(path, bytes) else bytes_of(path), channels)
 
 
 def decode(data: bytes, channels: int) -> np.ndarray | None:
@@ -83,8 +83,10 @@ def is_sound(path: str | os.PathLike, *, whole: bool) -> bool:
         os.close(descriptor)
 
 
-def size(path: str | os.PathLike) -> tuple[int, int] | None:
+def size(path: str | os.PathLike | bytes) -> tuple[int, int] | None:
     """Returns (height, width) of a plain upright JPEG by its first bytes; None: it needs a closer look."""
+    if isinstance(path, bytes):
+        return _upright_size(path)
     opened = _open(path)
     if opened is None:
         return None
@@ -94,6 +96,10 @@ def size(path: str | os.PathLike) -> tuple[int, int] | None:
         return None
     finally:
         os.close(opened[0])
+    return _upright_size(data)
+
+
+def _upright_size(data: bytes) -> tuple[int, int] | None:
     found = header(data)
     return found[:2] if found is not None and is_upright(data) else None
 
