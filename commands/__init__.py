@@ -16,6 +16,7 @@ from .neighbors import Neighbors
 from .predict import Predict
 from .prepare import Prepare
 from .report import Report
+from .serve import Serve
 from .show import Show
 from .sweep import Sweep
 from .train import Train
@@ -29,6 +30,7 @@ COMMANDS = {
     'report': Report(),
     'compare': Compare(),
     'export': Export(),
+    'serve': Serve(),
     'embed': Embed(),
     'neighbors': Neighbors(),
     'import': ImportWeights(),
