@@ -16,8 +16,8 @@ _DTYPES = {'BOOL': np.bool_, 'UINT8': np.uint8, 'UINT16': np.uint16, 'UINT32': n
            'INT8': np.int8, 'INT16': np.int16, 'INT32': np.int32, 'INT64': np.int64,
            'FP16': np.float16, 'FP32': np.float32, 'FP64': np.float64}
 _DATATYPES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
-# Kinds of what JSON has, as numpy reads it, that may become an array of a kind.
-_MAY_BECOME = {'b': 'b', 'u': 'ui', 'i': 'ui', 'f': 'uif'}
+# What JSON may have for an array of a kind.
+_MAY_BECOME = {'b': {bool}, 'u': {int}, 'i': {int}, 'f': {int, float}}
 _MOST_AXES = 32
 
 
@@ -101,18 +101,25 @@ def _read_tensor(tensor: Any) -> tuple[str, np.ndarray]:
 def _array(data: list, name_of_type: str, name: str) -> np.ndarray:
     dtype = np.dtype(_DTYPES[name_of_type])
     try:
-        values = np.array(data) if data else np.zeros(0, dtype)
-    except (ValueError, OverflowError, RecursionError):
-        raise UserError(f'{name}: "data" is not an array: its lists are of different lengths') from None
-    if values.size and values.dtype.kind not in _MAY_BECOME[dtype.kind]:
+        values = np.array(data, object)  # numpy would make every text of a list as long as the longest one
+    except (ValueError, RecursionError):
+        raise UserError(f'{name}: "data" is not an array: its lists lie too deep in each other') from None
+    kinds = set(map(type, values.ravel()))
+    if list in kinds:
+        raise UserError(f'{name}: "data" is not an array: its lists are of different lengths')
+    if kinds - _MAY_BECOME[dtype.kind]:
         raise UserError(f'{name}: "data" has something that is no {name_of_type}')
     if values.size and dtype.kind in 'ui':
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-        if int(values.min()) < low or int(values.max()) > high:
+        if values.min() < low or values.max() > high:
             raise UserError(f'{name}: "data" is beyond {name_of_type}, {low} to {high}')
-    with np.errstate(over='ignore'):
-        values = values.astype(dtype)
-    if dtype.kind == 'f' and not np.isfinite(values).all():
+    try:
+        with np.errstate(over='ignore'):
+            values = values.astype(dtype)
+        finite = dtype.kind != 'f' or np.isfinite(values).all()
+    except OverflowError:  # a whole number that no float holds
+        finite = False
+    if not finite:
         raise UserError(f'{name}: "data" is beyond {name_of_type}')
     return values
 

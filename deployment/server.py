@@ -135,8 +135,9 @@ class Server:
             await send(message)
         try:
             if self._token and scope['path'] not in _OPEN and not self._may(scope):
-                refusal = _error(401, 'a token is needed: "Authorization: Bearer TOKEN"', {'WWW-Authenticate': 'Bearer'})
-                await refusal(scope, receive, counted)
+                refused = _error(401, 'a token is needed: "Authorization: Bearer TOKEN"',
+                                 {'WWW-Authenticate': 'Bearer'})
+                await refused(scope, receive, counted)
             else:
                 await self._app(scope, receive, counted)
         finally:

@@ -49,11 +49,16 @@ def serve(paths: Sequence[Path], *, host: str = '127.0.0.1', port: int = 8000, l
                         host)
     with contextlib.closing(_bind(host, port)) as listening:
         server = Server(paths, limits, versions=versions, token=token, log_requests=log == 'json')
-        config = uvicorn.Config(server, log_config=None, access_log=False, lifespan='off', ws='none',
-                                backlog=_BACKLOG, proxy_headers=False, server_header=False,
-                                timeout_graceful_shutdown=round(limits.timeout) + 1)
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            return runner.run(_run(server, _Listener(config), listening, look_every))
+        listening_to = listener(server)
+        with asyncio.Runner(loop_factory=listening_to.config.get_loop_factory()) as runner:
+            return runner.run(_run(server, listening_to, listening, look_every))
+
+
+def listener(server: Server) -> '_Listener':
+    """Returns what listens for a server: `await listener(server).serve([socket])`, until its `should_exit`."""
+    return _Listener(uvicorn.Config(
+        server, log_config=None, access_log=False, lifespan='off', ws='none', backlog=_BACKLOG, proxy_headers=False,
+        server_header=False, timeout_graceful_shutdown=round(server.limits.timeout) + 1))
 
 
 class _Listener(uvicorn.Server):
