@@ -29,7 +29,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..common.errors import UserError, printable
+from ..common.errors import UserError, printable, shortened
 from ..input_pipeline import images
 from . import protocol
 from .batcher import Full
@@ -345,7 +345,7 @@ def _json(values: Any, status: int = 200, headers: dict[str, str] | None = None)
 
 
 def _error(status: int, line: str, headers: dict[str, str] | None = None) -> Response:
-    return _json({'error': ' '.join(printable(line).split())}, status, headers)
+    return _json({'error': shortened(' '.join(printable(line).split()), 300)}, status, headers)
 
 
 async def _refused(request: Request, error: HTTPException) -> Response:
