@@ -14,7 +14,8 @@ class Serve(command.Command):
                             help='exported models, folders of versions of one, or folders of such folders')
         parser.add_argument('--host', default='127.0.0.1', help='address to listen on; 127.0.0.1 by default')
         parser.add_argument('--port', type=int, default=8000, help='8000 by default; 0 for a free one')
-        parser.add_argument('--max_batch', type=int, default=16, metavar='N', help='most examples computed together')
+        parser.add_argument('--max_batch', type=int, default=32, metavar='N',
+                            help='most examples computed together; 32 by default')
         parser.add_argument('--queue', type=int, default=128, metavar='N',
                             help='requests that may wait for a model; more are told to try again')
         parser.add_argument('--timeout', type=float, default=30, metavar='SECONDS', help='for an answer')

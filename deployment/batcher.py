@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import logging
+import queue as queue_lib
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
@@ -40,8 +41,8 @@ class Batcher:
         self._compute, self._largest, self._queue = compute, largest, queue
         self._loop = asyncio.get_running_loop()
         self._requests: collections.deque[_Request] = collections.deque()
-        self._changed = threading.Condition()
-        self._closed = False
+        self._lock, self._closed = threading.Lock(), False  # the lock is of the two, and of no more than a few lines
+        self._wake: queue_lib.SimpleQueue = queue_lib.SimpleQueue()  # something for each request, and for the end
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -62,40 +63,44 @@ class Batcher:
           Exception: that `compute` returned for this item, or raised.
         """
         request = _Request(item, rows, kind, self._loop.create_future())
-        with self._changed:
+        with self._lock:
             if len(self._requests) >= self._queue:
                 raise Full
             self._requests.append(request)
-            self._changed.notify()
+        self._wake.put(None)
         try:
             return await request.answer
         except asyncio.CancelledError:
-            with self._changed:
+            with self._lock:
                 if request in self._requests:  # else the worker has it, whose result then goes nowhere
                     self._requests.remove(request)
             raise
 
     async def close(self) -> None:
         """Ends the worker after what waits."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self._closed = True
+        self._wake.put(None)
         while self._thread.is_alive():
             await asyncio.sleep(0.02)
 
     def _take(self) -> list[_Request]:
         """Waits for the next batch; an empty one is the end."""
-        with self._changed:
-            while not self._requests and not self._closed:
-                self._changed.wait()
-            taken, rows = [], 0
-            while self._requests:
-                first = self._requests[0]
-                if taken and (rows + first.rows > self._largest or first.kind != taken[0].kind):
-                    break
-                taken.append(self._requests.popleft())
-                rows += first.rows
-            return taken
+        taken: list[_Request] = []
+        while not taken:
+            if self._closed and not self._requests:
+                break
+            self._wake.get()
+            with self._lock:
+                rows = 0
+                while self._requests:
+                    first = self._requests[0]
+                    if taken and (rows + first.rows > self._largest or first.kind != taken[0].kind):
+                        break
+                    taken.append(self._requests.popleft())
+                    rows += first.rows
+        for _ in taken[1:]:
+            self._wake.get()
+        return taken
 
     def _work(self) -> None:
         while taken := self._take():

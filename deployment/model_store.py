@@ -38,7 +38,7 @@ class ModelStore:
                  on_load: Callable[[str, str], None] = lambda name, outcome: None):
         self._paths, self._load, self._start, self._versions = list(paths), load, start, versions
         self._on_load = on_load
-        self._services: dict[str, dict[str, Service]] = {}
+        self._services: dict[str, dict[str, Service]] = {}  # the versions of each model, the newest last
         self._loaded: dict[tuple[str, str], Any] = {}  # the state of the file that a service was made of
         self._refused: dict[Path, Any] = {}
         self._seen: dict[Path, Any] = {}
@@ -54,7 +54,7 @@ class ModelStore:
     def versions(self, name: str) -> list[str]:
         """Of a model, the newest last."""
         self.find(name)
-        return sorted(self._services[name], key=_age)
+        return list(self._services[name])
 
     def find(self, name: str, version: str | None = None) -> Service:
         """Returns a service, of the newest version where none is named; raises NoSuchModel."""
@@ -62,7 +62,7 @@ class ModelStore:
         if versions is None:
             raise NoSuchModel(f'no model {name[:80]!r}; {nearest(name, self.names)}')
         if version is None:
-            return versions[max(versions, key=_age)]
+            return next(reversed(versions.values()))
         if version not in versions:
             raise NoSuchModel(f'no version {version[:80]!r} of {name}; {nearest(version, list(versions))}')
         return versions[version]
@@ -147,7 +147,7 @@ class ModelStore:
                 logging.info('%s: version %s loaded from %s', name, version, file,
                              extra={'fields': {'event': 'loaded', 'model': name, 'version': version}})
         served = self._services.get(name, {})
-        there = [version for version in sorted(served, key=_age) if version in files]
+        there = [version for version in served if version in files]
         if there:
             for version in [version for version in served if version not in there[-self._versions:]]:
                 self._retire(served.pop(version))
@@ -158,15 +158,16 @@ class ModelStore:
     def _refuse(self, name: str, file: Path, state: Any, reason: Any) -> None:
         self._refused[file] = state
         self._on_load(name, 'failed')
-        stays = ', '.join(sorted(self._services.get(name, {}), key=_age))
+        stays = ', '.join(self._services.get(name, {}))
         logging.warning('warning: %s; %s', reason, f'{name} {stays} stays' if stays else f'{name} is not served',
                         extra={'fields': {'event': 'refused', 'model': name, 'file': str(file)}})
 
     def _put(self, name: str, version: str, model: Model, state: Any) -> None:
         """Swaps a service in; the old one answers what it has been asked."""
-        versions = self._services.setdefault(name, {})
+        versions = dict(self._services.get(name, {}))
         old = versions.get(version)
         versions[version] = self._start(name, version, model)
+        self._services[name] = dict(sorted(versions.items(), key=lambda item: _age(item[0])))
         self._loaded[name, version] = state
         if old is not None:
             self._retire(old)

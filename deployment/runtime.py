@@ -78,6 +78,8 @@ class Model:
 
     def _padded(self, inputs: Arrays, begin: int, end: int) -> dict[str, np.ndarray]:
         size = next(size for size in self._sizes if size >= end - begin)
+        if size == len(inputs[self.feature]):
+            return self._function(dict(inputs))
         padded = {name: values if not values.ndim else np.concatenate(
             [values[begin:end], np.zeros((size - end + begin, *values.shape[1:]), values.dtype)])
             for name, values in inputs.items()}

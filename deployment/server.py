@@ -35,7 +35,7 @@ from . import protocol
 from .batcher import Full
 from .model_store import ModelStore, NoSuchModel
 from .runtime import Model
-from .service import ImageRequest, Service, TooLarge, warmed_up
+from .service import ImageRequest, Service, warmed_up
 from .telemetry import CONTENT_TYPE, Metrics
 
 _PAGE = Path(__file__).with_name('page')
@@ -65,7 +65,7 @@ class Limits:
       max_body: bytes of a body.
       max_pixels: of an image.
     """
-    max_batch: int = 16
+    max_batch: int = 32
     queue: int = 128
     timeout: float = 30.0
     max_body: int = 20_000_000
@@ -99,14 +99,14 @@ class Server:
         self._watched: dict[asyncio.Task, _Watched] = {}
         self._page = {path: ((_PAGE / name).read_bytes(), kind) for path, (name, kind) in _PAGE_FILES.items()}
         model = '/v2/models/{name}'
-        routes = [Route(path, self._page_file) for path in _PAGE_FILES]
+        routes = []  # the first that fits is taken: what is asked most comes first
+        for base in (model, model + '/versions/{version}'):
+            routes += [Route(base + '/predict', self._asked(self._predict), methods=['POST']),
+                       Route(base + '/infer', self._asked(self._infer), methods=['POST']),
+                       Route(base, self._model), Route(base + '/ready', self._model_ready)]
         routes += [Route('/v2', self._about), Route('/v2/health/live', self._live),
                    Route('/v2/health/ready', self._ready), Route('/v2/models', self._models),
-                   Route('/metrics', self._metrics)]
-        for base in (model, model + '/versions/{version}'):
-            routes += [Route(base + '/infer', self._asked(self._infer), methods=['POST']),
-                       Route(base + '/predict', self._asked(self._predict), methods=['POST']),
-                       Route(base, self._model), Route(base + '/ready', self._model_ready)]
+                   Route('/metrics', self._metrics), *(Route(path, self._page_file) for path in _PAGE_FILES)]
         self._app = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
 
     def _load(self, path: Path) -> Model:
@@ -184,7 +184,7 @@ class Server:
                 return _error(503, 'too many requests wait already; try again', {'Retry-After': _RETRY_SECONDS})
             except NoSuchModel as error:
                 return _error(404, str(error))
-            except TooLarge as error:
+            except images.TooLarge as error:
                 return _error(413, str(error))
             except UserError as error:
                 return _error(400, str(error))
@@ -306,7 +306,7 @@ class _Watched:
             task.cancel()
 
 
-class _TooLong(TooLarge):
+class _TooLong(images.TooLarge):
     def __init__(self, most: int):
         super().__init__(f'the body is too large; {most:,} bytes are taken')
 

@@ -19,10 +19,6 @@ _SMALL_BYTES = 2**14  # of an image that the worker reads itself: handing it to 
 _KEPT_PIXELS = 2**20  # of an image that is kept in memory until the answer is written; larger ones are read again
 
 
-class TooLarge(UserError):
-    """An image of too many pixels."""
-
-
 @dataclasses.dataclass(slots=True)
 class ImageRequest:
     """What is asked about an image.
@@ -137,9 +133,7 @@ class Service:
             request.image = image
 
     def _image(self, request: ImageRequest) -> np.ndarray:
-        height, width = images.upright_size(request.content)
-        if height * width > self._max_pixels:
-            raise TooLarge(f'the image: {width}x{height} pixels is too large; {self._max_pixels:,} are taken')
+        request.content.max_pixels = self._max_pixels
         image = self.model.reader.read_file(request.content)
         return np.invert(image) if request.invert else image
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import re
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import jax
 import uvicorn
 
 from ..common.errors import UserError, file_error
@@ -43,6 +45,8 @@ def serve(paths: Sequence[Path], *, host: str = '127.0.0.1', port: int = 8000, l
       UserError: the address cannot be had, or a model cannot be loaded.
     """
     telemetry.log_as(log)
+    # The worker waits for each batch anyhow: a small one is computed in half the time by the thread that asks.
+    jax.config.update('jax_cpu_enable_async_dispatch', False)
     logging.getLogger('uvicorn').setLevel(logging.WARNING)  # it announces what we say ourselves
     if not token and host not in ('localhost', '::1') and not host.startswith('127.'):
         logging.warning('warning: --host %s without a token: whoever reaches this machine may ask; see --token_file',
@@ -73,6 +77,8 @@ class _Listener(uvicorn.Server):
 async def _run(server: Server, listener: _Listener, listening: socket.socket, look_every: float) -> int:
     begin = time.monotonic()
     await server.store.open()
+    gc.collect()
+    gc.freeze()  # what has been made so far stays: looking through it again and again would hold up requests
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     background = {asyncio.create_task(server.watch())}
     if look_every:

@@ -36,8 +36,17 @@ _MAX_VIDEO_PIXELS = 500_000_000  # of all frames, all of which are decoded on th
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 
 
+class TooLarge(UserError):
+    """An image of too many pixels."""
+
+
 class Content(bytes):
-    """The content of an image file, which every function here takes in place of its path."""
+    """The content of an image file, which every function here takes in place of its path.
+
+    Attributes:
+        max_pixels: of its image; DICOM has a limit of its own.
+    """
+    max_pixels = MAX_PIXELS
 
     def __str__(self) -> str:
         return 'the image'  # in messages, where the path of a file would be
@@ -191,7 +200,8 @@ def _to_channels(image: Image.Image, path, channels: int) -> np.ndarray:
         page = Image.new('RGBA', image.size, 'white')
         page.alpha_composite(image.convert('RGBA'))
         image = page
-    image = image.convert('RGB')
+    if channels == 3 or image.mode != 'L':
+        image = image.convert('RGB')
     if channels == 1:  # By way of RGB, because Pillow knows no direct way from LAB; grey comes through exactly.
         image = image.convert('L')
     return np.array(image).reshape(image.height, image.width, channels)
@@ -445,18 +455,19 @@ def _decoding(path: Path | Content) -> Iterator[Image.Image]:
     """Opens an image; every way in which that or the decoding within fails becomes a UserError."""
     try:
         if isinstance(path, Content):
-            size, opened = len(path), io.BytesIO(path)
+            size, most, opened = len(path), path.max_pixels, io.BytesIO(path)
         else:
             if path.is_dir():
                 raise file_error(path, 'is a folder, not an image')
             if not path.is_file():  # Also a pipe or a device, which would block.
                 raise file_error(path, 'no such file' + (' (a link to nothing)' if path.is_symlink() else ''))
-            size, opened = path.stat().st_size, path
+            size, most, opened = path.stat().st_size, MAX_PIXELS, path
         if size == 0:
             raise file_error(path, 'is empty (0 bytes)')
         with Image.open(opened, formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise file_error(path, f'{image.width}x{image.height} pixels is too large; shrink it first')
+            if image.width * image.height > most:
+                raise TooLarge(str(file_error(path, f'{image.width}x{image.height} pixels is too large; shrink it '
+                                                     'first')))
             yield image
     except UserError:
         raise

@@ -49,13 +49,14 @@ def decode(data: bytes, channels: int) -> np.ndarray | None:
 
 def header(data: bytes) -> tuple[int, int, str] | None:
     """Returns height, width and colour space of a plain JPEG, 'Gray', 'RGB' or 'YCbCr'; None for whatever else."""
+    most = getattr(data, 'max_pixels', MAX_PIXELS)  # of images.Content
     if data[:2] != _START or data[_DICOM[0]] == _DICOM[1]:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    return (height, width, colours) if colours in _COLOURS and height * width <= MAX_PIXELS else None
+    return (height, width, colours) if colours in _COLOURS and height * width <= most else None
 
 
 def is_sound(path: str | os.PathLike, *, whole: bool) -> bool:

@@ -409,7 +409,8 @@ def test_mistakes_are_one_line(call_launch, exported, tmp_path, monkeypatch):
     (tmp_path / 'digits').mkdir()
     shutil.copy(exported, tmp_path / 'digits' / '1.zip')
     with socket.create_server(('127.0.0.1', 0)) as taken:
-        cases = [([exported, '--port', taken.getsockname()[1]], 'in use'), ([exported, '--port', 70000], '--port 70000'),
+        cases = [([exported, '--port', taken.getsockname()[1]], 'in use'),
+                 ([exported, '--port', 70000], '--port 70000'),
                  ([exported, '--host', 'no.invalid'], '--host'), ([tmp_path / 'x.zip', '--port', 0], 'no such file'),
                  ([tmp_path / 'no.zip', '--port', 0], 'not an exported model'),
                  ([exported, tmp_path / 'digits', '--port', 0], 'two models are called digits'),
