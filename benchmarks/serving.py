@@ -2,10 +2,10 @@
 
     python benchmarks/serving.py digits.zip --litserve VENV/bin/python --bentoml VENV/bin/python --ray VENV/bin/python
 
-Peers run in environments of their own, with jax, flatbuffers, safetensors, pillow; those not named are left out. All get
-the same image, each in the form it takes: a PNG as it is (ours, Ray Serve), in base64 in JSON (LitServe), its pixels as
-JSON (BentoML). The load comes from one process on the same machine, over connections that are kept; it has no pauses.
-Processor time is that of the server with all its processes, so it counts less what else the machine does.
+Peers run in environments of their own, with jax, flatbuffers, safetensors, pillow; those not named are left out. All
+get the same image, each in the form it takes: a PNG as it is (ours, Ray Serve), in base64 in JSON (LitServe), its
+pixels as JSON (BentoML). The load comes from one process on the same machine, over connections that are kept, without
+pauses. Processor time is that of the server with all its processes, so what else the machine does counts less in it.
 `--minutes 10` adds a mixed load on our server, with its memory each half minute. Writes OUTPUT.md and OUTPUT.json.
 """
 
@@ -177,8 +177,8 @@ def ray_example() -> str:
 
 def servers(args: argparse.Namespace, folder: str) -> dict[str, tuple[list[str], int, bytes, dict[str, str]]]:
     """Returns name -> command, port, request and environment."""
-    from PIL import Image
     import numpy as np
+    from PIL import Image
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, 'PNG')
