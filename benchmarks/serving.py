@@ -59,10 +59,11 @@ class Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, found, body = self._received.partition(b'\r\n\r\n')
+        if not found:
+            return
         length = re.search(rb'\r\ncontent-length: *(\d+)', head, re.IGNORECASE)
-        if found and length is None:
-            raise ValueError(f'an answer without its length: {head}')
-        if not found or len(body) < int(length.group(1)):
+        whole = len(body) >= int(length.group(1)) if length else body.endswith(b'0\r\n\r\n')  # in chunks
+        if not whole:
             return
         status = int(head.split()[1])
         self.statuses[status] = self.statuses.get(status, 0) + 1
