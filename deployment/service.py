@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import dataclasses
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
@@ -60,6 +59,8 @@ class Service:
         self.name, self.version, self.model, self.inside = name, version, model, 0
         self._most, self._max_pixels, self._pool, self._on_batch = queue + model.largest, max_pixels, pool, on_batch
         self._scalars = [name for name in model.meta['inputs'] if name != model.feature]
+        # Texts of one length fit into one batch, images always do.
+        self._has_kinds = bool(self._scalars) or None in model.meta['inputs'][model.feature]['shape'][1:]
         self._batcher = Batcher(self._compute, largest=model.largest, queue=queue, name=f'{name}/{version}')
 
     @property
@@ -102,10 +103,10 @@ class Service:
         self.model.check(inputs)
         rows = inputs[self.model.feature]
         # What is no row of a batch, such as a seed, is one for all of it.
-        kind = (rows.shape[1:], *(inputs[name].tobytes() for name in self._scalars))
+        kind = (rows.shape[1:], *(inputs[name].tobytes() for name in self._scalars)) if self._has_kinds else None
         self._enter()
         try:
-            return await self._batcher.submit(dict(inputs), rows=len(rows), kind=None if not self._scalars else kind)
+            return await self._batcher.submit(dict(inputs), rows=len(rows), kind=kind)
         finally:
             self.inside -= 1
 
@@ -205,5 +206,4 @@ def warmed_up(path: Any, largest: int) -> Model:
     """Returns the model of a file after it has verified its examples and compiled for all sizes of batches."""
     model = Model(path, largest=largest)
     model.warm_up()
-    logging.debug('%s is warmed up', path)
     return model

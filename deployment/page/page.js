@@ -72,7 +72,8 @@ async function choose(name) {
   byId('facts').textContent = parts.filter(Boolean).join(', ');
   byId('asking').hidden = !known.image_size;
   if (!known.image_size) fail(new Error(model.name + ' looks at no images: ask it at /v2/models/' + model.name + '/infer'));
-  byId('drawing').hidden = !(known.image_size && Math.max(...known.image_size) <= DRAWN_SIDE && known.frames === 1);
+  byId('drawing').hidden = !(known.task === 'classification' && known.image_size && known.frames === 1 &&
+                             Math.max(...known.image_size) <= DRAWN_SIDE);
   wipe();
 }
 
