@@ -17,6 +17,7 @@ from .neighbors import Neighbors
 from .predict import Predict
 from .prepare import Prepare
 from .report import Report
+from .serve import Serve
 from .show import Show
 from .sweep import Sweep
 from .train import Train
@@ -31,6 +32,7 @@ COMMANDS = {
     'compare': Compare(),
     'export': Export(),
     'measure': Measure(),
+    'serve': Serve(),
     'embed': Embed(),
     'neighbors': Neighbors(),
     'import': ImportWeights(),

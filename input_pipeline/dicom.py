@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -45,12 +46,14 @@ class DicomImage:
 
 
 def has_suffix(path) -> bool:
-    """Whether a file is called DICOM."""
-    return os.fspath(path).lower().endswith(SUFFIXES)
+    """Whether a file is called DICOM; content in memory is called nothing."""
+    return not isinstance(path, bytes) and os.fspath(path).lower().endswith(SUFFIXES)
 
 
 def is_dicom(path) -> bool:
     """Whether a file is to be read as DICOM: it has the magic 'DICM' at byte 128, or the suffix of one."""
+    if isinstance(path, bytes):
+        return path[128:132] == b'DICM'
     path = Path(path)
     if path.suffix.lower() in SUFFIXES:
         return True
@@ -74,7 +77,6 @@ def read_dicom(path) -> DicomImage:
         UserError: one line naming the file and what is wrong: missing, not DICOM, without pixels, in colour, of several
             frames, of absurd size, cut short, or compressed in a way that cannot be decoded here.
     """
-    path = Path(path)
     dataset = _parse(path)
     _check_header(dataset, path)
     try:
@@ -94,7 +96,7 @@ def read_dicom(path) -> DicomImage:
 
 def pixel_spacing(path) -> tuple[float, float] | None:
     """Returns the `spacing_mm` of `read_dicom` without decoding pixels; raises UserError for a file that is damaged."""
-    return _spacing(_parse(Path(path)))
+    return _spacing(_parse(path))
 
 
 @functools.lru_cache
@@ -107,31 +109,41 @@ def _pydicom():
 
 def _parse(path):
     """Reads all elements, undecoded."""
+    if isinstance(path, bytes):
+        with tempfile.NamedTemporaryFile(suffix='.dcm') as file:  # pydicom reads the beginning of files alone
+            file.write(path)
+            file.flush()
+            return _parse_file(Path(file.name), path)
+    return _parse_file(Path(path), path)
+
+
+def _parse_file(path, name):
+    """The same of a file; errors call it `name`."""
     if path.is_dir():
-        raise file_error(path, 'is a folder, not a DICOM file')
+        raise file_error(name, 'is a folder, not a DICOM file')
     if not path.is_file():
-        raise file_error(path, 'no such file')
+        raise file_error(name, 'no such file')
     pydicom = _pydicom()
     try:
         size = path.stat().st_size
         if size == 0:
-            raise file_error(path, 'is empty (0 bytes)')
+            raise file_error(name, 'is empty (0 bytes)')
         if size > _MAX_BYTES:
-            raise file_error(path, f'{size / 1e9:.1f} GB is too large for one slice')
+            raise file_error(name, f'{size / 1e9:.1f} GB is too large for one slice')
         meta = pydicom.filereader.read_file_meta_info(path)
         if meta.get('TransferSyntaxUID') == pydicom.uid.DeflatedExplicitVRLittleEndian:
             # pydicom would inflate it without a limit, to a thousand times its size.
-            raise file_error(path, 'has transfer syntax Deflated Explicit VR Little Endian, which is not read here; '
+            raise file_error(name, 'has transfer syntax Deflated Explicit VR Little Endian, which is not read here; '
                                     'convert it, such as with dcmconv +te IN OUT')
         return pydicom.dcmread(path)
     except UserError:
         raise
     except PermissionError:
-        raise file_error(path, 'may not be read (permission denied)') from None
+        raise file_error(name, 'may not be read (permission denied)') from None
     except pydicom.errors.InvalidDicomError:
-        raise file_error(path, "is not a DICOM file (no 'DICM' at byte 128)") from None
+        raise file_error(name, "is not a DICOM file (no 'DICM' at byte 128)") from None
     except Exception as error:  # As for the decoders: whatever a malformed file trips the parser into.
-        raise file_error(path, f'is damaged or cut short ({_plain(error)})') from None
+        raise file_error(name, f'is damaged or cut short ({_plain(error)})') from None
 
 
 def _check_header(dataset, path):

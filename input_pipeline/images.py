@@ -36,6 +36,22 @@ _MAX_VIDEO_PIXELS = 500_000_000  # of all frames, all of which are decoded on th
 warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 
 
+class TooLarge(UserError):
+    """An image of too many pixels."""
+
+
+class Content(bytes):
+    """The content of an image file, which every function here takes in place of its path.
+
+    Attributes:
+        max_pixels: of its image; DICOM has a limit of its own.
+    """
+    max_pixels = MAX_PIXELS
+
+    def __str__(self) -> str:
+        return 'the image'  # in messages, where the path of a file would be
+
+
 def read_image(path, *, channels: int, bits: int = 8) -> np.ndarray:
     """Reads one image: the first frame, turned upright by its EXIF orientation.
 
@@ -47,7 +63,7 @@ def read_image(path, *, channels: int, bits: int = 8) -> np.ndarray:
     stored, 4 of an RGBA or CMYK file with its last one; more than 4 come from arrays, see npz_source.py.
 
     Args:
-        path: a BMP, GIF, JPEG, PNG, PBM/PGM/PPM, TIFF, WebP or DICOM file, whatever its suffix.
+        path: a BMP, GIF, JPEG, PNG, PBM/PGM/PPM, TIFF, WebP or DICOM file, whatever its suffix; or its `Content`.
         channels: 1 (grey), 3 (RGB), or what all files have.
         bits: 8 or 16 of each channel that is returned.
 
@@ -69,7 +85,7 @@ def read_image(path, *, channels: int, bits: int = 8) -> np.ndarray:
         if channels not in (1, 3):
             raise file_error(path, f'is DICOM, which is read with 1 or 3 channels: config.image.channels = {channels}')
         return _widen(np.repeat(dicom.read_dicom(path).pixels[..., None], channels, axis=2), bits)
-    path = Path(path)
+    path = _source(path)
     image = decode(path)
     if bits == 16 or channels not in (1, 3):
         deep = _sixteen_bits(image, path)
@@ -94,7 +110,7 @@ def read_video(path, *, frames: int, channels: int) -> np.ndarray:
     Raises:
         UserError: as `read_image`, and for an image that does not move, or with too many pixels in all its frames.
     """
-    path = Path(path)
+    path = _source(path)
     with _decoding(path) as image:
         total = getattr(image, 'n_frames', 1)
         if total < 2:
@@ -130,7 +146,7 @@ def _widen(image: np.ndarray, bits: int) -> np.ndarray:
     return image if bits == 8 else image.astype(np.uint16) * np.uint16(257)
 
 
-def _sixteen_bits(image: Image.Image, path: Path) -> np.ndarray | None:
+def _sixteen_bits(image: Image.Image, path: Path | Content) -> np.ndarray | None:
     """Returns a decoded image as uint16 [height, width, channels] if its file has 16 bits or floats, else None."""
     if image.mode.startswith('I') or image.mode == 'F':
         return _deep_grey(image, path)[..., None]
@@ -138,7 +154,8 @@ def _sixteen_bits(image: Image.Image, path: Path) -> np.ndarray | None:
         return None
     import cv2  # Pillow cuts colours of 16 bits down to 8
     try:
-        values = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+        data = path if isinstance(path, Content) else path.read_bytes()
+        values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except (cv2.error, OSError):
         values = None
     if values is None or values.dtype != np.uint16 or values.ndim != 3:
@@ -183,7 +200,8 @@ def _to_channels(image: Image.Image, path, channels: int) -> np.ndarray:
         page = Image.new('RGBA', image.size, 'white')
         page.alpha_composite(image.convert('RGBA'))
         image = page
-    image = image.convert('RGB')
+    if channels == 3 or image.mode != 'L':
+        image = image.convert('RGB')
     if channels == 1:  # By way of RGB, because Pillow knows no direct way from LAB; grey comes through exactly.
         image = image.convert('L')
     return np.array(image).reshape(image.height, image.width, channels)
@@ -381,13 +399,13 @@ def check(path: str | os.PathLike, *, channels: int, bits: int = 8, pixels: bool
         check_header(path)
 
 
-def check_header(path: Path) -> None:
+def check_header(path: Path | Content) -> None:
     """Raises the UserError of `read_image` for what the beginning of a file shows; its pixels are not decoded."""
     if not dicom.is_dicom(path):
         decode(path, pixels=False)
 
 
-def upright_size(path: Path) -> tuple[int, int]:
+def upright_size(path: Path | Content) -> tuple[int, int]:
     """Returns (height, width) of what `read_image` returns, by the beginning of the file where that says it.
 
     Raises:
@@ -418,7 +436,7 @@ def _is_lying(image: Image.Image) -> bool:
     return False
 
 
-def decode(path: Path, *, pixels: bool = True) -> Image.Image:
+def decode(path: Path | Content, *, pixels: bool = True) -> Image.Image:
     """Opens and decodes the file, or its header alone; every way in which that fails becomes a UserError."""
     with _decoding(path) as image:
         if pixels:
@@ -428,19 +446,28 @@ def decode(path: Path, *, pixels: bool = True) -> Image.Image:
     return image
 
 
+def _source(path: Any) -> Path | Content:
+    return path if isinstance(path, Content) else Path(path)
+
+
 @contextlib.contextmanager
-def _decoding(path: Path) -> Iterator[Image.Image]:
+def _decoding(path: Path | Content) -> Iterator[Image.Image]:
     """Opens an image; every way in which that or the decoding within fails becomes a UserError."""
     try:
-        if path.is_dir():
-            raise file_error(path, 'is a folder, not an image')
-        if not path.is_file():  # Also a pipe or a device, which would block.
-            raise file_error(path, 'no such file' + (' (a link to nothing)' if path.is_symlink() else ''))
-        if path.stat().st_size == 0:
+        if isinstance(path, Content):
+            size, most, opened = len(path), path.max_pixels, io.BytesIO(path)
+        else:
+            if path.is_dir():
+                raise file_error(path, 'is a folder, not an image')
+            if not path.is_file():  # Also a pipe or a device, which would block.
+                raise file_error(path, 'no such file' + (' (a link to nothing)' if path.is_symlink() else ''))
+            size, most, opened = path.stat().st_size, MAX_PIXELS, path
+        if size == 0:
             raise file_error(path, 'is empty (0 bytes)')
-        with Image.open(path, formats=_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise file_error(path, f'{image.width}x{image.height} pixels is too large; shrink it first')
+        with Image.open(opened, formats=_FORMATS) as image:
+            if image.width * image.height > most:
+                raise TooLarge(str(file_error(path, f'{image.width}x{image.height} pixels is too large; shrink it '
+                                                     'first')))
             yield image
     except UserError:
         raise
@@ -457,14 +484,14 @@ def _decoding(path: Path) -> Iterator[Image.Image]:
         raise file_error(path, f'is damaged or cut short ({str(error) or type(error).__name__})') from None
 
 
-def _eight_bit_grey(image: Image.Image, path: Path) -> Image.Image:
+def _eight_bit_grey(image: Image.Image, path: Path | Content) -> Image.Image:
     """Images with more than 8 bits per pixel as 'L'; others as they are. Pillow itself would clip at 255."""
     if not image.mode.startswith('I') and image.mode != 'F':
         return image
     return Image.fromarray(_deep_grey(image, path, 255).astype(np.uint8))
 
 
-def _deep_grey(image: Image.Image, path: Path, white: int = 65535) -> np.ndarray:
+def _deep_grey(image: Image.Image, path: Path | Content, white: int = 65535) -> np.ndarray:
     """Returns grey of 16 or more bits or of floats as uint16 [height, width] in 0..white."""
     integers = image.mode.startswith('I')
     values = np.asarray(image).astype(np.int64 if integers else np.float64)

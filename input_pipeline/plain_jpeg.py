@@ -21,9 +21,9 @@ _START, _SCAN, _END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 _DICOM = slice(128, 132), b'DICM'
 
 
-def read(path: str | os.PathLike, channels: int) -> np.ndarray | None:
-    """Returns the pixels of a file, see `decode`."""
-    return decode(bytes_of(path), channels)
+def read(path: str | os.PathLike | bytes, channels: int) -> np.ndarray | None:
+    """Returns the pixels of a file, or of one whose content is given, see `decode`."""
+    return decode(path if isinstance(path, bytes) else bytes_of(path), channels)
 
 
 def decode(data: bytes, channels: int) -> np.ndarray | None:
@@ -49,13 +49,14 @@ def decode(data: bytes, channels: int) -> np.ndarray | None:
 
 def header(data: bytes) -> tuple[int, int, str] | None:
     """Returns height, width and colour space of a plain JPEG, 'Gray', 'RGB' or 'YCbCr'; None for whatever else."""
+    most = getattr(data, 'max_pixels', MAX_PIXELS)  # of images.Content
     if data[:2] != _START or data[_DICOM[0]] == _DICOM[1]:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
-    return (height, width, colours) if colours in _COLOURS and height * width <= MAX_PIXELS else None
+    return (height, width, colours) if colours in _COLOURS and height * width <= most else None
 
 
 def is_sound(path: str | os.PathLike, *, whole: bool) -> bool:
@@ -83,8 +84,10 @@ def is_sound(path: str | os.PathLike, *, whole: bool) -> bool:
         os.close(descriptor)
 
 
-def size(path: str | os.PathLike) -> tuple[int, int] | None:
+def size(path: str | os.PathLike | bytes) -> tuple[int, int] | None:
     """Returns (height, width) of a plain upright JPEG by its first bytes; None: it needs a closer look."""
+    if isinstance(path, bytes):
+        return _upright_size(path)
     opened = _open(path)
     if opened is None:
         return None
@@ -94,6 +97,10 @@ def size(path: str | os.PathLike) -> tuple[int, int] | None:
         return None
     finally:
         os.close(opened[0])
+    return _upright_size(data)
+
+
+def _upright_size(data: bytes) -> tuple[int, int] | None:
     found = header(data)
     return found[:2] if found is not None and is_upright(data) else None
 

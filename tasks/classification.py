@@ -17,7 +17,7 @@ from .classification_examples import ClassificationExamples, draw_worst_examples
 from .classification_metrics import CalibrationError, QuadraticKappa, RocAuc, log_odds, per_class_table
 from .decisions import Decisions
 from .metrics import ConfusionMatrix, Mean
-from .prediction import Prediction
+from .prediction import Prediction, softmax
 from .task import Task
 
 _MOST_RANKED = 100  # classes up to which the probabilities of all examples are kept, for AUC
@@ -156,7 +156,7 @@ class Classification(Task):
           top_k: how many classes.
         """
         del image, metadata
-        probabilities = np.asarray(jax.nn.softmax(logits.astype(np.float32)))
+        probabilities = softmax(logits.astype(np.float32))
         order = np.argsort(-probabilities, kind='stable')[:top_k]
         row = {'classes': [self.class_names[c] for c in order],
                'percent': [100.0 * float(probabilities[c]) for c in order]}

@@ -13,7 +13,7 @@ from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
 from .classification_metrics import RocAuc, class_scores
 from .metrics import LabelCounts, Mean, Ratio
-from .prediction import Prediction
+from .prediction import Prediction, sigmoid
 from .task import Task
 
 _MOST_RANKED = 100  # classes up to which the log-odds of all examples are kept, for AUC
@@ -110,7 +110,7 @@ class MultiLabel(Task):
         """
         del image, metadata, top_k
         logits = np.asarray(logits, np.float32)
-        percent = 100 * np.asarray(jax.nn.sigmoid(logits))
+        percent = 100 * sigmoid(logits)
         found = [c for c in np.argsort(-logits, kind='stable') if self._predicted(logits[c])]
         return Prediction({'classes': [self.class_names[c] for c in found],
                            'percent': [float(percent[c]) for c in found]})

@@ -18,3 +18,15 @@ class Prediction(NamedTuple):
     row: dict[str, Any]
     files: dict[str, np.ndarray | None] = {}
     found: dict[str, np.ndarray] | None = None
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the softmax over the last axis on the host, where JAX takes longer to begin than this takes."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Returns the logistic function of numbers, on the host."""
+    with np.errstate(over='ignore'):  # of exp to infinity, which makes 0
+        return 1 / (1 + np.exp(-logits))

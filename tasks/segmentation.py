@@ -15,7 +15,7 @@ from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
 from . import outlines, overlays, segmentation_metrics
 from .metrics import Mean, Ratio
-from .prediction import Prediction
+from .prediction import Prediction, softmax
 from .task import PerExample, Task
 
 LOSSES = ('cross_entropy', 'dice', 'cross_entropy_dice')
@@ -138,7 +138,7 @@ class Segmentation(Task):
         del top_k
         from skimage import measure
         from skimage.transform import resize
-        probabilities = np.asarray(jax.nn.softmax(logits.astype(np.float32)))
+        probabilities = softmax(logits.astype(np.float32))
         # Bilinear on probabilities: the outline keeps the precision that the probabilities have between pixels.
         size = (*image.shape[:2], probabilities.shape[-1])
         probabilities = resize(probabilities, size, order=1, anti_aliasing=False)

@@ -231,3 +231,12 @@ def test_find_images_finds_dicom(tmp_path):
 def test_pydicom_is_not_imported_before_it_is_needed():
     program = 'import sys; import launch; from practicum.input_pipeline import images; print("pydicom" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', program], capture_output=True, text=True).stdout == 'False\n'
+
+
+def test_content_is_read_as_its_file_is_and_named_the_image(tmp_path):
+    path = write_dicom(tmp_path / 'a.dcm', RAMP)
+    np.testing.assert_array_equal(images.read_image(images.Content(path.read_bytes()), channels=1),
+                                  images.read_image(path, channels=1))
+    deflated = write_dicom(tmp_path / 'b.dcm', RAMP, syntax=uid.DeflatedExplicitVRLittleEndian)
+    with pytest.raises(UserError, match='^the image: has transfer syntax Deflated'):
+        images.read_image(images.Content(deflated.read_bytes()), channels=1)

@@ -399,3 +399,43 @@ def test_a_header_is_checked_without_its_pixels(tmp_path):
             images.check_header(file)
     with pytest.raises(UserError, match='no such file'):
         images.check_header(tmp_path / 'b.png')
+
+
+# Images that are no files.
+
+@pytest.mark.parametrize('form, mode', [
+    ('PNG', 'RGBA'), ('PNG', 'I;16'), ('PNG', 'L'), ('JPEG', 'RGB'), ('GIF', 'P'), ('TIFF', 'F')])
+@pytest.mark.parametrize('channels, bits', [(1, 8), (3, 8), (1, 16)])
+def test_content_is_read_as_its_file_is(tmp_path, form, mode, channels, bits):
+    grey = np.random.default_rng(0).random((6, 9), np.float32)
+    picture = (Image.fromarray(grey) if mode == 'F' else Image.fromarray((65535 * grey).astype(np.uint16))
+               if mode == 'I;16' else Image.fromarray((255 * grey).astype(np.uint8)).convert(mode))
+    path = saved(tmp_path / 'a', picture, format=form)
+    content = images.Content(path.read_bytes())
+    np.testing.assert_array_equal(images.read_image(content, channels=channels, bits=bits),
+                                  images.read_image(path, channels=channels, bits=bits))
+    assert images.upright_size(content) == (6, 9)
+
+
+def test_a_video_can_be_content_too(tmp_path):
+    path = saved(tmp_path / 'a.gif', Image.fromarray(RAMP), save_all=True, append_images=[Image.fromarray(RAMP + 9)])
+    content = images.Content(path.read_bytes())
+    np.testing.assert_array_equal(images.read_video(content, frames=2, channels=3),
+                                  images.read_video(path, frames=2, channels=3))
+
+
+@pytest.mark.parametrize('content, words', [(b'', '0 bytes'), (b'hello', 'is not a BMP'),
+                                            (b'\x89PNG\r\n\x1a\n' + bytes(30), 'is not a BMP')])
+def test_errors_about_content_say_the_image(content, words):
+    with pytest.raises(UserError, match=f'^the image: .*{words}'):
+        images.read_image(images.Content(content), channels=3)
+
+
+@pytest.mark.parametrize('form', ['PNG', 'JPEG', 'WEBP'])
+def test_content_may_have_a_limit_of_its_own(tmp_path, form):
+    content = images.Content(saved(tmp_path / 'a', RGB, format=form).read_bytes())
+    content.max_pixels = RGB.shape[0] * RGB.shape[1]
+    assert images.read_image(content, channels=3).shape == RGB.shape
+    content.max_pixels -= 1
+    with pytest.raises(images.TooLarge, match='6x5 pixels is too large'):
+        images.read_image(content, channels=3)

@@ -8,6 +8,7 @@ from sklearn.metrics import cohen_kappa_score, precision_recall_fscore_support, 
 
 from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
+from practicum.tasks import prediction
 from practicum.tasks.classification import Classification
 from practicum.tasks.classification_metrics import QuadraticKappa, RocAuc, per_class_table, roc_auc
 from practicum.tasks.decisions import Decisions
@@ -243,3 +244,11 @@ def test_ordered_classes_are_scored_by_kappa():
     found = task.eval_metrics.single_from_model_output(**task.score(logits, batch)).compute()
     assert found['quadratic_kappa'] == pytest.approx(cohen_kappa_score([0, 1, 2, 2], [0, 1, 1, 2], weights='quadratic'))
     assert 'quadratic_kappa' not in classification('a', 'b').eval_metrics.__annotations__
+
+
+def test_what_predictions_compute_on_the_host_is_what_jax_computes():
+    logits = np.random.default_rng(0).normal(0, 30, (4, 7)).astype(np.float32)
+    np.testing.assert_allclose(prediction.softmax(logits), jax.nn.softmax(logits), rtol=1e-5, atol=1e-30)
+    np.testing.assert_allclose(prediction.sigmoid(logits), jax.nn.sigmoid(logits), rtol=1e-5, atol=1e-30)
+    assert prediction.sigmoid(np.float32([-1000, 1000])).tolist() == [0, 1]
+    assert prediction.softmax(logits).dtype == prediction.sigmoid(logits).dtype == np.float32
