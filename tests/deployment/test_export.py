@@ -33,7 +33,7 @@ RUNS = {
     'resnet': dict(model={'name': 'resnet', 'depth': 18, 'width': 4}, size=(32, 32)),
     'resnet_cifar': dict(model={'name': 'resnet_cifar', 'depth': 20}, size=(8, 8)),
     'resnet9': dict(model={'name': 'resnet9', 'width': 4}, size=(16, 16)),
-    'multi_label': dict(model=BODY, task='multi_label'),
+    'multi_label': dict(model=BODY, task='multi_label', info=DatasetInfo(('image', 'labels'), ('a', 'b'))),
     'sixteen bits': dict(model=BODY, bits=16),
     'fcn': dict(model={'name': 'fcn', 'features': (2, 2, 2, 2)}, task='segmentation', size=(32, 32)),
     'unet': dict(model={'name': 'unet', 'features': (2, 4)}, task='segmentation'),
@@ -178,7 +178,7 @@ def test_a_model_that_cannot_take_any_batch_takes_some(tmp_path, monkeypatch, ca
     images = rows_of(function, 3)['image']
     with pytest.raises(ValueError, match='a batch of 3: .*takes 1, 2, 4'):
         loader.load(tmp_path / 'model.zip')[0](image=images)
-    assert Model(tmp_path / 'model.zip')({'image': images})['logits'].shape == (3, 3)
+    assert Model(tmp_path / 'model.zip')({'image': images})['logits'].shape == (3, 5)
 
 
 def test_texts_of_an_exported_language_model(tmp_path):
