@@ -184,10 +184,15 @@ def _outside_modules() -> list[Path]:
 @functools.cache  # thousands of modules, and many runs may begin in one process
 def _outside(file: str, root: Path) -> Path | None:
     """Returns the path of a module's file, None if it belongs to the checkout, to Python or to an installed package."""
-    installed = {Path(path).resolve() for path in (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix)}
     path = Path(file).resolve()
     own = path.is_relative_to(root) or {'site-packages', 'dist-packages'} & set(path.parts)
-    return None if own or any(path.is_relative_to(folder) for folder in installed) else path
+    return None if own or any(path.is_relative_to(folder) for folder in _installed()) else path
+
+
+@functools.cache  # a second of every start, were they looked up for each module
+def _installed() -> frozenset[Path]:
+    """Returns the folders of Python and of installed packages."""
+    return frozenset(Path(path).resolve() for path in (*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix))
 
 
 def _version(package: str) -> str:

@@ -15,25 +15,30 @@ GRADIENT = np.add.outer(np.arange(30), np.arange(40))[..., None].repeat(3, 2)
 
 
 class TinyAges(tfds.core.GeneratorBasedBuilder):
-    """Images with one number, two numbers, or a class."""
+    """Images with one number, two numbers, a class, or a mask."""
     VERSION = tfds.core.Version('1.0.0')
-    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ('one', 'two', 'classes')]
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in ('one', 'two', 'classes', 'masks')]
 
     def _info(self):
         targets = {'one': tfds.features.Scalar(np.float32), 'two': tfds.features.Tensor(shape=(2,), dtype=np.int32),
-                   'classes': tfds.features.ClassLabel(num_classes=3)}
+                   'classes': tfds.features.ClassLabel(num_classes=3),
+                   'masks': tfds.features.LabeledImage(labels=2, shape=(30, 40, 1))}
         features = {'image': tfds.features.Image(shape=(30, 40, 3), encoding_format='jpeg'),
-                    'age': targets[self.builder_config.name], 'patient': tfds.features.Text()}
+                    self._target(): targets[self.builder_config.name], 'patient': tfds.features.Text()}
         return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features),
-                                              supervised_keys=('image', 'age'))
+                                              supervised_keys=('image', self._target()))
+
+    def _target(self):
+        return 'segmentation_mask' if self.builder_config.name == 'masks' else 'age'
 
     def _split_generators(self, dl_manager):
         return {'train': self._generate_examples()}
 
     def _generate_examples(self):
         for i in range(12):
-            age = {'one': i / 2, 'two': [i, -i], 'classes': i % 3}[self.builder_config.name]
-            yield i, {'image': (GRADIENT + 10 * i).astype(np.uint8), 'age': age, 'patient': f'p{i // 2}'}
+            target = {'one': i / 2, 'two': [i, -i], 'classes': i % 3,
+                      'masks': np.zeros((30, 40, 1), np.uint8)}[self.builder_config.name]
+            yield i, {'image': (GRADIENT + 10 * i).astype(np.uint8), self._target(): target, 'patient': f'p{i // 2}'}
 
 
 @pytest.fixture(scope='module')
@@ -89,8 +94,7 @@ def test_random_parts_of_images(prepared):
     assert (first['image'][order[0]] != second['image'][order[1]]).any((1, 2, 3)).all()
 
 
-def test_masks_and_videos_are_not_cropped():
-    data = base().data
-    data.update(name='cardiac_phantom', random_resized_crop=(0.2, 0.9))
+def test_masks_and_videos_are_not_cropped(prepared):
+    assert 'segmentation_mask' in open_split(prepared, 'masks', training=True).arrays
     with pytest.raises(UserError, match='has videos, masks or boxes, which are not cropped'):
-        sources.open_split(data, {'size': (8, 8), 'channels': 1}, 'train', training=True)
+        open_split(prepared, 'masks', training=True, random_resized_crop=(0.2, 0.9))
