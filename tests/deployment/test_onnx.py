@@ -82,7 +82,8 @@ def test_a_file_knows_what_it_is(lenet):
     run, file = lenet
     model = Model(file)
     assert model.meta['labels'] == list(run.class_names) and model.meta['batch'] == 'any' and not model.meta['int8']
-    assert model.meta['inputs'] == {'image': {'shape': [None, 16, 16, 1], 'dtype': 'uint8'}}
+    assert model.meta['inputs'] == {
+        'image': {'shape': [None, 16, 16, 1], 'least': [1, 16, 16, 1], 'dtype': 'uint8'}}
     assert model.meta['outputs'] == {'logits': {'shape': [None, 5], 'dtype': 'float32'}}
     rows = model.predict(np.zeros((1, 20, 20, 1), np.uint8))
     assert len(rows) == 1 and set(rows[0]['classes']) <= set(run.class_names)
