@@ -32,12 +32,12 @@ def main() -> None:
 
     from practicum.inference import prediction
     from practicum.inference.run import Run
-    from practicum.input_pipeline import images
+    from practicum.input_pipeline import image_search
     from practicum.training import process
     process.prepare()
     run = Run(args.workdir)
     predictor = run.network()
-    files = [file for text in args.inputs for file in images.find_images(Path(text))]
+    files = [file for text in args.inputs for file in image_search.find_images(Path(text))]
     batch = np.zeros((predictor.batch_size, *predictor.size, predictor.channels), np.uint8)
     predictor.outputs(batch)
     network = []

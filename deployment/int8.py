@@ -18,7 +18,7 @@ import numpy as np
 from ..common.errors import UserError, file_error, nearest, some
 from ..inference.image_reader import ImageReader
 from ..inference.run import Run
-from ..input_pipeline import images
+from ..input_pipeline import image_search
 from . import onnx_runtime
 
 IMAGES = 100  # that ranges are read off
@@ -45,7 +45,7 @@ def quantized(run: Run, model: Any, folder: Path, labelled: Path | None) -> tupl
         raise UserError(f'--int8 {folder}: {run.workdir} looks at no images')
     reader = ImageReader(run.config.image, run.info.frames)
     labels = None if labelled is None else _labelled(run, labelled)
-    found = images.find_images(folder)
+    found = image_search.find_images(folder)
     found = [found[index] for index in np.unique(np.linspace(0, len(found) - 1, IMAGES).round().astype(int))]
     unreadable: list[str] = []
     examples = [reader.fit(image) for _, image in reader.read_files(found, 'calibration', unreadable)]
@@ -128,7 +128,7 @@ def _labelled(run: Run, folder: Path) -> list[tuple[Path, int]]:
             raise file_error(folder / name, f'is no class of {run.workdir}: {nearest(name, run.class_names)}')
     if not classes:
         raise file_error(folder, f'has no folders of classes, such as {run.class_names[0]}')
-    return [(file, run.class_names.index(name)) for name in classes for file in images.find_images(folder / name)]
+    return [(file, run.class_names.index(name)) for name in classes for file in image_search.find_images(folder / name)]
 
 
 def _accuracy(reader: ImageReader, labels: Sequence[tuple[Path, int]], name: str,

@@ -19,7 +19,7 @@ from ..common.errors import UserError, file_error, nearest, printable
 from ..common.threads import cores, parallel_map
 from ..inference.image_reader import ImageReader
 from ..inference.run import Run
-from ..input_pipeline import images
+from ..input_pipeline import image_search
 from . import artifact, operations
 from .export import Function
 from .runtime import Model
@@ -284,14 +284,14 @@ def labelled_files(folder: Path, subjects: Sequence[_Subject]) -> list[tuple[Pat
     found: dict[Path, tuple[Path, str]] = {}
     for entry in entries:
         if not entry.is_dir():
-            if entry.suffix.lower() in images.IMAGE_SUFFIXES:
+            if entry.suffix.lower() in image_search.IMAGE_SUFFIXES:
                 raise file_error(entry, 'is in no class: --labelled takes a folder for each class')
             continue
         for subject in subjects:
             if entry.name not in subject.labels:
                 raise file_error(entry, f'{subject.name} has no class {entry.name!r}; '
                                         f'{nearest(entry.name, subject.labels)}')
-        for file in images.find_images(entry):
+        for file in image_search.find_images(entry):
             _, label = found.setdefault(file.resolve(), (file, entry.name))
             if label != entry.name:
                 raise file_error(file, f'is in the folder of {label!r}, too')

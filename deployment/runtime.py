@@ -13,7 +13,7 @@ from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, file_error
 from ..inference import arrays
 from ..inference.image_reader import ImageReader
-from ..input_pipeline import images
+from ..input_pipeline import image_search
 from ..tasks.prediction import Prediction
 from . import artifact, loader, onnx_runtime
 
@@ -146,7 +146,7 @@ class Model:
         paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
         if isinstance(paths, Sequence) and paths and all(isinstance(path, (str, Path)) for path in paths):
             for path in paths:
-                for file in images.find_images(Path(path).expanduser()):
+                for file in image_search.find_images(Path(path).expanduser()):
                     yield file, self.reader.read_file(file)
         else:
             any_range = self.meta['inputs'][self.feature]['dtype'] == 'float32'

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..common.errors import UserError, printable
 from ..common.files import write_text
-from ..input_pipeline import contours, images
+from ..input_pipeline import contours, image_search
 from ..tasks.detection import Detection
 from . import detection_files, output_folder
 from .formats import format_csv, format_json
@@ -117,7 +117,7 @@ def find_image_files(inputs: Sequence[str], output: Path | None, unreadable: lis
     for text in inputs:
         root = Path(text)
         try:
-            files = images.find_images(root)
+            files = image_search.find_images(root)
         except UserError as error:
             unreadable.append(str(error))
             continue

@@ -16,7 +16,7 @@ import numpy as np
 from ..common.console import ProgressLog, format_metric, format_seconds
 from ..common.errors import UserError, file_error, nearest, printable, some
 from ..common.files import digest, write_json
-from ..input_pipeline import images
+from ..input_pipeline import image_search, images
 from ..models.stages import endpoints
 from ..training import array_paths, checkpoints, forward
 from ..training.parallel import one_late
@@ -141,7 +141,7 @@ def embed(workdir: Path, folder: Path, *, step: str | int = 'best', endpoint: st
         raise UserError(f'--output {output}: it ends in .npz')
     if folder.is_file():
         raise file_error(folder, 'embed takes a folder; neighbors takes images')
-    files = images.find_images(folder)
+    files = image_search.find_images(folder)
     if any(path.is_dir() for path in folder.glob('train/*')):
         splits = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.'))
         raise file_error(folder, f'it is divided into {", ".join(splits)}, which are no classes: embed one of them')

@@ -15,7 +15,7 @@ import numpy as np
 from .. import models, tasks
 from ..common.errors import UserError, some
 from ..common.vocabulary import END
-from ..input_pipeline import dicom, images, preprocessing
+from ..input_pipeline import dicom, image_search, preprocessing
 from ..input_pipeline.views import Views
 from ..tasks.detection import Detection
 from ..tasks.prediction import Prediction
@@ -284,7 +284,7 @@ class Run:
         if isinstance(paths, (list, tuple)) and paths and all(isinstance(path, (str, Path)) for path in paths):
             self.check_images()
             for path in paths:
-                for file in images.find_images(Path(path).expanduser()):
+                for file in image_search.find_images(Path(path).expanduser()):
                     yield file, network.read_file(file), metadata_of(file)
         elif self.feature == 'image':
             for image in arrays.to_images(inputs, network.channels, network.frames, any_range=self.takes_any_floats):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..common.errors import UserError, file_error, nearest, printable, shortened
-from . import images
+from . import image_search
 
 _MOST_CLASSES = 10_000
 _LONGEST_NAME = 255  # that file systems take
@@ -30,7 +30,7 @@ def find_folders(root: Path, split: str, pictures: Sequence[str], labels: Sequen
     found = pairs(lambda name: root / name / split, root / split) + pairs(lambda name: root / split / name,
                                                                          root / split)
     if split == 'train':
-        found += [pair for pair in pairs(lambda name: root / name, root) if _has(pair[0], *images.IMAGE_SUFFIXES)]
+        found += [pair for pair in pairs(lambda name: root / name, root) if _has(pair[0], *image_search.IMAGE_SUFFIXES)]
     return next((pair for pair in found if pair[0].is_dir() and pair[1].is_dir()), None)
 
 
@@ -49,7 +49,7 @@ def no_split(root: Path, split: str, pictures: Sequence[str], labels: Sequence[s
         return undivided(root, looked_for, split)
 
     def is_split(folder: Path) -> bool:
-        beside = _has(folder, suffix) and _has(folder, *images.IMAGE_SUFFIXES)
+        beside = _has(folder, suffix) and _has(folder, *image_search.IMAGE_SUFFIXES)
         return beside or any((folder / name).is_dir() for name in pictures)
 
     splits = {folder.name for name in pictures for folder in (root / name).glob('*/')}

@@ -16,7 +16,7 @@ import numpy as np
 from ..common.console import warn_once
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, file_error, nearest
-from . import folder_source, images, memory
+from . import folder_source, image_search, memory
 from .image_files import ImageFilesSource
 
 _SUFFIXES = ('.txt', '.json')
@@ -47,7 +47,7 @@ class CaptionSource(ImageFilesSource):
         root = file.parent / 'images'
         if not root.is_dir():
             raise UserError(f'{file.parent} has no folder images: it should hold images/<name>.jpg and captions.txt')
-        found = {path.relative_to(root).as_posix(): path for path in images.find_images(root)}
+        found = {path.relative_to(root).as_posix(): path for path in image_search.find_images(root)}
         captions = _captions_of(file, found, limit, whole=file.stem == 'captions')
         files = sorted((found[name] for name in captions), key=lambda path: folder_source.order(path, root))
         super().__init__(str(file), root, files, {}, DatasetInfo(), image)

@@ -13,7 +13,7 @@ from ..common.console import warn_once
 from ..common.errors import UserError, printable
 from ..common.files import cache_folder, digest, write_cached
 from ..common.turns import found_or_made
-from . import images
+from . import image_search
 from .file_list import FileList, NameCollector
 
 _VERSION = 1  # of the cache's files
@@ -49,7 +49,7 @@ def find(root: Path) -> ClassFolders:
     found = found_or_made(lambda: _read(cached, root), lambda: _list_and_write(root, cached), f'listing {root}',
                           ['listed', str(root.absolute())])
     if found.links:
-        warn_once(printable(f'{root}: {images.skipped_links(found.links)}'))
+        warn_once(printable(f'{root}: {image_search.skipped_links(found.links)}'))
     return found
 
 
@@ -69,14 +69,14 @@ def _list(root: Path) -> ClassFolders:
     collector, counts, links = NameCollector(), [], []
     for name in classes:
         before, skipped = len(collector), []
-        for parent, names, linked in images.walk_images(root / name):
+        for parent, names, linked in image_search.walk_images(root / name):
             below = os.path.relpath(parent, root)
             folders.append(_stamp(root, below))
             collector.add([f'{below}/{file}' for file in names])
             skipped += linked
         counts.append(len(collector) - before)
         if not counts[-1]:
-            raise images.no_images(root / name, images.skipped_links(skipped))
+            raise image_search.no_images(root / name, image_search.skipped_links(skipped))
         links += skipped
     if len(classes) < 2:
         raise UserError(f'{root}: at least 2 classes are needed, there is 1 folder ({classes[0]}); expected are '

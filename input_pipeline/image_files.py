@@ -8,7 +8,7 @@ import numpy as np
 
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, printable
-from . import images, memory, plain_jpeg
+from . import image_search, images, memory, plain_jpeg
 from .file_list import FileList
 from .source import Examples, Source
 
@@ -110,7 +110,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
       UserError: there are none, or two of one name, such as a.jpg and a.png.
     """
     files: dict[str, Path] = {}
-    for file in images.find_images(folder):
+    for file in image_search.find_images(folder):
         other = files.setdefault(stem(file, folder), file)
         if other != file:
             raise UserError(f'{folder} has both {other.relative_to(folder)} and {file.relative_to(folder)}: remove one')

@@ -99,7 +99,7 @@ def read_labels(source: Source, field: str) -> np.ndarray:
         raise UserError(f'{field} is for data with one class to an example: {source.name} has boxes, several objects '
                         'to an image' + (', whose classes are merged by giving them one name in the annotations'
                                          if field == _FIELD else ''))
-    if source.has_masks or not source.info.class_names:
+    if source.has_masks or not source.info.class_names or isinstance(source, ArraySource) and source.labels is None:
         raise UserError(f'{field}: these examples have no labels with class names')
     if source.labels is not None:
         return source.labels

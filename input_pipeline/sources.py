@@ -161,8 +161,6 @@ def _with_labels(examples: Source, source: Source, chosen: np.ndarray, data: Map
     balanced = training and data['sampling'] == 'balanced'
     if not data['merge_classes'] and not balanced:
         return examples if len(chosen) == len(examples) and (np.diff(chosen) == 1).all() else examples.select(chosen)
-    if isinstance(examples, ArraySource) and examples.labels is None:
-        raise UserError(f'{field}: these examples have no labels with class names')
     labels = relabelling.read_labels(examples, field)[chosen]
     if not data['merge_classes']:
         return examples.select(chosen, features={'label': labels})

@@ -19,7 +19,8 @@ sys.path.insert(0, str(ROOT))
 os.environ['PRACTICUM_CACHE'] = str(SCRATCH / 'cache')
 os.environ['TFDS_DATA_DIR'] = str(SCRATCH / 'tfds')
 os.environ['JAX_PLATFORMS'] = 'cpu'
-# Most of the tests' time is compiling: half of it with neither the optimizations nor XLA's newer emitters.
+# Most of the tests' time is compiling: half of it with neither the optimizations nor XLA's newer emitters. A JAX that
+# no longer knows the flag says so and ends; XLA_FLAGS='' runs the tests without it.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
 for _name in ('SLURM_STEP_NODELIST', 'OMPI_COMM_WORLD_SIZE', 'JAX_COORDINATOR_ADDRESS', 'JAX_LOCAL_DEVICE_IDS'):
@@ -40,8 +41,17 @@ def of_the_repository(paths: list[Path]) -> list[Path]:
     return [path for path in paths if path in tracked] if listed else paths
 
 
+class _AnyFolderName:
+    """Keeps pytest from importing the checkout as a package of its folder's name, which need not be an identifier."""
+
+    @staticmethod
+    def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Prepares the digits once, before workers of pytest-xdist start."""
+    config.pluginmanager.register(_AnyFolderName())
     from practicum.training import process
     process.prepare(cpu_devices=8)
     if not hasattr(config, 'workerinput'):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from practicum.common import console
 from practicum.common.errors import UserError
-from practicum.input_pipeline import class_folders, folder_source, images, memory, sources
+from practicum.input_pipeline import class_folders, folder_source, image_search, memory, sources
 from practicum.input_pipeline.batches import EvalBatches
 from practicum.input_pipeline.file_list import FileList, NameCollector
 from practicum.input_pipeline.folder_source import FolderSource
@@ -43,8 +43,8 @@ def root(tmp_path) -> Path:
 @pytest.fixture
 def listed(monkeypatch) -> list[str]:
     """The folders that are looked into."""
-    folders, walk = [], images.walk_images
-    monkeypatch.setattr(images, 'walk_images', lambda folder: folders.append(Path(folder).name) or walk(folder))
+    folders, walk = [], image_search.walk_images
+    monkeypatch.setattr(image_search, 'walk_images', lambda folder: folders.append(Path(folder).name) or walk(folder))
     return folders
 
 

@@ -10,7 +10,7 @@ from pydicom import uid
 from pydicom.encaps import encapsulate
 
 from practicum.common.errors import UserError
-from practicum.input_pipeline import dicom, images
+from practicum.input_pipeline import dicom, image_search, images
 
 RAMP = np.arange(12, dtype=np.uint16).reshape(3, 4) * 100
 
@@ -225,7 +225,7 @@ def test_read_image_reads_dicom_by_content_and_by_suffix(tmp_path):
 def test_find_images_finds_dicom(tmp_path):
     for name in ('a.dcm', 'b.DICOM', 'c.txt'):
         (tmp_path / name).touch()
-    assert [path.name for path in images.find_images(tmp_path)] == ['a.dcm', 'b.DICOM']
+    assert [path.name for path in image_search.find_images(tmp_path)] == ['a.dcm', 'b.DICOM']
 
 
 def test_pydicom_is_not_imported_before_it_is_needed():

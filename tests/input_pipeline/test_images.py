@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from practicum.common import console
 from practicum.common.errors import UserError
-from practicum.input_pipeline import images
+from practicum.input_pipeline import image_search, images
 
 RAMP = np.arange(0, 240, 20, dtype=np.uint8).reshape(3, 4)  # A small grey image without symmetry.
 RGB = np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8)
@@ -280,7 +279,7 @@ def test_a_video_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, mo
 
 def test_a_path_that_is_too_long_is_one_line(tmp_path):
     long = tmp_path / ('a' * 300 + '.png')
-    for call in (lambda: images.read_image(long, channels=1), lambda: images.find_images(long)):
+    for call in (lambda: images.read_image(long, channels=1), lambda: image_search.find_images(long)):
         with pytest.raises(UserError) as error:
             call()
         assert '\n' not in str(error.value)
@@ -288,7 +287,7 @@ def test_a_path_that_is_too_long_is_one_line(tmp_path):
 
 def test_a_name_that_is_not_utf_8(tmp_path):
     path = saved(tmp_path / 'caf\udce9.png', RGB)
-    np.testing.assert_array_equal(images.read_image(images.find_images(tmp_path)[0], channels=3), RGB)
+    np.testing.assert_array_equal(images.read_image(image_search.find_images(tmp_path)[0], channels=3), RGB)
     path.write_bytes(b'')
     with pytest.raises(UserError) as error:
         images.read_image(path, channels=3)
@@ -313,49 +312,6 @@ def test_resize_is_antialiased():
     checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[..., None]
     small = images.resize(checks, (8, 8))
     assert np.all(np.abs(small.astype(int) - 127) <= 3)  # Without a low-pass filter: stripes of 0 and 255.
-
-
-# Folders.
-
-def test_find_images_is_sorted_recursive_and_skips_what_is_hidden_or_no_image(tmp_path):
-    for name in ('b/2.png', 'a/1.JPG', 'a/deep/3.tiff', '0.gif', 'notes.txt', '.hidden.png', 'a/._1.jpg',
-                 '.cache/4.png'):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = [str(path.relative_to(tmp_path)) for path in images.find_images(tmp_path)]
-    assert found == ['0.gif', 'a/1.JPG', 'a/deep/3.tiff', 'b/2.png']
-    assert images.find_images(str(tmp_path)) == images.find_images(tmp_path)
-
-
-def test_find_images_follows_links_to_files_and_names_those_to_folders(tmp_path, caplog):
-    console.warn_once.cache_clear()
-    outside, folder = tmp_path / 'outside', tmp_path / 'folder'
-    outside.mkdir()
-    folder.mkdir()
-    saved(outside / 'secret.png', RGB)
-    saved(folder / 'a.png', RGB)
-    (folder / 'linked.png').symlink_to(outside / 'secret.png')
-    (folder / 'linked').symlink_to(outside)
-    (folder / 'loop').symlink_to(folder)
-    (folder / 'within.png').symlink_to(folder / 'a.png')
-    (folder / 'itself.png').symlink_to('itself.png')
-    assert [path.name for path in images.find_images(folder)] == ['a.png', 'itself.png', 'linked.png', 'within.png']
-    assert '2 link(s) to folders are not followed: linked, loop' in caplog.text
-    with pytest.raises(UserError, match=r'itself.png: no such file \(a link to nothing\)'):
-        images.read_image(folder / 'itself.png', channels=3)
-    np.testing.assert_array_equal(images.read_image(folder / 'linked.png', channels=3), RGB)
-
-
-def test_find_images_returns_a_file_as_itself(tmp_path):
-    path = saved(tmp_path / 'a.png', RGB)
-    assert images.find_images(path) == [path]
-
-
-def test_find_images_says_when_there_is_nothing(tmp_path):
-    with pytest.raises(UserError, match='no images in this folder'):
-        images.find_images(tmp_path)
-    with pytest.raises(UserError, match='missing: no such file or folder'):
-        images.find_images(tmp_path / 'missing')
 
 
 # --- to the size of a model ---
