@@ -6,7 +6,7 @@ Command:   python launch.py --config experiments/bccd_detector.py --config.data.
 Hardware:  2 CPU cores (Intel Xeon), no GPU
 Measured:  2026-11-22, beside other runs; validation/ap 0.544 and more in docs/results/detection.md
   get_config   test/ap50 0.882, test/ap 0.529 (mean of seeds 0, 1; std 0.018 and 0.014); 5:27 min
-  frozen       test/ap50 0.804, test/ap 0.423 (seed 0); 3:30 min, 2 of them features
+  frozen       test/ap50 0.809, test/ap 0.418 (mean of seeds 0, 1; std 0.007 and 0.006); 84 s alone, features included
   detectnet    test/ap50 0.870, test/ap 0.503 (seed 0); 6:45 min of processor time
 """
 
