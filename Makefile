@@ -8,11 +8,11 @@ run: venv
 	$(VENV)/bin/python launch.py --config experiments/digits_lenet.py --workdir runs/digits_lenet $(ARGS)
 
 test: venv
-	$(VENV)/bin/python -m pytest -q -n 4 -m 'not thorough' $(ARGS)
+	$(VENV)/bin/python -m pytest -q -n 3 -m 'not thorough' $(ARGS)
 
 # More kills at random, more cases: some minutes
 test-thorough: venv
-	$(VENV)/bin/python -m pytest -q -n 4 -m thorough $(ARGS)
+	$(VENV)/bin/python -m pytest -q -n 3 -m thorough $(ARGS)
 
 # A real Slurm on this machine, for minutes: apt-get install slurm-wlm munge
 test-slurm: venv

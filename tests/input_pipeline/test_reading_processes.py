@@ -157,7 +157,7 @@ def _link_of(descriptor: str) -> str:
 
 
 PARENT = '''
-import sys, time
+import signal, sys, time
 sys.path.insert(0, sys.argv[1])
 import launch
 import numpy as np
@@ -167,6 +167,7 @@ from practicum.input_pipeline.reading_processes import ProcessSource
 source = ProcessSource(ArraySource({'x': np.arange(5)}, DatasetInfo()), 2)
 source.read(np.arange(5))
 workers = [source._pool._idle.get() for _ in range(2)]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 print(*[worker._process.pid for worker in workers], flush=True)
 time.sleep(60)
 '''
