@@ -130,7 +130,7 @@ def trained_run(tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp('trained') / 'run'
     with _own_logging():
         assert launch.main(['--config', str(ROOT / 'tests' / 'tiny.py'), '--workdir', str(workdir),
-                            '--config.total=48 steps', '--config.optimizer.learning_rate=0.01',
+                            '--config.total=48 steps', '--config.optimizer.learning_rate=0.01', '--config.figures=True',
                             '--config.ema_decay=0.9']) == 0
     return workdir
 

@@ -25,7 +25,7 @@ def test_train_writes_everything_about_a_run(run_launch, tmp_path):
     """In a real process, on two devices, with TensorBoard."""
     workdir = tmp_path / 'run'
     result = run_launch('--config', TINY, '--workdir', workdir, '--cpu_devices', 2, '--config.tensorboard', 'True',
-                        '--config.batch_size=32')
+                        '--config.batch_size=32', '--config.figures', 'True')
     assert result.returncode == 0, result.stderr
     assert result.stderr == ''
     assert '2 x cpu' in result.stdout and 'test/accuracy' in result.stdout and str(workdir) in result.stdout

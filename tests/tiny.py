@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 16
     config.log_every = '3 steps'
     config.tensorboard = False
+    config.figures = False  # a third of the time of so small a run
     config.data.name = 'digits'
     config.image.size = (8, 8)
     config.model = {'name': 'mlp', 'hidden': (16,), 'dropout': 0.2}

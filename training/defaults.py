@@ -20,6 +20,7 @@ def base() -> ConfigDict:
     config.log_every = '100 steps'
     config.writers = ('tensorboard',)  # what takes metrics besides metrics.jsonl: 'tensorboard', 'mlflow', 'wandb'
     config.tensorboard = True  # False: no 'tensorboard' among the writers
+    config.figures = True  # images of evaluations and learning curves, a third of a second each
 
     config.data = ConfigDict()
     # 'tfds', 'folder' (class/image), 'mask_folder' (images and masks), 'voc_folder', 'coco', 'yolo_folder' (images and

@@ -108,7 +108,8 @@ class Outputs:
         if self._metrics and (last or now - self._drawn.get(name, now) > _IMAGE_SECONDS):
             self._drawn[name] = now
             with self._writing(), import_lock:
-                self._metrics.images(step, results.write_evaluation(self._workdir, name, step, task, found))
+                self._metrics.images(step, results.write_evaluation(self._workdir, name, step, task, found,
+                                                                    figures=self._config.figures))
 
     def model_figures(self, step: int, draw: Callable[[], dict[str, Any]], *, last: bool) -> None:
         """Writes what is drawn from the model alone, as often as `figures`: <workdir>/<figure>.png.
@@ -118,7 +119,7 @@ class Outputs:
           last: whether this is the last evaluation.
         """
         now = time.monotonic()
-        if self._metrics and (last or now - self._drawn.get('', now) > _IMAGE_SECONDS):
+        if self._metrics and self._config.figures and (last or now - self._drawn.get('', now) > _IMAGE_SECONDS):
             self._drawn[''] = now
             with self._writing(), import_lock:
                 self._metrics.images(step, {f'model/{key}': results.write_image(self._workdir / f'{key}.png', figure)

@@ -25,7 +25,7 @@ RESULT_FILE = 'result.json'
 def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *, step: int, wall_seconds: float,
                  examples_per_second: float, best: dict[str, Any] | None, primary_metric: str,
                  learned: dict[str, float] | None = None, about: dict[str, Any] | None = None) -> None:
-    """Writes result.json and learning_curves.png and prints the result table.
+    """Writes result.json and, with config.figures, learning_curves.png, and prints the result table.
 
     Args:
       workdir: the run's folder, with its metrics.jsonl.
@@ -42,8 +42,9 @@ def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *
     result = {'experiment': config.experiment, 'seed': config.seed, 'step': step,
               'wall_seconds': round(wall_seconds, 2), 'examples_per_second': round(examples_per_second, 1),
               'metrics': metrics, 'best': best, **({'learned': learned} if learned else {}), **(about or {})}
-    figure = draw_learning_curves(read_rows(workdir), config.experiment, primary_metric)
-    write_image(workdir / 'learning_curves.png', figure)
+    if config.figures:
+        figure = draw_learning_curves(read_rows(workdir), config.experiment, primary_metric)
+        write_image(workdir / 'learning_curves.png', figure)
     write_json(workdir / RESULT_FILE, to_json(result))  # last: it says that nothing is left to do
     logging.info('%s', result_table(result, primary_metric))
     logging.info('everything about this run is in %s', workdir)
@@ -122,8 +123,17 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     return '\n'.join('  '.join(f'{cell:<{width}}' for cell, width in zip(line, widths)).rstrip() for line in cells)
 
 
-def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Evaluation) -> dict[str, np.ndarray]:
+def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Evaluation, *, figures: bool = True
+                     ) -> dict[str, np.ndarray]:
     """Writes <workdir>/<name>_<figure>.png, <name>_<table>.csv and, where single examples are scored, _examples.json.
+
+    Args:
+      workdir: the folder.
+      name: of the set.
+      step: of the parameters.
+      task: that was evaluated.
+      found: what came out.
+      figures: whether images are drawn.
 
     Returns:
       '<name>/<figure>' -> the image, uint8 [height, width, 3].
@@ -138,6 +148,8 @@ def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Eval
         writer.writeheader()
         writer.writerows(rows)
         write_text(workdir / f'{name}_{key}.csv', table.getvalue())
+    if not figures:
+        return {}
     return {f'{name}/{key}': write_image(workdir / f'{name}_{key}.png', figure)
             for key, figure in task.figures(found.metrics, found.worst, found.first).items()}
 

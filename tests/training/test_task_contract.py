@@ -74,8 +74,10 @@ def test_a_task_is_its_formula(tmp_path):
 
 
 def test_what_is_drawn_from_the_model_alone_is_a_file_of_the_run(tmp_path):
-    assert train(config('noisy'), tmp_path) == 0
-    assert (tmp_path / 'weights.png').stat().st_size > 100
+    assert train(config('noisy', 'figures=True'), tmp_path / 'drawn') == 0
+    assert (tmp_path / 'drawn' / 'weights.png').stat().st_size > 100
+    assert train(config('noisy', 'figures=False'), tmp_path / 'quick') == 0
+    assert not list((tmp_path / 'quick').glob('*.png'))
 
 
 @pytest.mark.parametrize('devices, batch_size, mode', [(1, 64, 'pmap'), (4, 28, 'pmap'), (2, 500, 'jit')])
