@@ -43,6 +43,10 @@ class Export(command.Command):
             raise UserError('--int8 and --labelled are for ONNX: --output MODEL.onnx')
         if kind == 'onnx' and (args.platforms or args.batches):
             raise UserError('--platforms and --batches are for a .zip: an .onnx takes batches of any size')
+        for override in overrides:
+            if not override.startswith(('task.', 'precision=')):
+                raise UserError(f'--config.{override}: an export takes fields of the task, such as '
+                                '--config.task.beam_size=1, and precision; the rest is what the run was trained with')
         from ..training import process
         process.prepare()
         from ..deployment.export import export_run

@@ -4,6 +4,7 @@ import logging
 import shutil
 import sys
 
+from ..common.errors import UserError
 from . import command
 
 
@@ -33,6 +34,8 @@ class Measure(command.Command):
         process.prepare()
         from ..deployment import measure, measurements
         from ..reporting import tables
+        if args.step != 'best' and not args.workdir:
+            raise UserError(f'--step {args.step} is of a --workdir: a file has been made of one step')
         if args.output is not None:
             measurements.check_output(args.output)
         about = measurements.surroundings(batches=args.batches, seconds=args.seconds,

@@ -1,5 +1,7 @@
 """`launch.py serve`: exported models behind HTTP, with a page to try them on."""
 
+import math
+
 from ..common.errors import UserError
 from . import command
 
@@ -33,10 +35,10 @@ class Serve(command.Command):
     def run(self, args, overrides):
         """See `Command`."""
         for name in ('max_batch', 'queue', 'timeout', 'max_body', 'max_pixels', 'versions'):
-            if not getattr(args, name) > 0:
-                raise UserError(f'--{name} {getattr(args, name)}: it must be above 0')
-        if not args.look_every >= 0:
-            raise UserError(f'--look_every {args.look_every}: it must not be negative')
+            if not 0 < getattr(args, name) < math.inf:
+                raise UserError(f'--{name} {getattr(args, name)}: it must be a number above 0')
+        if not 0 <= args.look_every < math.inf:
+            raise UserError(f'--look_every {args.look_every}: it must be a number, and not negative')
         from ..deployment import serving
         from ..training import process
         token = serving.read_token(args.token_file)

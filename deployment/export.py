@@ -20,7 +20,7 @@ from ..common.errors import UserError, nearest
 from ..common.files import write_json
 from ..inference.network import Network
 from ..inference.rcnn import RegionNetwork
-from ..inference.run import Run
+from ..inference.run import Run, check_numbers
 from ..models import cpu_kernels
 from ..reporting.run_files import EXPORTS_FILE
 from ..tasks.text.continuation import continue_texts
@@ -52,6 +52,7 @@ def export_run(run: Run, output: Path, *, platforms: Sequence[str] = ('cpu', 'cu
       UserError: a run that cannot be exported, an unknown platform, or the function says other things than the run.
     """
     begin = time.monotonic()
+    platforms = (platforms,) if isinstance(platforms, str) else tuple(dict.fromkeys(platforms))
     _check(output, platforms, sizes)
     function = Function.of(run, length=length, temperature=temperature, top_k=top_k, top_p=top_p)
     functions: dict[str, dict[str, bytes]] = {}
@@ -60,7 +61,7 @@ def export_run(run: Run, output: Path, *, platforms: Sequence[str] = ('cpu', 'cu
         exported[platform] = function.export(platform, sizes)
         functions[platform] = {batch: bytes(one.serialize()) for batch, one in exported[platform].items()}
     own = {'gpu': 'cuda'}.get(jax.default_backend(), jax.default_backend())
-    inputs, outputs = function.examples(), None
+    inputs, outputs = function.examples(_EXAMPLES if not sizes or _EXAMPLES in sizes else min(sizes)), None
     if own in exported:
         outputs = _compare(function, exported[own], inputs)
     else:
@@ -121,6 +122,8 @@ class Function:
           UserError: a run that cannot be exported.
         """
         if run.feature == 'text':
+            check_numbers(length=length, temperature=temperature)
+
             def write(variables: Any, inputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
                 key = jax.random.key(inputs['seed'])
                 return {'tokens': continue_texts(
@@ -173,12 +176,12 @@ class Function:
         return {name: jax.ShapeDtypeStruct(tuple(known.get(side, side) for side in shape), dtype)
                 for name, (shape, dtype) in self.inputs.items()}
 
-    def examples(self) -> dict[str, np.ndarray]:
+    def examples(self, rows: int = _EXAMPLES) -> dict[str, np.ndarray]:
         """Returns inputs that are always the same: images of soft random colours, or random tokens or numbers."""
         random = np.random.default_rng(0)
         found = {}
         for name, (shape, dtype) in self.inputs.items():
-            shape = tuple({'batch': _EXAMPLES, 'length': 8}.get(side, side) for side in shape)
+            shape = tuple({'batch': rows, 'length': 8}.get(side, side) for side in shape)
             if name == 'tokens':
                 values = random.integers(4, self._run.task.vocabulary.size, shape)
             elif np.issubdtype(dtype, np.floating):
@@ -212,8 +215,10 @@ def _check(output: Path, platforms: Sequence[str], sizes: Sequence[int]) -> None
     for platform in platforms:
         if platform not in PLATFORMS:
             raise UserError(f'--platforms {platform}: {nearest(platform, PLATFORMS)}')
-    if not platforms or any(size < 1 for size in sizes):
-        raise UserError('--platforms names at least one, and --batches numbers from 1 on')
+    if not platforms:
+        raise UserError(f'--platforms names at least one of {", ".join(PLATFORMS)}')
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise UserError(f'--batches {" ".join(map(str, sizes))}: sizes are whole numbers from 1 on')
 
 
 def _row_shape(run: Run, network: Network) -> tuple[int, ...]:
@@ -233,9 +238,8 @@ def _row_shape(run: Run, network: Network) -> tuple[int, ...]:
 def _compare(function: Function, exported: Mapping[str, jax_export.Exported], inputs: Mapping[str, np.ndarray]
              ) -> dict[str, np.ndarray]:
     """Returns what the exported function says of the examples, which must be what the run says."""
-    batch = next((name for name in (artifact.ANY, str(_EXAMPLES)) if name in exported), None)
-    if batch is None:
-        raise UserError(f'--batches {" ".join(exported)}: one of them is {_EXAMPLES}, to check the export with')
+    batch = artifact.ANY if artifact.ANY in exported else str(len(next(
+        values for values in inputs.values() if np.ndim(values))))
     found = _as_numpy(jax.jit(exported[batch].call)(function.weights, inputs))
     expected = _as_numpy(jax.jit(functools.partial(function.__call__))(function.weights, inputs))
     for name, values in expected.items():

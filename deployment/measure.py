@@ -78,13 +78,13 @@ def measure(paths: Sequence[str | Path], batches: Sequence[int] = BATCHES, *, wo
             taking = [subject for subject in subjects if batch in sizes[subject]]
             rows += _measure_batch(taking, subjects[0], batch, seconds)
         counts = {subject.name: subject.count_operations(sizes[subject][0]) for subject in subjects}
-        accuracies = _accuracies(subjects, files, {subject: sizes[subject][-1] for subject in subjects})
+        accuracies, scored = _accuracies(subjects, files, {subject: sizes[subject][-1] for subject in subjects})
     order = [subject.name for subject in subjects]
     rows = sorted(rows, key=lambda row: order.index(row['file']))
     megabytes = {subject.name: subject.megabytes for subject in subjects}
     return [row | {'megabytes': megabytes[name := row['file']], 'operations_before': counts[name][0],
                    'operations_after': counts[name][1], 'accuracy': accuracies.get(name),
-                   'labelled_images': len(files) or None} for row in rows]
+                   'labelled_images': scored} for row in rows]
 
 
 def short(value: float) -> str:
@@ -301,23 +301,37 @@ def labelled_files(folder: Path, subjects: Sequence[_Subject]) -> list[tuple[Pat
 
 
 def _accuracies(subjects: Sequence[_Subject], files: Sequence[tuple[Path, str]], sizes: Mapping[_Subject, int]
-                ) -> dict[str, float]:
-    """Returns name -> share of right answers; of batches that were compiled before."""
+                ) -> tuple[dict[str, float], int | None]:
+    """Returns name -> share of right answers, and of how many images; of batches that were compiled before.
+
+    Images that cannot be read are named and left out.
+    """
     if not files:
-        return {}
-    found = {}
+        return {}, None
+    found, unreadable = {}, {}
     for subject in subjects:
+        def read(row: tuple[Path, str], reader: ImageReader = subject.reader) -> np.ndarray | None:
+            try:
+                return reader.fit(reader.read_file(row[0]))
+            except UserError as error:
+                unreadable[row[0]] = str(error)
+                return None
         tick = ProgressLog(f'images for {subject.name}', len(files))
-        size, right = sizes[subject], 0
+        size, right, count = sizes[subject], 0, 0
         for begin in range(0, len(files), size):
             part = files[begin:begin + size]
-            batch = np.stack(list(parallel_map(lambda row: subject.reader.fit(subject.reader.read_file(row[0])), part)))
-            padded = np.concatenate([batch, np.zeros((size - len(part), *batch.shape[1:]), batch.dtype)])
-            classes = subject.classes(padded)[:len(part)]
-            right += sum(subject.labels[said] == label for said, (_, label) in zip(classes.tolist(), part))
+            rows = [(image, label) for image, (_, label) in zip(parallel_map(read, part), part) if image is not None]
+            if rows:
+                batch = np.stack([image for image, _ in rows])
+                padded = np.concatenate([batch, np.zeros((size - len(rows), *batch.shape[1:]), batch.dtype)])
+                classes = subject.classes(padded)[:len(rows)].tolist()
+                right += sum(subject.labels[said] == label for said, (_, label) in zip(classes, rows))
+                count += len(rows)
             tick(begin + len(part))
-        found[subject.name] = right / len(files)
-    return found
+        found[subject.name] = right / count if count else math.nan
+    for line in unreadable.values():
+        logging.warning('warning: %s; it is left out', line)
+    return {name: share for name, share in found.items() if not math.isnan(share)}, len(files) - len(unreadable)
 
 
 def _check(paths: Sequence[str | Path], batches: Sequence[int], workdir: str | Path | None,
@@ -330,8 +344,9 @@ def _check(paths: Sequence[str | Path], batches: Sequence[int], workdir: str | P
     for path in map(Path, paths):
         if path.suffix not in ('.zip', '.onnx'):
             raise file_error(path, 'is neither .zip nor .onnx; launch.py export makes them')
-    if not batches or min(batches) < 1:
-        raise UserError(f'--batches {" ".join(map(str, batches))}: sizes are numbers from 1 on')
+    if not isinstance(batches, Sequence) or not batches or not all(type(size) is int and size > 0 for size in batches):
+        sizes = ' '.join(map(str, batches)) if isinstance(batches, Sequence) else batches
+        raise UserError(f'--batches {sizes}: a list of whole numbers from 1 on')
     if not (math.isfinite(seconds) and seconds > 0):
         raise UserError(f'--seconds {seconds}: it must be above 0')
     for precision in precisions:

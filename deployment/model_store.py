@@ -45,7 +45,8 @@ class ModelStore:
         self._loaded: dict[tuple[str, str], Any] = {}  # the state of the file that a service was made of
         self._refused: dict[Path, Any] = {}
         self._seen: dict[Path, Any] = {}
-        self._complaints: dict[Path, str] = {}
+        self._complaints: dict[Path | str, str] = {}  # of paths, and of names of models
+        self._owners: dict[str, Path] = {}  # the path that a model's files come from
         self._retiring: set[asyncio.Task] = set()
         self._looking = asyncio.Lock()
 
@@ -80,6 +81,7 @@ class ModelStore:
         Raises:
           UserError: a file or folder is missing or holds no models, two models have one name, or a file is no model.
         """
+        self._owners = {name: path for path in self._paths for name in find_models([path])}
         for name, files in find_models(self._paths).items():
             for version in sorted(files, key=_age)[-self._versions:]:
                 state = _state(files[version])
@@ -95,17 +97,32 @@ class ModelStore:
           at_once: do not wait whether a file that is new goes on changing, as while it is copied.
         """
         async with self._looking:
+            found: dict[Path, dict[str, dict[str, Path]]] = {}
             for path in self._paths:
                 try:
-                    found = find_models([path])
-                    self._complaints.pop(path, None)
+                    found[path] = find_models([path])
                 except UserError as error:
-                    if self._complaints.get(path) != str(error):
-                        logging.warning('warning: %s; what is served stays', error)
-                    self._complaints[path] = str(error)
-                    continue
-                for name, files in found.items():
+                    self._complain(path, str(error))
+                else:
+                    self._complaints.pop(path, None)
+            for path, models in found.items():
+                for name, files in models.items():
+                    owner = self._owners.setdefault(name, path)
+                    if owner != path and name in found.get(owner, {name}):
+                        self._complain(path / name, f'{path} has a model called {name}, too')
+                        continue
+                    self._owners[name] = path
+                    self._complaints.pop(name, None)
                     await self._update(name, files, at_once)
+            for name, path in self._owners.items():
+                if path in found and name not in found[path]:
+                    self._complain(name, f'{path}: {name} is gone')
+
+    def _complain(self, about: Path | str, line: str) -> None:
+        """Says what is wrong with a path or a model, once."""
+        if self._complaints.get(about) != line:
+            logging.warning('warning: %s; what is served stays', line)
+        self._complaints[about] = line
 
     async def keep_looking(self, every: float) -> None:
         """Looks every so many seconds, for ever."""
@@ -220,11 +237,16 @@ def _models_at(path: Path) -> Iterator[tuple[str, dict[str, Path]]]:
         return
     try:
         own = _versions_in(path)
-        folders = [] if own else [(folder.name, _versions_in(folder)) for folder in sorted(path.iterdir())
-                                  if folder.is_dir() and not folder.name.startswith('.')]
+        folders = [(folder.name, _versions_in(folder)) for folder in sorted(path.iterdir())
+                   if folder.is_dir() and not folder.name.startswith('.')]
     except OSError as error:
         raise file_error(error.filename, f'cannot be listed: {error.strerror}') from None
-    models = [(path.resolve().name, own)] if own else [(name, files) for name, files in folders if files]
+    models = [(name, files) for name, files in folders if files]
+    if own and models:
+        raise file_error(path, f'{_first(own).name} lies beside {models[0][0]}/{_first(models[0][1]).name}: a folder '
+                               'has versions of one model, or a folder for each of several')
+    if own:
+        models = [(path.resolve().name, own)]
     if not models:
         raise file_error(path, 'no model in this folder: there would be <name>/<version>.zip or <version>.zip')
     yield from models

@@ -53,8 +53,9 @@ def export_onnx(run: Run, output: Path, *, calibration: Path | None = None, labe
         outputs = onnx_runtime.function_of(onnx_runtime.start(_serialized(model)))(inputs)
     meta = _meta(function, outputs, known)
     onnx.helper.set_model_props(model, {onnx_runtime.META: json.dumps(meta),
-                                        onnx_runtime.EXAMPLES: onnx_runtime.pack(inputs, outputs)})
-    content = _serialized(model)
+                                        onnx_runtime.EXAMPLES: onnx_runtime.pack(inputs, outputs),
+                                        onnx_runtime.DIGEST: onnx_runtime.NO_DIGEST})
+    content = onnx_runtime.sealed(_serialized(model))
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with replacing(output) as file:
@@ -82,6 +83,9 @@ def _function(run: Run) -> Function:
     if run.feature == 'text' or (run.task is not None and run.task.generates):
         raise UserError(f'{run.workdir}: {task} writes texts in a loop, which our ONNX files cannot hold: export '
                         'a .zip')
+    if task == 'detection':
+        raise UserError(f'{run.workdir}: overlapping boxes are removed one after the other, which our ONNX files '
+                        'cannot hold: export a .zip')
     if run.config.precision != 'float32':
         raise UserError(f'{run.workdir}: ONNX files are made in float32: give --config.precision=float32')
     return Function.of(run)
@@ -122,7 +126,7 @@ def _serialized(model: Any) -> bytes:
 
 
 def _meta(function: Function, outputs: Mapping[str, np.ndarray], known: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What is in the file as JSON, with the names of artifact.py; its examples take the place of checksums."""
+    """What is in the file as JSON, with the names of artifact.py."""
     onnx, onnxruntime = onnx_runtime.require()
     return {'format': artifact.FORMAT, 'version': artifact.VERSION, **function.meta(),
             'outputs': {name: {'shape': [None, *values.shape[1:]], 'dtype': str(values.dtype)}

@@ -1,6 +1,7 @@
 """ONNX files that this project wrote, run by ONNX Runtime; an optional extra, see requirements-onnx.txt."""
 
 import base64
+import hashlib
 import json
 import os
 import tempfile
@@ -18,6 +19,7 @@ from . import artifact
 Arrays = Mapping[str, np.ndarray]
 INSTALL = 'pip install -r requirements-onnx.txt'
 META, EXAMPLES = 'practicum', 'practicum.examples'  # keys in the metadata of a file: JSON as in artifact.py, and arrays
+DIGEST, NO_DIGEST = 'practicum.sha256', 'sha256:' + 64 * '0'  # of the file in which its own digest is NO_DIGEST
 _EXAMPLE_BYTES = 2**20  # of examples in a file, or one
 _REORDERING = ('ReorderInput', 'ReorderOutput')
 _DIFFERENCE, _INT8_DIFFERENCE = 1e-3, 0.1  # of the largest output, from what a file said where it was made
@@ -62,7 +64,8 @@ def open_model(path: Path, verify: bool = True) -> tuple[dict[str, Any], Callabl
 
     Args:
       path: of the file.
-      verify: whether its examples must give here what they gave where it was made: a damaged weight is found so.
+      verify: whether its examples must give here what they gave where it was made. Whether it is the file that was
+        written is always looked at.
 
     Raises:
       UserError: no such file, not one of ours, a damaged one, or ONNX Runtime is not installed.
@@ -77,6 +80,9 @@ def open_model(path: Path, verify: bool = True) -> tuple[dict[str, Any], Callabl
         raise file_error(path, 'is not an ONNX model, or is damaged') from error
     if META not in known:
         raise file_error(path, 'is not one of our ONNX models: launch.py export makes one')
+    digest = known.get(DIGEST, '')
+    if not digest or _digest(path.read_bytes().replace(digest.encode(), NO_DIGEST.encode(), 1)) != digest:
+        raise file_error(path, 'is damaged: it is not the file that was written')
     try:
         meta = json.loads(known[META])
         examples = unpack(known[EXAMPLES])
@@ -89,6 +95,15 @@ def open_model(path: Path, verify: bool = True) -> tuple[dict[str, Any], Callabl
     if verify:
         _verify(path, meta, function, examples)
     return meta, function
+
+
+def sealed(content: bytes) -> bytes:
+    """Returns the content of a file, which has NO_DIGEST in it, with its digest in that place."""
+    return content.replace(NO_DIGEST.encode(), _digest(content).encode(), 1)
+
+
+def _digest(content: bytes) -> str:
+    return 'sha256:' + hashlib.sha256(content).hexdigest()
 
 
 def _verify(path: Path, meta: Mapping[str, Any], function: Callable, examples: Arrays) -> None:

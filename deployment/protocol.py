@@ -18,6 +18,7 @@ _DTYPES = {'BOOL': np.bool_, 'UINT8': np.uint8, 'UINT16': np.uint16, 'UINT32': n
 _DATATYPES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 # What JSON may have for an array of a kind.
 _MAY_BECOME = {'b': {bool}, 'u': {int}, 'i': {int}, 'f': {int, float}}
+_LONGEST_AXIS = 2**31
 _MOST_AXES = 32
 
 
@@ -92,6 +93,8 @@ def _read_tensor(tensor: Any) -> tuple[str, np.ndarray]:
         raise UserError(f'{name}: "datatype" {_shown(tensor["datatype"])}: {nearest(str(tensor["datatype"]), _DTYPES)}')
     if not isinstance(tensor['data'], list):
         raise UserError(f'{name}: "data" is not a list but {_kind(tensor["data"])}')
+    if max(shape, default=0) > _LONGEST_AXIS:
+        raise UserError(f'{name}: "shape" has a side above {_LONGEST_AXIS:,}')
     values = _array(tensor['data'], tensor['datatype'], name)
     if values.shape != tuple(shape) and values.ndim != 1 or values.size != math.prod(shape):
         raise UserError(f'{name}: "data" has the shape {list(values.shape)}, "shape" says {_shown(shape)}')

@@ -47,17 +47,22 @@ class Model:
     """
 
     def __init__(self, path: str | Path, *, largest: int = 64, verify: bool = True):
+        if largest < 1:
+            raise UserError(f'batches of at most {largest}: it is at least 1')
         self.path = Path(path).expanduser()
         self.name = self.path.stem
         self.meta, self._function = _open(self.path, verify)
-        sizes = self.meta['batch']
-        self._sizes = [2 ** power for power in range(largest.bit_length()) if 2 ** power <= largest] \
-            if sizes == artifact.ANY else sizes
-        self.largest = self._sizes[-1]
-        self.feature = next(name for name, of in self.meta['inputs'].items() if of['shape'][:1] == [None])
-        self.task = tasks.build(ConfigDict(self.meta['task']), DatasetInfo.from_json(self.meta['data']))
-        image = self.meta.get('image')
-        self.reader = ImageReader(image, self.meta['data'].get('frames', 1)) if image else None
+        try:
+            sizes = self.meta['batch']
+            self._sizes = [2 ** power for power in range(largest.bit_length()) if 2 ** power <= largest] \
+                if sizes == artifact.ANY else sizes
+            self.largest = self._sizes[-1]
+            self.feature = next(name for name, of in self.meta['inputs'].items() if of['shape'][:1] == [None])
+            self.task = tasks.build(ConfigDict(self.meta['task']), DatasetInfo.from_json(self.meta['data']))
+            image = self.meta.get('image')
+            self.reader = ImageReader(image, self.meta['data'].get('frames', 1)) if image else None
+        except (LookupError, TypeError, AttributeError, StopIteration) as error:
+            raise file_error(self.path, f'is damaged: what it says of itself does not fit: {error!r}') from error
 
     def __repr__(self) -> str:
         return f"<Model {self.meta['experiment']}: step {self.meta['step']:,} in {self.path}>"
@@ -95,10 +100,14 @@ class Model:
     def check(self, inputs: Arrays) -> None:
         """Raises UserError unless inputs have the names, types and shapes that the model takes."""
         known = self.meta['inputs']
+        if not isinstance(inputs, Mapping):
+            raise UserError(f'{self.name} takes a dict of arrays by name, {", ".join(known)}')
         if set(inputs) != set(known):
             raise UserError(f'{self.name} takes {", ".join(known)}, not {", ".join(map(str, inputs)) or "nothing"}')
         for name, of in known.items():
             shape, values = of['shape'], inputs[name]
+            if not isinstance(values, (np.ndarray, np.generic, jax.Array)):
+                raise UserError(f'{self.name} takes {name} as an array of numpy, not {type(values).__name__}')
             fits = len(shape) == values.ndim and all(side in (None, own) for side, own in zip(shape, values.shape))
             if str(values.dtype) != of['dtype'] or not fits or any(
                     own < least for own, least in zip(values.shape[1:], of['least'][1:])):
@@ -110,8 +119,9 @@ class Model:
     def warm_up(self) -> None:
         """Compiles the programs for all sizes of batches."""
         for size in self._sizes:
-            self._function({name: np.zeros([{None: size}.get(side, side) for side in of['shape']], of['dtype'])
-                            for name, of in self.meta['inputs'].items()})
+            self._function({name: np.zeros(
+                [side or (least if axis else size) for axis, (side, least) in enumerate(zip(of['shape'], of['least']))],
+                of['dtype']) for name, of in self.meta['inputs'].items()})
 
     def outputs(self, examples: np.ndarray) -> list[Any]:
         """Returns for each example, [n, ...], what `Task.predict` takes."""
@@ -136,6 +146,8 @@ class Model:
         """
         if self.reader is None:
             raise UserError(f'{self.name} looks at no images: call it with {", ".join(self.meta["inputs"])}')
+        if top_k < 1:
+            raise UserError(f'top_k = {top_k}: it is at least 1')
         rows = []
         for file, image in self._examples(inputs):
             prediction = self.say(self.outputs(self.reader.fit(image)[None])[0], image, top_k=top_k)

@@ -108,6 +108,7 @@ class Server:
                    Route('/v2/health/ready', self._ready), Route('/v2/models', self._models),
                    Route('/metrics', self._metrics), *(Route(path, self._page_file) for path in _PAGE_FILES)]
         self._app = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
+        self._app.router.redirect_slashes = False  # an address that there is not gets its line
 
     def _load(self, path: Path) -> Model:
         return warmed_up(path, self.limits.max_batch)
@@ -184,8 +185,10 @@ class Server:
                 return _error(503, 'too many requests wait already; try again', {'Retry-After': _RETRY_SECONDS})
             except NoSuchModel as error:
                 return _error(404, str(error))
-            except images.TooLarge as error:
+            except _TooLong as error:
                 return _error(413, str(error))
+            except images.TooLarge as error:
+                return _error(413, f'{error}: {self.limits.max_pixels:,} are taken')
             except UserError as error:
                 return _error(400, str(error))
             except ClientDisconnect:
@@ -323,7 +326,7 @@ def _options(request: Request) -> dict[str, Any]:
     for name, value in request.query_params.multi_items():
         if name == 'top_k':
             if not (value.isascii() and value.isdecimal() and 0 < int(value[:9]) < 10**6):
-                raise UserError('top_k is a whole number from 1 on')
+                raise UserError('top_k is a whole number from 1 to 999999')
             found[name] = int(value[:9])
         elif name == 'invert':
             if value not in ('true', 'false', '1', '0'):

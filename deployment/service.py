@@ -189,7 +189,7 @@ class Service:
         for name in names:
             if name not in prediction.files:
                 raise UserError(f'files={name}: {self.name} writes no such file; '
-                                f'{nearest(name, [*prediction.files, "all"])}')
+                                + (nearest(name, [*prediction.files, 'all']) if prediction.files else 'it writes none'))
         return prediction.row | {'files': {name: _in_json(prediction.files[name]) for name in names}}
 
 

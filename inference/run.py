@@ -315,7 +315,7 @@ class Run:
         if self.feature != 'text':
             raise UserError(f'{self.config.experiment} in {self.workdir} is no language model, its task is '
                             f'{self.config.task.name}: use launch.py predict')
-        _check_numbers(length=length, samples=samples, temperature=temperature, beam_size=beam_size, seed=seed)
+        check_numbers(length=length, samples=samples, temperature=temperature, beam_size=beam_size, seed=seed)
         if beam_size and (samples, temperature, top_k, top_p) != (1, 1.0, 0, 1.0):
             raise UserError('--beam_size searches the most probable text: leave it out to draw with --samples, '
                             '--temperature, --top_k, --top_p')
@@ -381,7 +381,9 @@ def metadata_of(file: Path) -> dict[str, Any]:
     return {'spacing_mm': dicom.pixel_spacing(file) if dicom.is_dicom(file) else None}
 
 
-def _check_numbers(**numbers: float) -> None:
+def check_numbers(*, length: int, temperature: float, samples: int = 1, beam_size: int = 0, seed: int = 0) -> None:
+    """Raises UserError unless numbers that say how a text is written are in their ranges."""
+    numbers = {'length': length, 'temperature': temperature, 'samples': samples, 'beam_size': beam_size, 'seed': seed}
     for name in ('length', 'samples'):
         if numbers[name] < 1:
             raise UserError(f'--{name} {numbers[name]}: it must be at least 1')

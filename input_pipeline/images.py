@@ -397,7 +397,7 @@ def _decoding(path: Path | Content) -> Iterator[Image.Image]:
         raise file_error(path, 'is not a BMP, GIF, JPEG, PNG, PPM, TIFF, WebP or DICOM image, or its beginning is '
                                 'damaged') from None
     except Image.DecompressionBombError:
-        raise file_error(path, 'has too many pixels; shrink it first') from None
+        raise TooLarge(str(file_error(path, 'has too many pixels; shrink it first'))) from None
     # Pillow's decoders raise whatever a malformed file trips them into (OSError, SyntaxError, struct.error, IndexError,
     # zlib.error, ...); the list changes with its releases, and only Pillow runs in this block.
     except Exception as error:

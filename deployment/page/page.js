@@ -65,7 +65,11 @@ async function start() {
 async function choose(name) {
   forget();
   last = null;
-  model = await ask('v2/models/' + encodeURIComponent(name));
+  byId('file').value = '';
+  const number = ++asked;
+  const found = await ask('v2/models/' + encodeURIComponent(name));
+  if (number !== asked) return;
+  model = found;
   const known = model.parameters;
   const parts = [model.name, known.task && known.task.replaceAll('_', ' '), known.labels.length && known.labels.length + ' classes',
                  known.image_size && known.image_size.join(' x ') + ' pixels', 'version ' + known.version];
@@ -117,7 +121,7 @@ async function show(said, blob) {
   image.onerror = () => { byId('seen').hidden = true; };   // a format that the server reads and the browser does not
   image.src = picture();
   const answer = byId('answer');
-  if ('caption' in found) answer.append(element('p', found.caption, {class: 'caption'}));
+  if ('caption' in found) answer.append(element('p', found.caption || 'no word', {class: 'caption'}));
   else if (Array.isArray(found.classes)) answer.append(...bars(found));
   else if (found.objects) answer.append(objects(found));
   else if (found.classes) answer.append(areas(found.classes));
@@ -260,6 +264,7 @@ byId('clear').addEventListener('click', () => { wipe(); forget(); });
 // --- files ---
 
 const drop = byId('drop');
+byId('file').addEventListener('click', event => { event.target.value = ''; });   // the same file again is a question, too
 byId('file').addEventListener('change', event => { if (event.target.files[0]) question(event.target.files[0]); });
 for (const name of ['dragenter', 'dragover']) {
   document.addEventListener(name, event => { event.preventDefault(); drop.classList.add('over'); });

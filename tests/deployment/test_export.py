@@ -175,6 +175,7 @@ def test_a_model_that_cannot_take_any_batch_takes_some(tmp_path, monkeypatch, ca
     meta = export_run(run, tmp_path / 'model.zip', platforms=['cpu'])
     assert meta['batch'] == [1, 2, 4, 8, 16, 32, 64]
     assert 'on cpu batches of 1, 2, 4, 8, 16, 32, 64 alone' in caplog.text
+    assert export_run(run, tmp_path / 'one.zip', platforms='cpu', sizes=[1])['batch'] == [1]
     images = rows_of(function, 3)['image']
     with pytest.raises(ValueError, match='a batch of 3: .*takes 1, 2, 4'):
         loader.load(tmp_path / 'model.zip')[0](image=images)
@@ -189,6 +190,9 @@ def test_texts_of_an_exported_language_model(tmp_path):
     first, again, other = (model({'tokens': ids, 'seed': np.uint32(seed)})['tokens'] for seed in (1, 1, 2))
     assert first.shape == (1, 6) and (first == again).all() and (first != other).any()
     assert set(model.task.vocabulary.decode(first[0].tolist()).split()) <= {*WORDS}
+    Model(tmp_path / 'model.zip', largest=2).warm_up()  # as a server does
+    with pytest.raises(UserError, match='--temperature nan'):
+        export_run(run, tmp_path / 'other.zip', platforms=['cpu'], temperature=float('nan'))
 
 
 def damaged(file: Path, tmp_path: Path, change) -> Path:
@@ -217,7 +221,22 @@ def test_a_damaged_file_is_one_line(digits, tmp_path, change, said):
     assert '\n' not in str(caught.value)
 
 
-def test_a_model_that_says_other_things_here_is_refused(digits, tmp_path):
+def test_a_bit_that_is_turned_anywhere_is_one_line(digits, tmp_path):
+    content = bytearray(digits[1].read_bytes())
+    copy = tmp_path / 'turned.zip'
+    for place in np.linspace(100, len(content) - 100, 7).astype(int):
+        content[place] ^= 1
+        copy.write_bytes(content)
+        with pytest.raises(UserError) as caught:
+            Model(copy)
+        assert '\n' not in str(caught.value) and 'turned.zip' in str(caught.value)
+        with pytest.raises(ValueError):
+            loader.load(copy)
+        content[place] ^= 1
+
+
+@pytest.mark.parametrize('other', [1, np.nan])
+def test_a_model_that_says_other_things_here_is_refused(digits, tmp_path, other):
     import hashlib
 
     from safetensors.numpy import load, save
@@ -225,7 +244,7 @@ def test_a_model_that_says_other_things_here_is_refused(digits, tmp_path):
     def change(name, content):
         if name == 'examples.safetensors':
             arrays = load(content)
-            return save(dict(arrays, **{'outputs/logits': arrays['outputs/logits'] + 1}))
+            return save(dict(arrays, **{'outputs/logits': arrays['outputs/logits'] + np.float32(other)}))
         return content
     copy = damaged(digits[1], tmp_path, change)
     with zipfile.ZipFile(copy) as archive:
@@ -243,6 +262,8 @@ def test_a_model_that_says_other_things_here_is_refused(digits, tmp_path):
     ({'image': np.zeros((8, 8, 1), np.uint8)}, r'not uint8 \[8, 8, 1\]'),
     ({'picture': np.zeros((1, 8, 8, 1), np.uint8)}, 'takes image, not picture'),
     ({}, 'takes image, not nothing'),
+    ({'image': [[0]]}, 'takes image as an array of numpy, not list'),
+    (np.zeros((1, 8, 8, 1), np.uint8), 'takes a dict of arrays by name, image'),
 ])
 def test_inputs_that_do_not_fit(digits, inputs, said):
     with pytest.raises(UserError, match=said):
@@ -252,7 +273,8 @@ def test_inputs_that_do_not_fit(digits, inputs, said):
 @pytest.mark.parametrize('arguments, said', [
     (['--output', 'model.tar'], 'an exported model is a .zip'),
     (['--output', 'model.zip', '--platforms', 'gpu'], '--platforms gpu: did you mean tpu'),
-    (['--output', 'model.zip', '--batches', '0'], '--batches numbers from 1 on'),
+    (['--output', 'model.zip', '--batches', '0'], '--batches 0: sizes are whole numbers from 1 on'),
+    (['--output', 'model.zip', '--config.model.hidden=(3,)'], 'config.model.hidden=.*fields of the task'),
     (['--output', 'model.zip', '--config.task.beam=3'], 'config.task.beam'),
     (['--output', 'model.zip', '--length', '5'], '--length is for language models; .* is classification'),
 ])

@@ -147,7 +147,7 @@ def test_metrics_count_what_was_asked(running):
 BAD_TENSORS = [
     {'name': 'images'}, {'name': 3}, {'name': None}, {'name': 'x' * 10_000}, {'shape': [8, 8]}, {'shape': [1, 8, 8, 2]},
     {'shape': [-1, 8, 8, 1]}, {'shape': [1.0, 8, 8, 1]}, {'shape': [True, 8, 8, 1]}, {'shape': '1'}, {'shape': None},
-    {'shape': [10**30]}, {'shape': [1] * 40}, {'shape': []}, {'shape': [2, 8, 8, 1]}, {'datatype': 'FP32'},
+    {'shape': [10**30]}, {'shape': [0, 2**40, 2**40], 'data': []}, {'shape': [1] * 40}, {'shape': []}, {'shape': [2, 8, 8, 1]}, {'datatype': 'FP32'},
     {'datatype': 'uint8'}, {'datatype': 'BYTES'}, {'datatype': 8}, {'datatype': []}, {'data': [0] * 63},
     {'data': [256] + [0] * 63}, {'data': [-1] + [0] * 63}, {'data': [0.5] * 64}, {'data': ['0'] * 64},
     {'data': ['x' * 1000] + [0] * 63}, {'data': [None] * 64}, {'data': [{}] * 64}, {'data': [[0], [0, 0]]},
@@ -193,7 +193,7 @@ def test_bad_bodies_are_told_in_one_line_what_is_wrong(running):
     ('/nowhere', None, 404, '/nowhere'), (PREDICT, None, 405, 'GET'), ('/v2', '{}', 405, 'POST'),
     (PREDICT + '?top_k=0', b'x', 400, 'top_k'), (PREDICT + '?top_k=%D9%A3', b'x', 400, 'top_k'),
     (PREDICT + '?invert=yes', b'x', 400, 'invert'), (PREDICT + '?topk=3', b'x', 400, "'topk'"),
-    (PREDICT + '?files=mask.png', png(), 400, 'mask.png'),
+    (PREDICT + '?files=mask.png', png(), 400, 'mask.png'), ('/v2/models/digits/', None, 404, 'no such address'),
 ])
 def test_what_else_is_refused(running, path, body, status, words):
     found, _, said = running.ask(path, body)
@@ -310,6 +310,9 @@ def test_models_are_found_by_name_and_version(tmp_path):
                          ([tmp_path / 'empty' / 'readme.txt'], 'not an exported model')):
         with pytest.raises(UserError, match=words):
             find_models(paths)
+    (tmp_path / 'stray.zip').touch()
+    with pytest.raises(UserError, match='stray.zip lies beside cats/10.zip: a folder has versions of one model, or'):
+        find_models([tmp_path])
 
 
 def test_a_new_version_takes_over_under_load_and_no_request_is_lost(exported, tmp_path, caplog):
@@ -369,6 +372,25 @@ def test_a_new_version_takes_over_under_load_and_no_request_is_lost(exported, tm
     running.stop()
 
 
+def test_what_cannot_be_told_apart_or_is_gone_leaves_what_is_served(exported, tmp_path, caplog):
+    several, alone = tmp_path / 'several', tmp_path / 'alone.zip'
+    for name in ('first', 'second'):
+        (several / name).mkdir(parents=True)
+        shutil.copy(exported, several / name / '1.zip')
+    shutil.copy(exported, alone)
+    running = Running(several, alone, limits=Limits(max_batch=1))
+    before = {name: running.server.store.find(name) for name in running.server.store.names}
+    (several / 'alone').mkdir()
+    shutil.copy(exported, several / 'alone' / '7.zip')
+    shutil.rmtree(several / 'second')
+    for _ in range(2):
+        running.call(running.server.store.look(at_once=True))
+    assert {name: running.server.store.find(name) for name in running.server.store.names} == before
+    lines = [record.getMessage() for record in caplog.records if 'what is served stays' in record.getMessage()]
+    assert len(lines) == 2 and 'has a model called alone, too' in lines[0] and 'second is gone' in lines[1]
+    running.stop()
+
+
 # --- tokens ---
 
 def test_a_token_guards_all_but_the_page_and_health(exported):
@@ -415,7 +437,8 @@ def test_mistakes_are_one_line(call_launch, exported, tmp_path, monkeypatch):
                  ([tmp_path / 'no.zip', '--port', 0], 'not an exported model'),
                  ([exported, tmp_path / 'digits', '--port', 0], 'two models are called digits'),
                  ([exported, '--token_file', tmp_path / 'none'], 'none'),
-                 ([exported, '--max_batch', 0], '--max_batch 0'), ([exported, '--timeout', -1], '--timeout')]
+                 ([exported, '--max_batch', 0], '--max_batch 0'), ([exported, '--timeout', -1], '--timeout'),
+                 ([exported, '--timeout', 'inf'], '--timeout inf')]
         for args, words in cases:
             found = call_launch('serve', *args)
             assert found.code == 2 and words in found.err and found.err.count('\n') == 1, (args, found)
