@@ -147,7 +147,8 @@ def test_metrics_count_what_was_asked(running):
 BAD_TENSORS = [
     {'name': 'images'}, {'name': 3}, {'name': None}, {'name': 'x' * 10_000}, {'shape': [8, 8]}, {'shape': [1, 8, 8, 2]},
     {'shape': [-1, 8, 8, 1]}, {'shape': [1.0, 8, 8, 1]}, {'shape': [True, 8, 8, 1]}, {'shape': '1'}, {'shape': None},
-    {'shape': [10**30]}, {'shape': [0, 2**40, 2**40], 'data': []}, {'shape': [1] * 40}, {'shape': []}, {'shape': [2, 8, 8, 1]}, {'datatype': 'FP32'},
+    {'shape': [10**30]}, {'shape': [0, 2**40, 2**40], 'data': []},
+    {'shape': [1] * 40}, {'shape': []}, {'shape': [2, 8, 8, 1]}, {'datatype': 'FP32'},
     {'datatype': 'uint8'}, {'datatype': 'BYTES'}, {'datatype': 8}, {'datatype': []}, {'data': [0] * 63},
     {'data': [256] + [0] * 63}, {'data': [-1] + [0] * 63}, {'data': [0.5] * 64}, {'data': ['0'] * 64},
     {'data': ['x' * 1000] + [0] * 63}, {'data': [None] * 64}, {'data': [{}] * 64}, {'data': [[0], [0, 0]]},
