@@ -17,6 +17,7 @@ from typing import Any
 from ..common.console import warn_once
 from ..common.errors import UserError, nearest
 from ..common.files import digest
+from ..common.turns import one_at_a_time
 from . import datasets, memory
 
 _MANUAL_FILES = 'manual_files.txt'  # beside the prepared data: a digest of the files they were made from
@@ -36,8 +37,11 @@ def prepared_folder(data: Mapping[str, Any]) -> Path:
     if folder is not None and data['manual_dir']:
         _warn_of_other_files(folder, Path(data['manual_dir']).expanduser().absolute())
     if folder is None and not _configurations(data_dir, data['name']):
-        prepare(data_dir, data['name'], download=data['download'], manual_dir=data['manual_dir'])
-        folder = find_prepared(data_dir, data['name'])
+        with one_at_a_time(f'preparing {data["name"]}', ['prepared_data', str(data_dir), data['name']]):
+            folder = find_prepared(data_dir, data['name'])
+            if folder is None:
+                prepare(data_dir, data['name'], download=data['download'], manual_dir=data['manual_dir'])
+                folder = find_prepared(data_dir, data['name'])
     if folder is None:
         raise UserError(f"config.data.name = {data['name']!r} leaves open which configuration of it is meant; prepared "
                         f"in {data_dir}: {', '.join(_configurations(data_dir, data['name']))}")

@@ -1,5 +1,6 @@
 """Where examples come from: tfds in any format, folders of images, numbers in the config; and the decoded cache."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -189,6 +190,22 @@ def test_the_newest_version_is_read_unless_one_is_named(prepared):
     assert prepared_data.find_prepared(prepared, 'digits:1.2.0') == prepared / 'digits' / '1.2.0'
     assert prepared_data.find_prepared(prepared, 'digits:3.0.0') is None
     assert prepared_data.find_prepared(prepared, 'mnist') is None
+
+
+def test_what_another_process_is_preparing_is_waited_for(tmp_path, monkeypatch):
+    folder = tmp_path / 'digits' / '1.2.0'
+    turns = []
+
+    @contextlib.contextmanager
+    def one_at_a_time(what, identity):
+        folder.mkdir(parents=True)  # by whose turn it was
+        (folder / 'dataset_info.json').touch()
+        turns.append(what)
+        yield
+    monkeypatch.setattr(prepared_data, 'one_at_a_time', one_at_a_time)
+    monkeypatch.setattr(prepared_data, 'prepare', lambda *args, **options: pytest.fail('prepared twice'))
+    data = {'name': 'digits', 'data_dir': str(tmp_path), 'manual_dir': None, 'download': False}
+    assert prepared_data.prepared_folder(data) == folder and turns == ['preparing digits']
 
 
 def test_where_data_are_looked_for(prepared, cache, monkeypatch):
