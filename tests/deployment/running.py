@@ -1,12 +1,18 @@
-"""A server in a thread of the test's process, and how to ask it."""
+"""A server in a thread of the test's process, how to ask it, and what."""
 
 import asyncio
 import http.client
+import io
 import json
 import socket
 import threading
+import time
+
+from PIL import Image
 
 from practicum.deployment.server import Limits, Server
+
+PREDICT = '/v2/models/digits/predict'
 
 
 class Gate:
@@ -85,3 +91,23 @@ class Running:
             return answer.status, dict(answer.getheaders()), json.loads(content) if content[:1] == b'{' else content
         finally:
             connection.close()
+
+
+def png(size=(8, 8), mode='L', form='PNG', **options) -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise(size, 60).convert(mode).save(file, form, **options)
+    return file.getvalue()
+
+
+def in_threads(count, function):
+    threads = [threading.Thread(target=function, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def wait_for(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
