@@ -42,6 +42,7 @@ def get_config() -> ConfigDict:
     config.batch_size = 8
     config.log_every = '3 steps'
     config.tensorboard = False
+    config.figures = False
     config.data.source = 'text'
     config.text.tokens = 'whitespace'
     config.text.num_steps = 5
