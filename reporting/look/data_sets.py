@@ -1,0 +1,145 @@
+"""The sets of an experiment, opened as training and evaluation open them, and what was said while they were."""
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ...common.console import warn_once
+from ...common.errors import UserError, nearest
+from ...input_pipeline import checks, sources, unreadable
+from ...input_pipeline.views import Views
+from ...training import components, evaluation, evaluation_sets
+from ...training.learning_curves import TRAIN, WHOLE_TRAIN
+
+_MOST_REASONS = 1000  # unreadable files that are tried again, to say why
+
+
+@dataclasses.dataclass
+class DataSet:
+    """One set of an experiment.
+
+    Attributes:
+      name: 'train', or that of an evaluation set.
+      split: of the data set, such as 'train[:-5000]'.
+      data, image: config.data and config.image as they are for it.
+      source: its examples.
+      said: warnings while it was opened.
+      unreadable: (file, why) of examples that are left out, at most 1,000 of them.
+      unreadable_count: of all.
+      altered: whether its images are altered, so that they are not those of the split.
+    """
+    name: str
+    split: str
+    data: ConfigDict
+    image: ConfigDict
+    source: Any
+    said: list[str]
+    unreadable: list[tuple[str, str]]
+    unreadable_count: int
+    altered: bool = False
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is the training set, or is meant to be of its examples."""
+        return self.name.startswith(TRAIN)
+
+
+def check_name(config: ConfigDict, name: str) -> None:
+    """Raises UserError if no set is called so."""
+    known = [TRAIN, *config.evaluation.sets]
+    if name not in known:
+        raise UserError(f'--set {name}: {config.experiment} has no such set; {nearest(name, known)}')
+
+
+def open_sets(config: ConfigDict, shown: str) -> tuple[dict[str, DataSet], list[str]]:
+    """Opens the training set and those that the config evaluates.
+
+    However many files cannot be read: that is what one looks for.
+
+    Args:
+      config: of the experiment.
+      shown: the set that must be opened, see `check_name`.
+
+    Returns:
+      Name -> set, the training set first; and a line for each evaluation set that cannot be opened.
+
+    Raises:
+      UserError: the training set or the one that is shown cannot be opened, or a field of the config does not fit.
+    """
+    components.check_fields(config)
+    config = _tolerant(config)
+    training = bool(config.data.regions.kind)  # which regions are cut out depends on it
+    warn_once.cache_clear()  # what an earlier look said, this one says, too
+    with _listening() as said:
+        source = sources.open_split(config.data, config.image, config.data.train, training=training, text=config.text,
+                                    vocabulary=components.given_vocabulary(config.text))
+        checks.check_source(source, config.image, 'the training set')
+    found = {TRAIN: _opened(TRAIN, config.data.train, config.data, config.image, source, said)}
+    problems = []
+    for name in dict.fromkeys((shown, *config.evaluation.periodic, *config.evaluation.final)):
+        if name == TRAIN and name not in config.evaluation.sets:
+            continue
+        try:
+            with _listening() as said:
+                opened = evaluation.open_set(name, config, Views('none', config.image.size), source.info)
+        except UserError as error:
+            if name == shown != TRAIN:
+                raise
+            problems.append(f'{name} cannot be opened: {error}')
+            continue
+        chosen = evaluation_sets.resolve(config, name)
+        title = WHOLE_TRAIN if name == TRAIN else name
+        found[title] = _opened(title, chosen.split, chosen.data, chosen.image, opened, said)
+        found[title].altered = bool(chosen.invert or any(chosen.corrupt.values()) or chosen.augment)
+    return found, problems
+
+
+def _opened(name: str, split: str, data: ConfigDict, image: ConfigDict, source: Any, said: list[str]) -> DataSet:
+    left_out = source.left_out
+    if left_out is None:
+        return DataSet(name, split, data, image, source, said, [], 0)
+    whole, indices = left_out
+    return DataSet(name, split, data, image, source, said, unreadable.reasons(whole, indices[:_MOST_REASONS]),
+                   len(indices))
+
+
+def _tolerant(config: ConfigDict) -> ConfigDict:
+    """Returns a config with which data are opened of which most cannot be used."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.data.max_unreadable = 1.0
+        for name in config.evaluation.sets:
+            own = config.evaluation.sets[name]
+            if isinstance(own, ConfigDict) and 'max_unreadable' in own.get('data', {}):
+                own.data.max_unreadable = 1.0
+    return config
+
+
+@contextlib.contextmanager
+def _listening() -> Iterator[list[str]]:
+    """Yields a list that every warning in the block is added to, each once."""
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if (text := record.getMessage()) not in said:
+                said.append(text)
+
+    listener = Listener(logging.WARNING)
+    logging.getLogger().addHandler(listener)
+    try:
+        yield said
+    finally:
+        logging.getLogger().removeHandler(listener)
+
+
+def sample(count: int, most: int, seed: int) -> np.ndarray:
+    """Returns which of so many examples are looked at, int [at most `most`], in their order; all, if there is room."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.Generator(np.random.Philox(key=[seed, count])).permutation(count)[:most])
