@@ -18,11 +18,11 @@ from .classes import Classes
 from .data_sets import DataSet
 from .survey import Pixels, Survey
 
-VERSIONS = 6  # of each augmented example
-_MOST_AUGMENTED = 10  # examples
+# How many examples are shown augmented, and in how many versions each.
+_AUGMENTED = {'image': (10, 7), 'masks': (6, 5), 'boxes': (6, 3), 'captions': (8, 6), 'video': (4, 2)}
 MOST_GROUPS = 24
 _OF_ONE_CLASS = 48
-_ROOM = {'image': 96, 'masks': 24, 'boxes': 18, 'captions': 24, 'video': 12}  # pictures on the page
+_ROOM = {'image': 100, 'masks': 24, 'boxes': 18, 'captions': 24, 'video': 12}  # pictures on the page
 _LONGEST_SIDE = 320  # pixels of one
 _EMPTY = 'no object'
 
@@ -88,7 +88,7 @@ def choose(found: Survey, classes: Classes | None, chosen: str, kind: str, seed:
     room = _ROOM[kind]
     numbers = [number for number in range(classes.first, len(classes.names)) if classes.shown_in[number]]
     numbers = numbers[:MOST_GROUPS]
-    each = min(12, max(3, room // max(1, len(numbers)))) if len(numbers) > 1 else room * 3 // 4
+    each = min(20, max(3, room // max(1, len(numbers)))) if len(numbers) > 1 else room * 3 // 4
     groups = []
     for number in numbers:
         places = classes.places(number)
@@ -186,18 +186,21 @@ def augmentations(config: ConfigDict) -> dict[str, Any]:
     return found | ({'data.random_resized_crop': list(area)} if area else {})
 
 
-def augmented(config: ConfigDict, data_set: DataSet, groups: Sequence[Group]) -> tuple[list[Any], list[dict[str, Any]]]:
+def augmented(config: ConfigDict, data_set: DataSet, places: np.ndarray, versions: int
+              ) -> tuple[dict[str, np.ndarray], list[dict[str, Any]], list[dict[str, np.ndarray]]]:
     """Returns examples as the train step changes them: its own functions do it, with the keys of its first steps.
 
     Args:
       config: of the experiment.
       data_set: the training set.
-      groups: of which the first examples are taken, of one group several.
+      places: int [n], examples of the set, which are a batch.
+      versions: how many steps.
 
     Returns:
-      The batch of those examples as a source gives it, and the batches of the steps as the model gets them, numpy.
+      The batch as a source gives it, what is known of its examples, and the batches of the steps as the model gets
+      them.
     """
-    source, places = data_set.source, _first_places(groups)
+    source = data_set.source
     if config.data.random_resized_crop:
         source = sources.open_split(config.data, config.image, config.data.train, training=True)
         places = places[places < len(source)]
@@ -211,16 +214,17 @@ def augmented(config: ConfigDict, data_set: DataSet, groups: Sequence[Group]) ->
 
     batches = TrainBatches(source, len(places), config.seed)
     found = []
-    for number in range(VERSIONS):
+    for number in range(versions):
         batch = source.read(places, batches.uniforms(number) if source.needs_rng else None)
         found.append(jax.device_get(step(np.int32(number), batch)))
-    return [source.read(places), source.describe(places)], found
+    return source.read(places), source.describe(places), found
 
 
 def draw_augmented(config: ConfigDict, data_set: DataSet, groups: Sequence[Group], display: Display, kind: str
                    ) -> list[tuple[Tile, list[Tile]]]:
     """Returns a tile of each of some examples, and tiles of what training makes of it."""
-    (originals, facts), steps = augmented(config, data_set, groups)
+    most, versions = _AUGMENTED[kind]
+    originals, facts, steps = augmented(config, data_set, _first_places(groups, most), versions)
     prepare = preprocessing.build(data_set.image)
     plain = display(prepare({'image': originals['image']}, None)['image'])
     changed = [display(step['image']) for step in steps]
@@ -228,13 +232,13 @@ def draw_augmented(config: ConfigDict, data_set: DataSet, groups: Sequence[Group
     found = []
     for row, known in enumerate(facts):
         example = {name: values[row] for name, values in originals.items()}
-        lines = [names[example['label']]] if names and 'label' in example else []
+        lines = [names[int(example['label'])]] if names and 'label' in example else []
         original = Tile(_pictures(plain[row], example, data_set, kind), lines, _title(known, row))
-        versions = []
+        made = []
         for pixels, step in zip(changed, steps):
             new = {name: values[row] for name, values in step.items()}
-            versions.append(Tile(_pictures(pixels[row], new, data_set, kind), _shares(new, names)))
-        found.append((original, versions))
+            made.append(Tile(_pictures(pixels[row], new, data_set, kind), _shares(new, names)))
+        found.append((original, made))
     return found
 
 
@@ -268,11 +272,11 @@ def _pictures(pixels: np.ndarray, example: dict[str, Any], data_set: DataSet, ki
     return [picture(pixels)]
 
 
-def _first_places(groups: Sequence[Group]) -> np.ndarray:
-    """Returns the first example of every group, then the second ones, up to ten in all."""
+def _first_places(groups: Sequence[Group], most: int) -> np.ndarray:
+    """Returns the first example of every group, then the second ones, up to so many in all."""
     longest = max((len(group.places) for group in groups), default=0)
     in_turn = [group.places[turn] for turn in range(longest) for group in groups if turn < len(group.places)]
-    return np.array(list(dict.fromkeys(in_turn))[:_MOST_AUGMENTED], np.int64)
+    return np.array(list(dict.fromkeys(in_turn))[:most], np.int64)
 
 
 def _lines(example: dict[str, Any], facts: dict[str, Any], vocabulary: Vocabulary | None) -> list[str]:

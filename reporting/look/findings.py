@@ -7,21 +7,20 @@ import numpy as np
 from .classes import Classes
 from .data_sets import DataSet
 from .repeats import Repeats
-from .texts import Words
 
 _UNBALANCED = 10  # times as many examples of one class as of another
 _NAMED = 5
 
 
 def findings(sets: Mapping[str, DataSet], problems: Sequence[str], limit: float, classes: Mapping[str, Classes],
-             repeats: Sequence[Repeats], words: Mapping[str, Words]) -> tuple[list[str], list[str]]:
+             repeats: Sequence[Repeats]) -> tuple[list[str], list[str]]:
     """Returns lines about what is wrong, or likely to be, and about what is fine.
 
     Args:
       sets: by name, the training set first.
       problems: lines about sets that cannot be opened.
       limit: config.data.max_unreadable.
-      classes, words: by set, where there are any.
+      classes: by set, where there are any.
       repeats: see `find_repeats`.
     """
     wrong, fine = list(problems), []
@@ -32,18 +31,14 @@ def findings(sets: Mapping[str, DataSet], problems: Sequence[str], limit: float,
                 if one.unreadable_count > limit * total else ' and are left out'
             wrong.append(f'{name}: {one.unreadable_count:,} of {total:,} examples cannot be read{refused}')
         wrong += [f'{name}: {text}' for text in one.said if 'cannot be read' not in text]
-    if not any(one.unreadable_count for one in sets.values()):
-        fine.append('every example can be read')
+    files = any(part.files is not None for one in sets.values() for part in one.source.taken)
+    if files and not any(one.unreadable_count for one in sets.values()):
+        fine.append('every image can be read')
     for one in repeats:
         wrong += _of_repeats(one)
     if repeats:
         fine += _of_no_repeats(repeats)
-    wrong += _of_classes(classes)
-    for name, found in words.items():
-        if found.unknown > 0.05 * found.tokens:
-            wrong.append(f'{name}: {100 * found.unknown / found.tokens:.1f} % of the words are unknown to the '
-                         'vocabulary')
-    return wrong, fine
+    return wrong + _of_classes(classes), fine
 
 
 def _of_repeats(one: Repeats) -> list[str]:
@@ -94,6 +89,7 @@ def _of_classes(classes: Mapping[str, Classes]) -> list[str]:
             if counts[most] >= _UNBALANCED * counts[least]:
                 cure = ": config.data.sampling = 'balanced' and config.task.class_weights are for that" \
                     if training.exclusive else ''
-                lines.append(f'{counts[most]:,} {training.unit} of {training.names[most]}, {counts[least]:,} of '
-                             f'{training.names[least]}{cure}')
+                lines.append(f'{counts[most] / counts[least]:.0f} times as many {training.unit} of '
+                             f'{training.names[most]} ({counts[most]:,}) as of {training.names[least]} '
+                             f'({counts[least]:,}){cure}')
     return lines

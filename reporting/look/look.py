@@ -129,7 +129,7 @@ def find(config: ConfigDict, shown: str, chosen: str) -> Look:
     if shown in surveys and surveys[shown].pixels is not None:
         sizes = own_sizes(source, sample(len(source), MOST_SIZES, config.seed), config.data.workers)
     columns, column_count = columns_of(sets[shown], surveys[shown].arrays) if shown in surveys else ([], 0)
-    wrong, fine = findings(sets, problems, limit, classes, repeats, words)
+    wrong, fine = findings(sets, problems, limit, classes, repeats)
     for name, (count, total) in repeated.items():
         if total and count > 0.01 * total:
             wrong.append(f'{count:,} of {total:,} texts of {name} are in {TRAIN}, word for word')
@@ -208,7 +208,8 @@ def console_lines(found: Look) -> list[str]:
         lines += [f'words of {name}: {words.tokens:,}, {100 * words.unknown / max(1, words.tokens):.2f} % unknown'
                   for name, words in found.words.items()]
         lines.append(f'vocabulary: {found.vocabulary.size:,}')
-    lines += found.wrong
+    said = {f'{name}: {text}' for name, one in found.sets.items() for text in one.said}  # in the log already
+    lines += [line for line in found.wrong if line not in said]
     if (numbers := found.mean_and_std()) is not None:
         pixels, surveyed = found.surveys[found.shown].pixels, found.surveys[found.shown]
         part = '' if surveyed.complete else f', {len(surveyed.indices):,} of {surveyed.total:,} examples'

@@ -42,7 +42,9 @@ def _facts(found: Look) -> dict[str, str]:
     config, data_set = found.config, found.data_set
     surveyed, classes = found.surveys.get(found.shown), found.classes.get(found.shown)
     facts = {'data': shortened(str(config.data.name or config.data.source), 80), 'source': config.data.source,
-             'task': config.task.name, 'shown': f'{found.shown} ({data_set.split})'}
+             'task': config.task.name, 'set': plain(found.shown)}
+    if data_set.split != found.shown:
+        facts['split'] = data_set.split
     if surveyed is not None and surveyed.pixels is not None:
         height, width, channels = surveyed.features['image'][0][-3:]
         facts['images'] = f'{height} \u00d7 {width}, {channels} channel{"s" * (channels != 1)}'

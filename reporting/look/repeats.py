@@ -53,12 +53,13 @@ class Repeats:
 def find_repeats(sets: Mapping[str, DataSet], surveys: Mapping[str, Survey]) -> list[Repeats]:
     """Returns what is there twice in each set, then in each evaluation set and the training set.
 
-    Sets whose images are altered are left out, and in the second part those that are meant to be of the training set.
+    Sets whose images are altered are left out, and those that are meant to be of the training set.
     """
     training = next(iter(sets))
-    plain = [name for name, one in sets.items() if not one.altered and name in surveys]
+    plain = [name for name, one in sets.items() if name in surveys and (
+        name == training or not one.altered and not one.trained)]
     found = [_compare(sets, surveys, name, name) for name in plain]
-    found += [_compare(sets, surveys, name, training) for name in plain if not sets[name].trained]
+    found += [_compare(sets, surveys, name, training) for name in plain if name != training]
     return [one for one in found if one is not None]
 
 
