@@ -138,6 +138,28 @@ def _listening() -> Iterator[list[str]]:
         logging.getLogger().removeHandler(listener)
 
 
+def read_sound(source: Any, places: np.ndarray) -> tuple[Any, np.ndarray, dict[int, str]]:
+    """Reads examples, without those that turn out to be damaged, which of a set that streams is seen only now.
+
+    Args:
+      source: of the set.
+      places: int [n], examples of it.
+
+    Returns:
+      Their features, None if there are none; their places; and why others cannot be read, by place.
+    """
+    try:
+        return source.read(places), places, {}
+    except UserError as error:
+        if len(places) == 1:
+            return None, places[:0], {int(places[0]): str(error).removesuffix('; start again, and it is left out')}
+    parts = [read_sound(source, places[i:i + 1]) for i in range(len(places))]
+    kept = [examples for examples, _, _ in parts if examples is not None]
+    examples = {name: np.concatenate([one[name] for one in kept]) for name in kept[0]} if kept else None
+    return (examples, np.concatenate([own for _, own, _ in parts]),
+            {place: why for _, _, reasons in parts for place, why in reasons.items()})
+
+
 def sample(count: int, most: int, seed: int) -> np.ndarray:
     """Returns which of so many examples are looked at, int [at most `most`], in their order; all, if there is room."""
     if count <= most:

@@ -15,7 +15,7 @@ from ...tasks import box_drawing, overlays
 from ...training.step import prepare_batch
 from .. import images
 from .classes import Classes
-from .data_sets import DataSet
+from .data_sets import DataSet, read_sound
 from .survey import Pixels, Survey
 
 # How many examples are shown augmented, and in how many versions each.
@@ -47,14 +47,15 @@ class Group:
 
     Attributes:
       title: the class; '' where there are none.
-      places: int [n], the examples in their set.
+      places: int [n], the examples that are drawn of their set.
       total: how many there are of the class.
-      tiles: of them.
+      tiles, sound: of them, and which those are, since some may be damaged.
     """
     title: str
     places: np.ndarray
     total: int
     tiles: list[Tile] = dataclasses.field(default_factory=list)
+    sound: list[int] = dataclasses.field(default_factory=list)
 
 
 def kind_of(source: Any, features: Any) -> str:
@@ -151,10 +152,13 @@ def draw_groups(groups: Sequence[Group], data_set: DataSet, display: Display, ki
     for group in groups:
         for begin in range(0, len(group.places), 16):
             places = group.places[begin:begin + 16]
-            examples = data_set.source.read(places)
+            examples, places, _ = read_sound(data_set.source, places)
+            if examples is None:
+                continue
             shown = display(prepare({'image': examples['image']}, None)['image'])
             for row, facts in enumerate(data_set.source.describe(places)):
                 example = {name: values[row] for name, values in examples.items()}
+                group.sound.append(int(places[row]))
                 group.tiles.append(Tile(_pictures(shown[row], example, data_set, kind, beside=True),
                                         _lines(example, facts, vocabulary), _title(facts, places[row])))
 
@@ -220,17 +224,22 @@ def augmented(config: ConfigDict, data_set: DataSet, places: np.ndarray, version
     return source.read(places), source.describe(places), found
 
 
-def draw_augmented(config: ConfigDict, data_set: DataSet, groups: Sequence[Group], display: Display, kind: str
-                   ) -> list[tuple[Tile, list[Tile]]]:
+def draw_augmented(config: ConfigDict, data_set: DataSet, found: Survey, groups: Sequence[Group], display: Display,
+                   kind: str) -> list[tuple[Tile, list[Tile]]]:
     """Returns a tile of each of some examples, and tiles of what training makes of it."""
     most, versions = _AUGMENTED[kind]
-    originals, facts, steps = augmented(config, data_set, _first_places(groups, most), versions)
+    places = _first_places(groups, most)
+    shown = len(places)
+    if mixing.build(config.augment) is not None:  # with whom they are mixed is not a matter of their class
+        others = drawn(found.indices, kind, config.seed)[:shown]
+        places = np.concatenate([places, others])
+    originals, facts, steps = augmented(config, data_set, places, versions)
     prepare = preprocessing.build(data_set.image)
     plain = display(prepare({'image': originals['image']}, None)['image'])
     changed = [display(step['image']) for step in steps]
     names = data_set.source.info.class_names
-    found = []
-    for row, known in enumerate(facts):
+    rows = []
+    for row, known in enumerate(facts[:shown]):
         example = {name: values[row] for name, values in originals.items()}
         lines = [names[int(example['label'])]] if names and 'label' in example else []
         original = Tile(_pictures(plain[row], example, data_set, kind), lines, _title(known, row))
@@ -238,8 +247,8 @@ def draw_augmented(config: ConfigDict, data_set: DataSet, groups: Sequence[Group
         for pixels, step in zip(changed, steps):
             new = {name: values[row] for name, values in step.items()}
             made.append(Tile(_pictures(pixels[row], new, data_set, kind), _shares(new, names)))
-        found.append((original, made))
-    return found
+        rows.append((original, made))
+    return rows
 
 
 def picture(pixels: np.ndarray) -> dict[str, Any]:
@@ -274,8 +283,8 @@ def _pictures(pixels: np.ndarray, example: dict[str, Any], data_set: DataSet, ki
 
 def _first_places(groups: Sequence[Group], most: int) -> np.ndarray:
     """Returns the first example of every group, then the second ones, up to so many in all."""
-    longest = max((len(group.places) for group in groups), default=0)
-    in_turn = [group.places[turn] for turn in range(longest) for group in groups if turn < len(group.places)]
+    longest = max((len(group.sound) for group in groups), default=0)
+    in_turn = [group.sound[turn] for turn in range(longest) for group in groups if turn < len(group.sound)]
     return np.array(list(dict.fromkeys(in_turn))[:most], np.int64)
 
 

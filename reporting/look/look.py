@@ -115,6 +115,10 @@ def find(config: ConfigDict, shown: str, chosen: str) -> Look:
         if one.source.streams:
             continue
         surveys[name] = survey(one, config.seed)
+        if damaged := surveys[name].damaged:
+            files = [facts.get('file', '') for facts in one.source.describe(np.fromiter(damaged, int))]
+            one.unreadable += list(zip(map(str, files), damaged.values()))
+            one.unreadable_count += len(damaged)
         if (found := classes_of(one, surveys[name], tags=tags)) is not None:
             classes[name] = found
     if chosen and shown in classes:
@@ -131,8 +135,8 @@ def find(config: ConfigDict, shown: str, chosen: str) -> Look:
     columns, column_count = columns_of(sets[shown], surveys[shown].arrays) if shown in surveys else ([], 0)
     wrong, fine = findings(sets, problems, limit, classes, repeats)
     for name, (count, total) in repeated.items():
-        if total and count > 0.01 * total:
-            wrong.append(f'{count:,} of {total:,} texts of {name} are in {TRAIN}, word for word')
+        if sets[name].source.streams and total and count > 0.01 * total:
+            wrong.append(f'{count:,} of {total:,} long lines of {name} are in {TRAIN}, word for word')
     return Look(config, shown, chosen, sets, wrong, fine, surveys, classes, words, repeats, sizes, columns,
                 column_count, repeated)
 

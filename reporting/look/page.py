@@ -87,9 +87,10 @@ def _classes(found: Look) -> dict[str, Any] | None:
         count = int(shown.counts[i])
         rows.append({'name': name, 'bar': charts.bar(count / highest), 'share': 100 * count / total,
                      'counts': [_count(number[key].get(name, 0), shown, found.classes[key]) for key in number],
-                     'within': None if shown.exclusive else [f'{within[key].get(name, 0):,}' for key in within]})
+                     'within': None if shown.unit == 'examples' else
+                     [f'{within[key].get(name, 0):,}' for key in within]})
     return {'rows': rows[:_MOST_CLASSES], 'more': rows[_MOST_CLASSES:], 'total': len(shown.names), 'unit': shown.unit,
-            'sets': list(found.classes), 'exclusive': shown.exclusive,
+            'sets': list(found.classes),
             'counted': None if shown.complete else shown.counted}
 
 
@@ -119,7 +120,8 @@ def _pictures(found: Look) -> dict[str, Any]:
                 max(0, int((classes.shown_in[classes.first:] > 0).sum()) - examples.MOST_GROUPS),
                 'mean_image': examples.picture(display.scaled(surveyed.pixels.mean_image))}
     if found.shown == TRAIN and examples.is_augmented(found.config):
-        pictures['training'] = {'rows': examples.draw_augmented(found.config, data_set, groups, display, kind),
+        pictures['training'] = {'rows': examples.draw_augmented(found.config, data_set, surveyed, groups, display,
+                                                              kind),
                                 'fields': examples.augmentations(found.config)}
     return pictures
 
@@ -211,13 +213,15 @@ def _excerpts(found: Look) -> dict[str, Any] | None:
 def _repeats(found: Look) -> list[dict[str, Any]]:
     rows = []
     for one in found.repeats:
-        shown = []
+        shown, within = [], one.name == one.within
         for pair in one.pairs:
             tiles = [_plain_tile(found, *place) for place in (pair.first, pair.second)]
-            shown.append({'tiles': tiles, 'likeness': 'the same pixels' if pair.likeness == 1.0
-                          else f'likeness {pair.likeness:.2f}',
-                          'differ': bool(tiles[0].lines) and tiles[0].lines != tiles[1].lines})
-        within = one.name == one.within
+            differ = tiles[0].lines != tiles[1].lines
+            if not within:
+                for tile, (name, _) in zip(tiles, (pair.first, pair.second)):
+                    tile.lines.append(plain(name))
+            shown.append({'tiles': tiles, 'differ': differ, 'likeness': 'the same pixels' if pair.likeness is None
+                          else f'likeness {min(pair.likeness, 0.999):.3f}'})
         rows.append({'title': one.name if within else f'{one.name} and {one.within}', 'one': one, 'pairs': shown,
                      'within': within, 'why_not': _why_not(found, one.name) if one.alike is None else ''})
     return rows
@@ -234,9 +238,7 @@ def _why_not(found: Look, name: str) -> str:
 
 def _plain_tile(found: Look, name: str, place: int) -> examples.Tile:
     data_set, pixels = found.sets[name], found.surveys[name].pixels
-    tile = examples.tile(data_set, place, examples.Display(data_set.image, pixels))
-    tile.lines = [*tile.lines, name] if name != found.shown else tile.lines
-    return tile
+    return examples.tile(data_set, place, examples.Display(data_set.image, pixels))
 
 
 def _numbers(values: np.ndarray) -> str:

@@ -10,7 +10,8 @@ from .columns import row_keys
 from .data_sets import DataSet
 from .survey import MOST_COMPARED, Survey
 
-_SHOWN = 12
+_SHOWN = 12  # pairs
+_CANDIDATES = 500  # of which those are the first that differ
 
 
 @dataclasses.dataclass
@@ -19,11 +20,11 @@ class Pair:
 
     Attributes:
       first, second: (set, its example).
-      likeness: correlation; 1.0 of those with the same pixels.
+      likeness: correlation; None of those with the same pixels.
     """
     first: tuple[str, int]
     second: tuple[str, int]
-    likeness: float
+    likeness: float | None
 
 
 @dataclasses.dataclass
@@ -81,14 +82,15 @@ def _compare(sets: Mapping[str, DataSet], surveys: Mapping[str, Survey], name: s
     if own.prints is None:
         return result
     order = [*differing, *rows[~np.isin(rows, differing)]]
-    pairs = [(row, int(partner[row]), 1.0) for row in order]
+    pairs: list[tuple[int, int, float | None]] = [(row, int(partner[row]), None) for row in order[:_CANDIDATES]]
     if own.prints.comparable and other.prints.comparable and max(
             len(own.indices), len(other.indices)) <= MOST_COMPARED:
         partner, likeness = duplicates.alike(own.prints, None if name == within else other.prints,
                                              f'comparing the images of {name}')
         rows = np.flatnonzero(partner >= 0)
         result.alike = len(rows)
-        pairs += [(row, int(partner[row]), float(likeness[row])) for row in rows[np.argsort(-likeness[rows])]]
+        best = rows[np.argsort(-likeness[rows], kind='stable')][:_CANDIDATES]
+        pairs += [(row, int(partner[row]), float(likeness[row])) for row in best]
     seen: set[frozenset] = set()
     for row, column, likeness in pairs:
         pair = Pair((name, int(own.indices[row])), (within, int(other.indices[column])), likeness)

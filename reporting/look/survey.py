@@ -14,7 +14,7 @@ from ...input_pipeline import images, preprocessing
 from ...input_pipeline.arrays import ArraySource
 from ...input_pipeline.duplicates import Fingerprints
 from ...input_pipeline.source import Source
-from .data_sets import DataSet, sample
+from .data_sets import DataSet, read_sound, sample
 
 MOST_STREAMED = 10_000  # examples that are read of a set that is not in memory
 MOST_IN_MEMORY = 200_000
@@ -51,6 +51,7 @@ class Survey:
     Attributes:
       indices: int [n], the examples that were looked at.
       total: how many there are.
+      damaged: example -> why it cannot be read, of those that turned out to be.
       features: name -> (shape of one, type).
       pixels: None of what are no images.
       prints: of the images, in the order of `indices`; None likewise.
@@ -59,6 +60,7 @@ class Survey:
     """
     indices: np.ndarray
     total: int
+    damaged: dict[int, str]
     features: dict[str, tuple[tuple[int, ...], str]]
     pixels: Pixels | None = None
     prints: Fingerprints | None = None
@@ -68,7 +70,7 @@ class Survey:
     @property
     def complete(self) -> bool:
         """Whether every example was looked at."""
-        return len(self.indices) == self.total
+        return len(self.indices) + len(self.damaged) == self.total
 
 
 def survey(data_set: DataSet, seed: int) -> Survey:
@@ -82,17 +84,15 @@ def survey(data_set: DataSet, seed: int) -> Survey:
     indices = sample(len(source), MOST_IN_MEMORY if isinstance(source, ArraySource) else MOST_STREAMED, seed)
     chunks = [indices[i:i + _CHUNK] for i in range(0, len(indices), _CHUNK)]
     classes = len(source.info.class_names or ()) or 256
-    first = source.read(indices[:1])
-    found = Survey(indices, len(source), {name: (values.shape[1:], str(values.dtype))
-                                          for name, values in first.items()})
-    even_out = None
-    if data_set.image.local_mean and 'image' in first:
-        block = data_set.image.local_mean
-        even_out = jax.jit(lambda values: preprocessing.even_out(preprocessing.scale(values), block))
+    block = data_set.image.local_mean
+    even_out = jax.jit(lambda values: preprocessing.even_out(preprocessing.scale(values), block)) if block else None
 
     def look(chunk: np.ndarray) -> dict[str, Any]:
-        examples = source.read(chunk)
-        part: dict[str, Any] = {}
+        examples, places, damaged = read_sound(source, chunk)
+        part: dict[str, Any] = {'places': places, 'damaged': damaged}
+        if examples is None:
+            return part
+        part['features'] = {name: (values.shape[1:], str(values.dtype)) for name, values in examples.items()}
         if 'image' in examples:
             pixels = examples.pop('image')
             part['prints'] = Fingerprints.of(pixels)
@@ -103,13 +103,17 @@ def survey(data_set: DataSet, seed: int) -> Survey:
             part['masks'] = np.stack([np.bincount(mask.ravel(), minlength=classes)[:classes] for mask in masks])
         return part | {'arrays': examples}
 
-    parts, total, sums, tick = [], 0, None, ProgressLog(f'looking at {data_set.name}', len(indices))
-    for part in parallel_map(look, chunks, data_set.data.workers):
+    parts, damaged, sums, tick = [], {}, None, ProgressLog(f'looking at {data_set.name}', len(chunks))
+    for number, part in enumerate(parallel_map(look, chunks, data_set.data.workers), start=1):
         if 'pixels' in part:
             sums = _added(sums, part.pop('pixels'))
-        parts.append(part)
-        total += len(next(iter(part['arrays'].values()), part.get('prints', [()])[0]))
-        tick(total)
+        damaged |= part['damaged']
+        if 'features' in part:
+            parts.append(part)
+        tick(number)
+    if not parts:
+        raise UserError(f'{data_set.name}: none of its examples can be read: {next(iter(damaged.values()))}')
+    found = Survey(np.concatenate([part['places'] for part in parts]), len(source), damaged, parts[0]['features'])
     if sums is not None:
         found.pixels = _statistics(sums)
         found.prints = Fingerprints.joined([part['prints'] for part in parts])
