@@ -9,16 +9,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ...common.errors import UserError, file_error, nearest, printable
-from ...common.files import write_json, write_text
+from ...common.files import replacing
 from ...common.vocabulary import Vocabulary
 from ...training.learning_curves import TRAIN
 from . import examples, texts
 from .classes import Classes, classes_of
 from .columns import Column, columns_of
-from .data_sets import DataSet, check_name, open_sets, sample
+from .data_sets import DataSet, check_name, open_sets
 from .findings import findings
 from .repeats import Repeats, find_repeats
-from .survey import MOST_SIZES, Survey, own_sizes, survey
+from .survey import Survey, own_sizes, survey
 
 
 @dataclasses.dataclass
@@ -90,16 +90,27 @@ def look(config: ConfigDict, output: Path, shown: str = TRAIN, chosen: str = '')
         raise UserError(f'{printable(str(output))}: the output is a web page: end it with .html')
     if not output.absolute().parent.is_dir():
         raise file_error(output, 'there is no such folder to write it to')
+    beside = output.with_suffix('.json')
+    if beside.exists() and not _is_ours(beside):
+        raise file_error(beside, 'is there and holds something else: name another --output, beside which it is not')
     check_name(config, shown)
     found = find(config, shown, chosen)
-    text = render(found)
-    numbers = as_json(found)
+    text, numbers = render(found), json.dumps(as_json(found), indent=2)
     try:
-        write_text(output, text)
-        write_json(output.with_suffix('.json'), numbers)
+        with replacing(output) as page, replacing(beside) as file:  # both or none
+            page.write(text.encode())
+            file.write(f'{numbers}\n'.encode())
     except OSError as error:
         raise file_error(output, f'cannot be written: {error.strerror}; name another --output') from error
     return found
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether a JSON file is that of an earlier look, which a new one replaces."""
+    try:
+        return {'experiment', 'findings', 'repeats'} <= set(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError, RecursionError):
+        return False
 
 
 def find(config: ConfigDict, shown: str, chosen: str) -> Look:
@@ -131,7 +142,7 @@ def find(config: ConfigDict, shown: str, chosen: str) -> Look:
     repeats = find_repeats(sets, surveys)
     sizes = np.zeros((0, 2), int)
     if shown in surveys and surveys[shown].pixels is not None:
-        sizes = own_sizes(source, sample(len(source), MOST_SIZES, config.seed), config.data.workers)
+        sizes = own_sizes(source, config.seed, config.data.workers)
     columns, column_count = columns_of(sets[shown], surveys[shown].arrays) if shown in surveys else ([], 0)
     wrong, fine = findings(sets, problems, limit, classes, repeats)
     for name, (count, total) in repeated.items():
@@ -160,7 +171,7 @@ def _words(sets: dict[str, DataSet]) -> tuple[dict[str, texts.Words], dict[str, 
 
 
 def as_json(found: Look) -> dict[str, Any]:
-    """Returns the numbers of a look as JSON has them."""
+    """Returns the numbers of a look, of types that JSON can hold."""
     sets = {}
     for name, one in found.sets.items():
         facts: dict[str, Any] = {'split': one.split, 'examples': len(one.source), 'unreadable': [
@@ -192,12 +203,12 @@ def as_json(found: Look) -> dict[str, Any]:
         side: {'lowest': int(values.min()), 'median': float(np.median(values)), 'highest': int(values.max())}
         for side, values in zip(('height', 'width'), found.sizes.T)}}
     vocabulary = found.vocabulary
-    return json.loads(json.dumps({
+    return {
         'experiment': found.config.experiment, 'data': found.config.data.name or found.config.data.source,
         'set': found.shown, 'class': found.chosen, 'findings': found.wrong, 'sets': sets, 'repeats': repeats,
         'sizes': sizes, 'columns': [dataclasses.asdict(column) for column in found.columns],
         'vocabulary': None if vocabulary is None else vocabulary.size,
-        'augmentation': examples.augmentations(found.config)}))
+        'augmentation': examples.augmentations(found.config)}
 
 
 def console_lines(found: Look) -> list[str]:

@@ -153,7 +153,8 @@ def _files(found: Look) -> dict[str, Any] | None:
     pairs, counts = np.unique(found.sizes, axis=0, return_counts=True)
     order = np.argsort(-counts, kind='stable')[:8]
     ratios = widths / heights
-    return {'count': len(found.sizes), 'total': len(found.data_set.source), 'different': len(pairs),
+    total = sum(len(part.positions) for part in found.data_set.source.taken) or len(found.data_set.source)
+    return {'count': len(found.sizes), 'total': total, 'different': len(pairs),
             'common': [(f'{pairs[i][1]:,} \u00d7 {pairs[i][0]:,}', int(counts[i])) for i in order],
             'widths': charts.histogram(widths, 'widths of the files in pixels', unit=' pixels', mark=width),
             'heights': charts.histogram(heights, 'heights of the files in pixels', unit=' pixels', mark=height),

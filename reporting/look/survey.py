@@ -123,22 +123,22 @@ def survey(data_set: DataSet, seed: int) -> Survey:
     return found
 
 
-def own_sizes(source: Source, indices: np.ndarray, workers: int = 0) -> np.ndarray:
+def own_sizes(source: Source, seed: int, workers: int = 0) -> np.ndarray:
     """Returns (height, width) of image files as they are before they are resized, int [n, 2].
 
     Args:
       source: of images.
-      indices: int [n], of at most 5,000 examples of the set.
+      seed: what at most 5,000 files of many are drawn from.
       workers: threads; 0 for one per core.
 
     Returns:
       Of those that are known: [0, 2] where the images are no files of their own.
     """
     if source.has_boxes:
-        facts = source.describe(indices)
+        facts = source.describe(sample(len(source), MOST_SIZES, seed))
         return np.array([(one['height'], one['width']) for one in facts if 'height' in one], int).reshape(-1, 2)
     files = [part.files[i] for part in source.taken if part.files is not None for i in part.positions.tolist()]
-    files = [files[i] for i in sample(len(files), len(indices), 0)]
+    files = [files[i] for i in sample(len(files), MOST_SIZES, seed)]
 
     def size(file: Any) -> tuple[int, int] | None:
         try:
