@@ -62,12 +62,12 @@ def same(some: Fingerprints, others: Fingerprints | None = None) -> np.ndarray:
     if others is not None:
         first = {digest: row for row, digest in reversed(list(enumerate(map(bytes, others.digests))))}
         return np.array([first.get(digest, -1) for digest in map(bytes, some.digests)], np.int64)
-    _, first, members, counts = np.unique(some.digests, axis=0, return_index=True, return_inverse=True,
-                                          return_counts=True)
-    partner = np.where(counts[members.ravel()] > 1, first[members.ravel()], -1)
-    rows = np.arange(len(partner))
-    for row in rows[(partner == rows)]:  # the first one of each group: the next one is its partner
-        partner[row] = np.flatnonzero(partner[row + 1:] == row)[0] + row + 1
+    _, members, counts = np.unique(some.digests, axis=0, return_inverse=True, return_counts=True)
+    members = members.ravel()
+    order, begins = np.argsort(members, kind='stable'), np.cumsum(counts) - counts
+    firsts, several = order[begins], counts > 1
+    partner = np.where(several[members], firsts[members], -1)
+    partner[firsts[several]] = order[begins[several] + 1]  # that of the first one is the next one
     return partner
 
 

@@ -72,14 +72,14 @@ def open_sets(config: ConfigDict, shown: str) -> tuple[dict[str, DataSet], list[
       UserError: the training set or the one that is shown cannot be opened, or a field of the config does not fit.
     """
     components.check_fields(config)
-    config = _tolerant(config)
+    original, config = config, _tolerant(config)
     training = bool(config.data.regions.kind)  # which regions are cut out depends on it
     warn_once.cache_clear()  # what an earlier look said, this one says, too
     with _listening() as said:
         source = sources.open_split(config.data, config.image, config.data.train, training=training, text=config.text,
                                     vocabulary=components.given_vocabulary(config.text))
         checks.check_source(source, config.image, 'the training set')
-    found = {TRAIN: _opened(TRAIN, config.data.train, config.data, config.image, source, said)}
+    found = {TRAIN: _opened(TRAIN, config.data.train, config.data, original.image, source, said)}
     problems = []
     for name in dict.fromkeys((shown, *config.evaluation.periodic, *config.evaluation.final)):
         if name == TRAIN and name not in config.evaluation.sets:
@@ -92,7 +92,7 @@ def open_sets(config: ConfigDict, shown: str) -> tuple[dict[str, DataSet], list[
                 raise
             problems.append(f'{name} cannot be opened: {error}')
             continue
-        chosen = evaluation_sets.resolve(config, name)
+        chosen = evaluation_sets.resolve(original, name)
         title = WHOLE_TRAIN if name == TRAIN else name
         found[title] = _opened(title, chosen.split, chosen.data, chosen.image, opened, said)
         found[title].altered = bool(chosen.invert or any(chosen.corrupt.values()) or chosen.augment)
@@ -109,15 +109,22 @@ def _opened(name: str, split: str, data: ConfigDict, image: ConfigDict, source: 
 
 
 def _tolerant(config: ConfigDict) -> ConfigDict:
-    """Returns a config with which data are opened of which most cannot be used."""
+    """Returns a config with which data are opened of which most cannot be used, or whose range nobody has said."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.max_unreadable = 1.0
+        if not says_range(config.image) and not config.data.regions.kind:  # where the mean is a colour, too
+            config.image.mean = (0.5,)
         for name in config.evaluation.sets:
             own = config.evaluation.sets[name]
             if isinstance(own, ConfigDict) and 'max_unreadable' in own.get('data', {}):
                 own.data.max_unreadable = 1.0
     return config
+
+
+def says_range(image: ConfigDict) -> bool:
+    """Whether config.image.mean or std say what float images are, which are refused else beyond [0, 1]."""
+    return any(np.ravel(image.mean)) or any(np.ravel(image.std) != 1)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ MOST_GROUPS = 24
 _OF_ONE_CLASS = 48
 _ROOM = {'image': 100, 'masks': 24, 'boxes': 18, 'captions': 24, 'video': 12}  # pictures on the page
 _LONGEST_SIDE = 320  # pixels of one
-_EMPTY = 'no object'
+_EMPTY = {'objects': 'no object', 'pixels': 'background alone', 'examples': 'none of them'}
 
 
 @dataclasses.dataclass
@@ -96,7 +96,7 @@ def choose(found: Survey, classes: Classes | None, chosen: str, kind: str, seed:
         groups.append(Group(classes.names[number], drawn(places, kind, seed, 1 + number)[:each], len(places)))
     empty = classes.empty_places()
     if len(empty):
-        groups.append(Group(_EMPTY, drawn(empty, kind, seed)[:max(3, each // 3)], len(empty)))
+        groups.append(Group(_EMPTY[classes.unit], drawn(empty, kind, seed)[:max(3, each // 3)], len(empty)))
     return groups
 
 

@@ -4,23 +4,25 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ...input_pipeline import checks
 from .classes import Classes
-from .data_sets import DataSet
+from .data_sets import DataSet, says_range
 from .repeats import Repeats
+from .survey import Pixels
 
 _UNBALANCED = 10  # times as many examples of one class as of another
 _NAMED = 5
 
 
 def findings(sets: Mapping[str, DataSet], problems: Sequence[str], limit: float, classes: Mapping[str, Classes],
-             repeats: Sequence[Repeats]) -> tuple[list[str], list[str]]:
+             ranges: Mapping[str, Pixels], repeats: Sequence[Repeats]) -> tuple[list[str], list[str]]:
     """Returns lines about what is wrong, or likely to be, and about what is fine.
 
     Args:
       sets: by name, the training set first.
       problems: lines about sets that cannot be opened.
       limit: config.data.max_unreadable.
-      classes: by set, where there are any.
+      classes, ranges: by set, where there are any, its classes and its pixels.
       repeats: see `find_repeats`.
     """
     wrong, fine = list(problems), []
@@ -34,6 +36,12 @@ def findings(sets: Mapping[str, DataSet], problems: Sequence[str], limit: float,
     files = any(part.files is not None for one in sets.values() for part in one.source.taken)
     if files and not any(one.unreadable_count for one in sets.values()):
         fine.append('every image can be read')
+    for name, pixels in ranges.items():
+        if pixels.histogram is None and not says_range(sets[name].image) and (
+                pixels.low < checks.LOWEST or pixels.high > checks.HIGHEST):
+            wrong.append(f'{name}: its float images are from {pixels.low:.4g} to {pixels.high:.4g}: set '
+                         'config.image.mean and std, to what is measured here or to what becomes 0 and 1, or nothing '
+                         'is trained')
     for one in repeats:
         wrong += _of_repeats(one)
     if repeats:

@@ -144,7 +144,8 @@ def find(config: ConfigDict, shown: str, chosen: str) -> Look:
     if shown in surveys and surveys[shown].pixels is not None:
         sizes = own_sizes(source, config.seed, config.data.workers)
     columns, column_count = columns_of(sets[shown], surveys[shown].arrays) if shown in surveys else ([], 0)
-    wrong, fine = findings(sets, problems, limit, classes, repeats)
+    ranges = {name: one.pixels for name, one in surveys.items() if one.pixels is not None}
+    wrong, fine = findings(sets, problems, limit, classes, ranges, repeats)
     for name, (count, total) in repeated.items():
         if sets[name].source.streams and total and count > 0.01 * total:
             wrong.append(f'{count:,} of {total:,} long lines of {name} are in {TRAIN}, word for word')

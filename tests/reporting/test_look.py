@@ -33,7 +33,7 @@ def scene(seed, side=SIDE):
 
 @pytest.fixture(scope='module')
 def pets(tmp_path_factory) -> Path:
-    """Nine cats and three dogs to learn from, one of the cats a dog, too; and two of four to validate that are known."""
+    """Ten cats and three dogs to learn from, one of them both, one damaged; of four to validate, two are known."""
     root = tmp_path_factory.mktemp('look') / 'pets'
 
     def save(name, pixels):
@@ -237,6 +237,21 @@ def test_tables_have_columns_and_rows_that_contradict_each_other(tmp_path):
     one, = found.repeats
     assert (one.same, one.other_targets) == (4, 2)
     assert 'height over width' in ''.join(Page(tmp_path / 'look.html').texts('figcaption'))
+
+
+def test_float_images_beyond_0_and_1_are_measured_though_no_training_takes_them(tmp_path):
+    images = np.random.default_rng(0).normal(100, 30, (20, 8, 8, 2)).astype(np.float32)
+    np.savez(tmp_path / 'cells.npz', image=images, label=np.arange(20) % 2)
+    config = tiny_config('data.source=npz', f'data.name={tmp_path}/cells.npz', 'image.channels=2',
+                         'augment.shift=0.0', 'evaluation.periodic=()', 'evaluation.final=()')
+    found = look(config, tmp_path / 'look.html')
+    assert any('set config.image.mean and std' in line for line in found.wrong)
+    np.testing.assert_allclose(found.surveys['train'].pixels.mean, images.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(found.surveys['train'].pixels.std, images.std((0, 1, 2)), rtol=1e-4)
+    said = tiny_config(*(f'image.{name}={values}' for name, values in zip(('mean', 'std'), found.mean_and_std())),
+                       'data.source=npz', f'data.name={tmp_path}/cells.npz', 'image.channels=2', 'augment.shift=0.0',
+                       'evaluation.periodic=()', 'evaluation.final=()')
+    assert not find(said, 'train', '').wrong
 
 
 @pytest.mark.parametrize('arguments, parts', [
