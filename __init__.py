@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .deployment.runtime import Model
     from .inference.run import Run
 
-__all__ = ['UserError', 'compare', 'config', 'export', 'load', 'load_model', 'sweep', 'train']
+__all__ = ['UserError', 'compare', 'config', 'export', 'load', 'load_model', 'look', 'sweep', 'train']
 
 
 def load(workdir: 'str | Path', step: 'str | int' = 'best', *, overrides: 'Sequence[str]' = ()) -> 'Run':
@@ -174,6 +174,36 @@ def sweep(experiment: 'str | Path', workdir: 'str | Path', overrides: 'Sequence[
         raise KeyboardInterrupt(f'asked to stop (exit code {code}); the same call goes on')
     path = workdir / sweeps.BEST_FILE
     return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def look(experiment: 'str | Path | ConfigDict', output: 'str | Path' = 'look.html', overrides: 'Sequence[str]' = (), *,
+         set_name: str = 'train', class_name: str = '') -> 'dict[str, Any]':
+    """Writes what is in the data of an experiment as a page, as `launch.py look` does.
+
+    Args:
+      experiment: as for `config`, or what it returned.
+      output: the page, .html; its numbers lie beside it as .json.
+      overrides: 'data.name=my/images' and so on.
+      set_name: 'train' or one of config.evaluation.sets, of which examples are shown.
+      class_name: examples of this class alone; of captions and texts, with this word.
+
+    Returns:
+      The numbers: 'sets', 'findings', 'repeats' and more.
+
+    Raises:
+      UserError: no such set or class, data that cannot be opened, or the files cannot be written.
+    """
+    import copy
+
+    from .training import config as config_lib
+    if isinstance(experiment, (str, Path)):
+        chosen = config(experiment, overrides)
+    else:
+        chosen = config_lib.complete(copy.deepcopy(experiment), experiment.get('experiment') or 'experiment',
+                                     _several(overrides))
+    _prepare()
+    from .reporting.look.look import as_json, look
+    return as_json(look(chosen, Path(output).expanduser(), set_name, class_name))
 
 
 def compare(folders: 'str | Path | Sequence[str | Path]', metrics: 'Sequence[str]' = (), mode: str = ''

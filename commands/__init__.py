@@ -12,6 +12,7 @@ from .export import Export
 from .generate import Generate
 from .import_weights import ImportWeights
 from .list_experiments import ListExperiments
+from .look import Look
 from .measure import Measure
 from .neighbors import Neighbors
 from .predict import Predict
@@ -39,6 +40,7 @@ COMMANDS = {
     'prepare': Prepare(),
     'crops': Crops(),
     'check': Check(),
+    'look': Look(),
     'show': Show(),
     'list': ListExperiments(),
 }

@@ -121,10 +121,7 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, cr
     file, others = _find(data, split)
     table = Table(file)
     targets = _names(data['target'], table)
-    inputs = list(data['columns'])
-    image_column = data['image_column']
-    if not inputs and not image_column:
-        inputs = [name for name in table.header if name not in (*targets, data['group_by'])]
+    inputs, image_column = _inputs(data, table, targets), data['image_column']
     if set(inputs) & {*targets, image_column}:
         raise UserError(f'config.data.columns names {sorted(set(inputs) & {*targets, image_column})[0]!r}, which is a '
                         'target or the column of images')
@@ -148,6 +145,23 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, cr
     files = [file.parent / names[row] for row in order.tolist()]
     images.depth(image.get('bits', 8))
     return _TableImages(file, metadata, printable(str(file)), file.parent, files, features, info, image)
+
+
+def column_names(data: Mapping[str, Any], split: str) -> tuple[list[str], list[str]]:
+    """Returns the names of the columns that are the inputs 'x' and the target of a split.
+
+    Raises:
+      UserError: no such file.
+    """
+    table = Table(_find(data, split)[0])
+    targets = _names(data['target'], table)
+    return _inputs(data, table, targets), targets
+
+
+def _inputs(data: Mapping[str, Any], table: Table, targets: Sequence[str]) -> list[str]:
+    if data['columns'] or data['image_column']:
+        return list(data['columns'])
+    return [name for name in table.header if name not in (*targets, data['group_by'])]
 
 
 def _targets(table: Table, names: Sequence[str], others: Sequence[Path]

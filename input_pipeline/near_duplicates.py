@@ -6,7 +6,7 @@ from ..common.console import ProgressLog
 from ..common.errors import UserError
 from .source import Source
 
-_DIFFERENT = 6  # bits of 64 by which the hashes of near duplicates differ at most
+DIFFERENT = 6  # bits of 64 by which the hashes of near duplicates differ at most
 _MOST = 50_000  # images: all pairs are compared
 _CHUNK = 64
 
@@ -35,7 +35,7 @@ def groups(source: Source, indices: np.ndarray) -> np.ndarray:
     for begin in range(0, len(hashes), _CHUNK):
         part = hashes[begin:begin + _CHUNK, None]
         bits = np.minimum(np.bitwise_count(part ^ hashes), np.bitwise_count(part ^ mirrored))
-        first, second = np.nonzero(bits <= _DIFFERENT)
+        first, second = np.nonzero(bits <= DIFFERENT)
         pairs.append((first + begin, second))
     rows, columns = (np.concatenate(part) for part in zip(*pairs))
     alike = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(hashes),) * 2)
@@ -45,15 +45,19 @@ def groups(source: Source, indices: np.ndarray) -> np.ndarray:
 
 def _hashes(source: Source, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the hash of each image, uint64 [n], and that of it mirrored."""
-    import cv2
     found, progress = [], ProgressLog(f'looking for near duplicates in {source.name}', len(indices))
     for begin in range(0, len(indices), _CHUNK):
         examples = source.read(indices[begin:begin + _CHUNK])
         if 'image' not in examples or examples['image'].ndim != 4:
             raise UserError(f"config.data.group_by = 'near_duplicates': the examples of {source.name} are no images")
-        for image in examples['image']:
-            grey = cv2.resize(image.mean(axis=-1, dtype=np.float32), (9, 8), interpolation=cv2.INTER_AREA)
-            found.append([grey[:, 1:] > grey[:, :-1], grey[:, ::-1][:, 1:] > grey[:, ::-1][:, :-1]])
+        found += [hashes_of(image) for image in examples['image']]
         progress(begin)
-    packed = np.packbits(np.asarray(found).reshape(len(indices), 2, 64), axis=-1)
-    return tuple(np.ascontiguousarray(packed.view(np.uint64)[..., 0].T))
+    return tuple(np.ascontiguousarray(np.asarray(found, np.uint64).reshape(-1, 2).T))
+
+
+def hashes_of(image: np.ndarray) -> np.ndarray:
+    """Returns the difference hash of an image [height, width, channels], and that of it mirrored, uint64 [2]."""
+    import cv2
+    grey = cv2.resize(image.mean(axis=-1, dtype=np.float32), (9, 8), interpolation=cv2.INTER_AREA)
+    bits = np.stack([side[:, 1:] > side[:, :-1] for side in (grey, grey[:, ::-1])])
+    return np.packbits(bits.reshape(2, 64), axis=-1).view(np.uint64)[:, 0]

@@ -46,6 +46,8 @@ class Source:
       files_identity: the same of the files alone, however they are read.
       labels: int32 [n] where they are known without reading the examples, else None.
       taken: of which whole splits it has which examples, see `splits.Taken`; () where that is not known.
+      left_out: the source of the whole split and which of its examples, int [n], are not among these because they
+        cannot be read, see `unreadable.reasons`; None where all can be, or nobody has looked.
     """
     info: DatasetInfo = DatasetInfo()
     name: str = ''
@@ -61,6 +63,7 @@ class Source:
     files_identity: Any = None
     labels: np.ndarray | None = None
     taken: tuple = ()
+    left_out: 'tuple[Source, np.ndarray] | None' = None
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -128,6 +128,8 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
         if source.can_be_unreadable and training:
             examples = unreadable.ReplacingSource(examples, data['max_unreadable'], len(chosen) - len(sound))
     examples.taken = taken
+    if len(sound) < len(chosen):
+        examples.left_out = source, np.setdiff1d(chosen, sound)
     return examples
 
 
@@ -135,6 +137,22 @@ def _open_text(data: Mapping[str, Any], parts: list[splits.Part], text: Mapping[
                vocabulary: Vocabulary | None) -> TokenStream:
     if data['folds']:
         raise UserError('config.data.folds: a text is one stream, it has no folds')
+    lines, taken = _lines_of(data, parts)
+    stream = text_source.open_stream(lines, text, vocabulary)
+    stream.taken = taken
+    return stream
+
+
+def read_lines(data: Mapping[str, Any], split: str) -> list[str]:
+    """Returns the lines of a split of a text, of which `open_split` makes a stream.
+
+    Raises:
+      UserError: there is no such text or split.
+    """
+    return _lines_of(data, splits.parse(split))[0]
+
+
+def _lines_of(data: Mapping[str, Any], parts: list[splits.Part]) -> tuple[list[str], tuple[splits.Taken, ...]]:
     wholes = {part.name: text_source.read_lines(data, part.name) for part in parts}
     lines, taken = [], []
     for part in parts:
@@ -142,9 +160,7 @@ def _open_text(data: Mapping[str, Any], parts: list[splits.Part], text: Mapping[
         begin, end = part.bounds(len(whole))
         lines += whole[begin:end]
         taken += splits.taken_from(data, {part.name: whole}, np.arange(begin, end))
-    stream = text_source.open_stream(lines, text, vocabulary)
-    stream.taken = tuple(taken)
-    return stream
+    return lines, tuple(taken)
 
 
 def _put_together(sources: list[Source]) -> Source:

@@ -130,6 +130,17 @@ def readable(source: Source, indices: np.ndarray, limit: float, *, pixels: bool,
     return indices[~np.isin(indices, list(reasons))]
 
 
+def reasons(source: Source, indices: np.ndarray) -> list[tuple[str, str]]:
+    """Returns (file, why) of examples that cannot be read, such as those of `Source.left_out`."""
+    found = []
+    for i, facts in zip(indices.tolist(), source.describe(indices)):
+        try:
+            source.read(np.array([i]))
+        except UserError as error:
+            found.append((str(facts.get('file', f'example {i}')), str(error)))
+    return found
+
+
 def _identity(source: Source, indices: np.ndarray, pixels: bool) -> list:
     return [pixels, hashlib.sha256(np.ascontiguousarray(indices, np.int64)).hexdigest(), source.files_identity]
 

@@ -1,4 +1,4 @@
-"""PNG files of a run's folder as images inside the page."""
+"""PNG files of a run's folder, and pixels, as images inside a page."""
 
 import base64
 import io
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 _MOST_PIXELS = 120_000_000  # a larger image is not opened
@@ -29,6 +30,21 @@ def embed(path: Path, complain: Callable[[str], None]) -> dict[str, Any] | None:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         complain(f'{path.name} is left out: {" ".join(str(error).split())[:120]}')
         return None
+    return _embedded(data, image)
+
+
+def embed_pixels(pixels: np.ndarray, *, lossless: bool = True) -> dict[str, Any]:
+    """Returns pixels as `embed` does a file.
+
+    Args:
+      pixels: uint8 [height, width, 1 or 3].
+      lossless: whether they stay exactly as they are, if they are not very many.
+    """
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert('RGB')
+    return _embedded(_compressed(image, lossless=lossless), image)
+
+
+def _embedded(data: bytes, image: Image.Image) -> dict[str, Any]:
     return {'src': f'data:image/webp;base64,{base64.b64encode(data).decode()}', 'width': image.width,
             'height': image.height}
 

@@ -191,7 +191,7 @@ def build_training(config: ConfigDict, seeds: Sequence[int] | None = None) -> Tr
     else:
         prepare = preprocessing.build(config.image, config.augment)
     source = sources.open_split(config.data, config.image, config.data.train, training=True, text=config.text,
-                                vocabulary=_given_vocabulary(config.text))
+                                vocabulary=given_vocabulary(config.text))
     checks.check_source(source, config.image, 'the training set')
     checks.check_objects(source)
     _check_memory(config.batch_size, source)
@@ -268,7 +268,7 @@ def _check_fits(what: str, size: int) -> None:
         raise UserError(f'{what}: that takes {size // 2**30:,} GiB of the {memory / 2**30:,.0f} this machine has')
 
 
-def _given_vocabulary(text: ConfigDict) -> Vocabulary | None:
+def given_vocabulary(text: ConfigDict) -> Vocabulary | None:
     """Returns the vocabulary of another run; None to build one."""
     workdir = text.vocabulary_from
     if not workdir:

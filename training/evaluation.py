@@ -76,7 +76,7 @@ class Evaluations:
         self.seed = parallel.place(np.asarray(seeds if self._several else config.seed, np.uint32))
         step = make_eval_step(apply, task, prepare)
         self.step = parallel.compile(jax.vmap(step, in_axes=(0, None)) if self._several else step, **EVALUATE)
-        self.sources = {name: _open(name, config, views, info) for name in names}
+        self.sources = {name: open_set(name, config, views, info) for name in names}
         longest = max(map(len, self.sources.values()), default=1)
         self.batch_size = min(max(1, config.evaluation.batch_size // views.count), longest)
         if 'image' in task.input_features:
@@ -119,8 +119,18 @@ class Evaluations:
         return self.parallel.round_up(source.streams) if source.streams else self.batch_size
 
 
-def _open(name: str, config: ConfigDict, views: Views, info: DatasetInfo) -> Any:
-    """Opens an evaluation set, checks it, and alters its images as the config says."""
+def open_set(name: str, config: ConfigDict, views: Views, info: DatasetInfo) -> Any:
+    """Opens an evaluation set, checks it, and alters its images as the config says.
+
+    Args:
+      name: of config.evaluation.sets.
+      config: of the run.
+      views: which its images are read for.
+      info: of the data the model was trained on.
+
+    Raises:
+      UserError: see `Evaluations`.
+    """
     chosen = evaluation_sets.resolve(config, name)
     chosen.image.size, chosen.image.resize = views.read_size, views.resize(chosen.image.resize)
     vocabulary = Vocabulary.from_meta(info.vocabulary) if info.vocabulary is not None else None
@@ -129,7 +139,7 @@ def _open(name: str, config: ConfigDict, views: Views, info: DatasetInfo) -> Any
     _check_same_classes(name, source.info, info, chosen.data)
     checks.check_source(source, config.image, f'evaluation set {name!r}')
     altered = alteration.altered(source, chosen.augment, chosen.corrupt, f'evaluation set {name!r}')
-    altered.taken = source.taken
+    altered.taken, altered.left_out = source.taken, source.left_out
     return altered
 
 

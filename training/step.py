@@ -142,12 +142,9 @@ def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable
         on_trace()
         hyperparameters = state.hyperparameters
         step_key = jax.random.fold_in(jax.random.key(hyperparameters['seed']), state.step)
-        augment_key, dropout_key = jax.random.split(step_key)
+        dropout_key = jax.random.split(step_key)[1]
         rows = batch_axis.positions(len(jax.tree.leaves(batch)[0]))
-        batch = prepare(batch, _keys(augment_key, rows)) | _carried(state.carry)
-        if mix is not None:
-            everyone = batch_axis.gather({name: batch[name] for name in ('image', 'label') if name in batch})
-            batch = mix(jax.random.fold_in(step_key, _MIX), batch, everyone, rows)
+        batch = prepare_batch(prepare, mix, step_key, batch, rows) | _carried(state.carry)
         if task.needs_rng:
             batch |= {'rng': _keys(jax.random.fold_in(step_key, _TASK), rows)}
         grads, found, batch_stats = accumulated(state.params, state.batch_stats, batch, dropout_key)
@@ -163,6 +160,23 @@ def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable
         return TrainState(state.step + 1, params, batch_stats, opt_state, ema, found['carry'], hyperparameters), metrics
 
     return train_step
+
+
+def prepare_batch(prepare: Callable, mix: Callable | None, step_key: jax.Array, batch: Mapping[str, jax.Array],
+                  rows: jax.Array) -> dict[str, jax.Array]:
+    """Returns a training batch as the model gets it: augmented, normalised, mixed.
+
+    Args:
+      prepare, mix: see `make_train_step`.
+      step_key: of the seed and the step.
+      batch: features [rows, ...] as a source gives them.
+      rows: int32 [rows], their places in the global batch.
+    """
+    batch = prepare(batch, _keys(jax.random.split(step_key)[0], rows))
+    if mix is None:
+        return batch
+    everyone = batch_axis.gather({name: batch[name] for name in ('image', 'label') if name in batch})
+    return mix(jax.random.fold_in(step_key, _MIX), batch, everyone, rows)
 
 
 def make_eval_step(forward: Callable, task: Task, prepare: Callable) -> Callable:

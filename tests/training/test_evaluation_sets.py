@@ -205,7 +205,7 @@ def test_fewer_large_images_where_memory_needs_it_and_a_line_says_so(device, wan
     parallel = Parallel(tiny_config('parallel.devices=4').parallel)
     parallel.local = [device] * 4
     config = tiny_config('image.size=(256, 256)', 'evaluation.batch_size=500')
-    monkeypatch.setattr(evaluation, '_open', lambda *_: range(2000))
+    monkeypatch.setattr(evaluation, 'open_set', lambda *_: range(2000))
     with caplog.at_level(logging.INFO):
         found = evaluation.Evaluations(config, parallel, tasks.build(config.task, training.info), training.info,
                                        ('test',))
