@@ -212,6 +212,19 @@ class Explainer:
         """Returns images as the network takes them, float32 [batch, height, width, channels]."""
         return self._jit('prepare', lambda images: self._preprocess({'image': images}, None)['image'])(images)
 
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the least and the largest value of each channel that the network may be shown, float32 [channels]."""
+        image = self.run.config.image
+        mean, std = (np.broadcast_to(np.asarray(image[name], np.float32), self.shape[-1:]) for name in ('mean', 'std'))
+        if self.run.takes_any_floats:
+            return np.full_like(mean, -3), np.full_like(mean, 3)  # standard deviations
+        return -mean / std, ((2 if image.local_mean else 1) - mean) / std  # evened out, pixels are around 1
+
+    def shown(self, inputs: np.ndarray) -> np.ndarray:
+        """Returns what the network takes as pixels to look at, uint8 of the same shape."""
+        low, high = self.limits()
+        return np.round(255 * np.clip((inputs - low) / (high - low), 0, 1)).astype(np.uint8)
+
     def forward(self, variables: Any, inputs: jax.Array) -> Any:
         """Applies the network, as far as there are weights for it."""
         return self.run.model.apply(variables, inputs, **self._how)
