@@ -6,6 +6,7 @@ How an image that a unit wants to see is made is in maximization.py, how all of 
 import dataclasses
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -24,6 +25,7 @@ from .targets import Targets, targets_of
 
 _BATCH_PIXELS = 2**19  # of occluded images that are looked at together
 _PARTS = 6  # an occluding square's side is one of so many parts of the image's
+_LEAST_PATCH = 3  # pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Explanation:
     """What a network sees in one image. Maps of a class are None where there is no class, or no endpoint with a grid.
 
     Attributes:
+      file: of the image; None where it was an array.
       image: as the network is shown it, uint8 [height, width, channels].
       maps: endpoint -> its value, float32 [rows, columns, channels].
       likeliest: (class, share) of up to three classes, the likeliest first.
@@ -65,8 +68,9 @@ class Explanation:
     endpoint: str = ''
     grad_cam: np.ndarray | None = None
     drops: np.ndarray | None = None
-    corners: tuple[np.ndarray, np.ndarray] = (np.zeros(0, int), np.zeros(0, int))
-    patch: tuple[int, int] = (0, 0)
+    corners: tuple[np.ndarray, ...] = ()
+    patch: tuple[int, ...] = ()
+    file: Path | None = None
 
     @property
     def occlusion(self) -> np.ndarray | None:
@@ -174,7 +178,8 @@ class Explainer:
         if endpoint:
             grad_cam = np.asarray(self._jit(f'grad_cam {endpoint}', functools.partial(self._grad_cam, endpoint))(
                 self.run.variables, inputs, index))
-        size = (patch, patch) if patch else tuple(min(side - 1, max(3, round(side / _PARTS))) for side in self.shape[:2])
+        size = (patch, patch) if patch else tuple(
+            min(side - 1, max(_LEAST_PATCH, round(side / _PARTS))) for side in self.shape[:2])
         corners = tuple(map(_steps, self.shape, size))
         hidden = self._hide(np.asarray(inputs[0]), corners, size,
                             lambda batch: share(self.run.variables, batch, outputs, index))
@@ -193,7 +198,7 @@ class Explainer:
             self.targets.index(class_name)
         if endpoint:
             self.check_endpoint(endpoint)
-            if len(self.endpoints[endpoint]) != 3 or np.prod(self.endpoints[endpoint][:2]) == 1:
+            if not self._has_grid(endpoint):
                 raise UserError(f'--endpoint {endpoint}: it has no grid of cells, only '
                                 f'{" x ".join(map(str, self.endpoints[endpoint]))} numbers; those that have one: '
                                 f'{", ".join(self.maps) or "none"}')
@@ -322,8 +327,12 @@ class Explainer:
             return call(*arguments, **keywords)
         with watching(watch), nn.intercept_methods(note):
             jax.eval_shape(self.forward, self.run.variables, jax.ShapeDtypeStruct((1, *self.shape), jnp.float32))
-        self.maps = tuple(name for name, value in once.items() if value.ndim == 4 and value.shape[1] * value.shape[2] > 1)
+        self.maps = tuple(name for name in once if self._has_grid(name))
         self._layers[''] = list(waiting)  # after the last endpoint
+
+    def _has_grid(self, endpoint: str) -> bool:
+        shape = self.endpoints[endpoint]
+        return len(shape) == 3 and shape[0] * shape[1] > 1
 
     def _deepest(self) -> str:
         names = [name for name in self.maps if not name.startswith('pool')] or self.maps

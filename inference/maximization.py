@@ -64,11 +64,7 @@ def maximize_units(explainer: Any, endpoint: str, units: Sequence[int], *, steps
     Raises:
       UserError: no such endpoint or channel.
     """
-    explainer.check_endpoint(endpoint)
-    channels = explainer.endpoints[endpoint][-1]
-    for unit in units:
-        if not 0 <= unit < channels:
-            raise UserError(f'--units {unit}: {endpoint} has channels 0 to {channels - 1:,}')
+    check(explainer, endpoint, units, seed)
     places, rows = jnp.asarray(units, jnp.int32), jnp.arange(len(units))
 
     def activity(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -81,6 +77,17 @@ def maximize_units(explainer: Any, endpoint: str, units: Sequence[int], *, steps
     found = _ascend(explainer, activity, len(units), steps, seed, f'maximising {endpoint}') if len(units) else ()
     return [Maximized(image, endpoint, int(unit), f'channel {unit}', *values)
             for unit, (image, *values) in zip(units, found)]
+
+
+def check(explainer: Any, endpoint: str, units: Sequence[int] = (), seed: int = 0) -> None:
+    """Raises UserError if there is no such endpoint or channel, or the seed is none."""
+    explainer.check_endpoint(endpoint)
+    channels = explainer.endpoints[endpoint][-1]
+    for unit in units:
+        if not 0 <= unit < channels:
+            raise UserError(f'--units {unit}: {endpoint} has channels 0 to {channels - 1:,}')
+    if not 0 <= seed < 2**32:
+        raise UserError(f'--seed {seed}: it must be in [0, 2**32)')
 
 
 def maximize_classes(explainer: Any, names: Sequence[str], *, steps: int = STEPS, seed: int = 0) -> list[Maximized]:
@@ -143,8 +150,8 @@ def _ascend(explainer: Any, activity: Callable, count: int, steps: int, seed: in
     Args:
       activity: activity(variables, images) -> what units do, and what is to rise, each float32 [count].
     """
-    if steps < 1 or not 0 <= seed < 2**32:
-        raise UserError(f'steps {steps}, --seed {seed}: there is at least 1 step, and a seed is in [0, 2**32)')
+    if steps < 1:
+        raise UserError(f'steps = {steps}: at least 1')
     variables, key = explainer.run.variables, jax.random.key(seed)
     shape = _smaller(explainer, activity, count)
     low, high = explainer.limits()

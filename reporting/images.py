@@ -1,4 +1,4 @@
-"""PNG files of a run's folder as images inside the page."""
+"""Images inside the page: PNG files of a run's folder, and what was drawn for it."""
 
 import base64
 import io
@@ -29,8 +29,16 @@ def embed(path: Path, complain: Callable[[str], None]) -> dict[str, Any] | None:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         complain(f'{path.name} is left out: {" ".join(str(error).split())[:120]}')
         return None
-    return {'src': f'data:image/webp;base64,{base64.b64encode(data).decode()}', 'width': image.width,
-            'height': image.height}
+    return _in_page(data, image.size)
+
+
+def embed_drawn(image: Image.Image) -> dict[str, Any]:
+    """Returns an image that is no file, as `embed` does."""
+    return _in_page(_compressed(image, lossless=True), image.size)
+
+
+def _in_page(data: bytes, size: tuple[int, int]) -> dict[str, Any]:
+    return {'src': f'data:image/webp;base64,{base64.b64encode(data).decode()}', 'width': size[0], 'height': size[1]}
 
 
 def _compressed(image: Image.Image, *, lossless: bool) -> bytes:
