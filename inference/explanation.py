@@ -308,13 +308,14 @@ class Explainer:
     def _trace(self) -> None:
         """Finds out which endpoints there are, and which layers make them; computes nothing."""
         waiting: list[str] = []
-        once: dict[str, Any] = {}  # endpoint -> its value; of a value with several names the last
+        once: dict[str, Any] = {}  # endpoint -> its value; of a value with several names the shortest
 
         def watch(endpoint: str, value: Any) -> Any:
             if isinstance(value, jax.Array):
-                for name in [name for name, other in once.items() if other is value]:
-                    del once[name]
-                once[endpoint] = value
+                same = next((name for name, other in once.items() if other is value), '')
+                if not same or len(endpoint) < len(same):
+                    once.pop(same, None)
+                    once[endpoint] = value
                 self.endpoints[endpoint] = value.shape[1:]
                 self._layers[endpoint] = list(dict.fromkeys(waiting))
                 waiting.clear()

@@ -85,8 +85,10 @@ def explain_files(run: Run, inputs: Sequence[str], output: Path | None = None, *
         made, strongest = ([], {})
         if maximize:
             strongest = sheet.strongest_channels(seen, seen[0].shape[-1]) if seen else {}
+            found_classes = [row['class'] for row in rows if 'class' in row]
+            known = explainer.targets.names if explainer.targets else ()
             made = _maximize(explainer, of_units, tuple(units) or tuple(strongest)[:_UNITS],
-                             [class_name] if class_name else [row['class'] for row in rows if 'class' in row], seed)
+                             [class_name] if class_name else [*found_classes, *known], seed)
         drawn = [sheet.draw_maximized(images, {} if not images[0].endpoint else strongest) for images in made]
         title = f'What {run.config.experiment} sees: {run.config.model.name}'
         whole = _Whole(title, _notes(run, explainer, filters, endpoint), filters, shown, drawn, len(names))
@@ -158,7 +160,7 @@ def _maximize(explainer: Explainer, endpoint: str, units: Sequence[int], classes
         units = units or range(min(_UNITS, explainer.endpoints[endpoint][-1]))
         made.append(maximization.maximize_units(explainer, endpoint, list(units), seed=seed))
     if explainer.targets is not None:
-        chosen = list(dict.fromkeys(classes or explainer.targets.names))[:_CLASSES]
+        chosen = list(dict.fromkeys(classes))[:_CLASSES]
         made.append(maximization.maximize_classes(explainer, chosen, seed=seed))
     if not made:
         raise UserError(f'--maximize: {explainer.run.config.model.name} names nothing that could be maximised')

@@ -93,15 +93,16 @@ def draw_class(found: Explanation, title: str, name: str, targets: Targets | Non
     notes = []
     if found.grad_cam is not None:
         rows, columns = found.grad_cam.shape
-        notes.append(f'Grad-CAM: what of {found.endpoint} ({rows} × {columns} cells) speaks for {found.class_name}; '
-                     'scaled by its largest value.')
+        notes.append(f'Grad-CAM: what of {found.endpoint} ({rows} × {columns} cells) speaks for {found.class_name}'
+                     f'{"; scaled by its largest value." if found.grad_cam.any() else ": nothing does."}')
         panels.append((_overlay(found.image, found.grad_cam, _STRONG, signed=False), f'Grad-CAM, {found.endpoint}',
                        (_STRONG, 'nothing', 'most')))
     if found.drops is not None:
-        most = float(np.abs(found.drops).max())
+        most = float(np.abs(found.occlusion).max())
         falls = f'{100 * most:.2g} points' if targets.unit else f'{most:.3g}'
-        notes.append(f'Occlusion: how {found.class_name} ({targets.text(found.share)}) changes where a square of '
-                     f'{found.patch[0]} × {found.patch[1]} pixels is hidden.')
+        notes.append(f'Occlusion: how the {targets.share_name} of {found.class_name} ({targets.text(found.share)}) '
+                     f'changes where a square of {found.patch[0]} × {found.patch[1]} pixels is hidden; of each pixel '
+                     'the mean over its squares.')
         panels.append((_overlay(found.image, found.occlusion, _SIGNED, signed=True), 'Occlusion',
                        (_SIGNED, f'rises by {falls}', f'falls by {falls}')))
     picture = Image.new('RGB', (WIDTH, _PANEL + 58), 'white')
@@ -117,7 +118,7 @@ def draw_class(found: Explanation, title: str, name: str, targets: Targets | Non
     if targets is not None and len(panels) > 1:
         _draw_shares(pen, found, targets, len(panels) * (_PANEL + 22) + 10)
     said = f': {found.class_name} {targets.text(found.share)}' if targets is not None else ''
-    return Section(f'{name}-class', f'{title}{said}', tuple(notes), picture)
+    return Section(f'{name}-{"class" if found.class_name else "image"}', f'{title}{said}', tuple(notes), picture)
 
 
 def draw_maps(found: Explanation, stages: Sequence[str], title: str, name: str, endpoint: str = '') -> Section:
@@ -178,8 +179,10 @@ def draw_maximized(images: Sequence[Maximized], strongest: dict[int, float]) -> 
              for one in images]
     picture = contact_sheet.draw([tiles[first:first + _PER_ROW] for first in range(0, len(tiles), _PER_ROW)])
     endpoint = images[0].endpoint
-    what = f'channels of {endpoint}' if endpoint else 'classes'
-    measured = 'the mean of the channel over the image' if endpoint else 'the score before it becomes a probability'
+    kind = images[0].name.partition(' ')[0]
+    what = f'{kind}s of {endpoint}' if endpoint else 'classes'
+    measured = ('the score before it becomes a probability' if not endpoint else
+                'the mean of the channel over the image' if kind == 'channel' else 'what the unit says')
     note = (f'Made from noise by gradient ascent, not photographs. Below: {measured}, of the noise → of the image'
             f'{"; then the most that your images do" if strongest else ""}.')
     return Section(f'maximized-{endpoint or "classes"}', f'What {what} respond to most', (note,), picture)
@@ -276,8 +279,9 @@ def _colour_bar(colours: str) -> Image.Image:
 def _draw_shares(pen: ImageDraw.ImageDraw, found: Explanation, targets: Targets, left: int) -> None:
     """Writes the likeliest classes with bars."""
     width = WIDTH - left
+    pen.text((left, 0), targets.rank_name, _MUTED, _font(12))
     for number, (name, share) in enumerate(found.likeliest):
-        top = 8 + 52 * number
+        top = 24 + 50 * number
         chosen = name == found.class_name
         pen.text((left, top), _fitting(name, width - 70, 14, bold=chosen), _INK, _font(14, bold=chosen))
         pen.text((left + width, top), targets.text(share), _INK, _font(14), anchor='ra')

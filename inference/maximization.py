@@ -23,11 +23,11 @@ from ..models.stages import watching
 
 STEPS = 96
 _SIDE = 128  # pixels that are enough to see what a unit responds to
-_RATE = 0.05  # of a step, in standard deviations of the network's input; gradients have length 1 per value
+_RATE = 1 / 90  # of a step, as a part of the range of pixels; gradients have length 1 per value
 _BLURS = 1 / 32, 1 / 160  # standard deviations of the first and the last one, as parts of the image's side
-_JITTER = 1 / 16  # of the image's side
+_JITTER = 16  # the image is shifted by at most one of so many parts of its side
 _GREY = 4.0  # how much more the common part of three channels counts
-_NOISE = 0.1
+_NOISE = 1 / 45  # standard deviation about middle grey, as a part of the same range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Maximized:
       image: uint8 [height, width, channels].
       endpoint: whose unit it is; '' for a class.
       unit: channel of the endpoint, or place of the class.
-      name: 'channel 17', or the class.
+      name: 'channel 17', 'unit 17' where there is no grid, or the class.
       before, after: what the noise and the image do to it: the mean over the cells of the channel, or the class's
         score before it becomes a probability.
     """
@@ -75,7 +75,8 @@ def maximize_units(explainer: Any, endpoint: str, units: Sequence[int], *, steps
         # Where a ReLU lets nothing through there is no gradient: then what goes into it is to rise.
         return found, jnp.where(found > 0, found, _mean(before)[rows, places])
     found = _ascend(explainer, activity, len(units), steps, seed, f'maximising {endpoint}') if len(units) else ()
-    return [Maximized(image, endpoint, int(unit), f'channel {unit}', *values)
+    kind = 'channel' if len(explainer.endpoints[endpoint]) == 3 else 'unit'
+    return [Maximized(image, endpoint, int(unit), f'{kind} {unit}', *values)
             for unit, (image, *values) in zip(units, found)]
 
 
@@ -156,7 +157,7 @@ def _ascend(explainer: Any, activity: Callable, count: int, steps: int, seed: in
     shape = _smaller(explainer, activity, count)
     low, high = explainer.limits()
     side = min(shape[1:3])
-    jitter = round(_JITTER * side)
+    jitter = side // _JITTER
 
     def step(variables: Any, images: jax.Array, key: jax.Array, blur: jax.Array) -> jax.Array:
         shift = jax.random.randint(key, (2,), -jitter, jitter + 1)
@@ -164,10 +165,12 @@ def _ascend(explainer: Any, activity: Callable, count: int, steps: int, seed: in
         gradient = _blurred(gradient, blur)
         if shape[-1] == 3:
             gradient += _GREY * gradient.mean(axis=-1, keepdims=True)
+        outward = (images <= low) & (gradient < 0) | (images >= high) & (gradient > 0)
+        gradient = jnp.where(outward, 0, gradient)
         length = jnp.sqrt((gradient**2).mean(axis=(1, 2, 3), keepdims=True))
-        return jnp.clip(images + _RATE * gradient / jnp.maximum(length, 1e-20), low, high)
+        return jnp.clip(images + _RATE * (high - low) * gradient / jnp.maximum(length, 1e-20), low, high)
     step, measure = jax.jit(step), jax.jit(lambda variables, images: activity(variables, images)[0])
-    images = jnp.clip(_NOISE * jax.random.normal(key, shape), low, high)
+    images = (low + high) / 2 + _NOISE * (high - low) * jax.random.normal(key, shape)
     before = np.asarray(measure(variables, images))
     tick = ProgressLog(what, steps)
     for number in range(steps):  # no loop inside the function: convolutions in one are slow on CPUs

@@ -22,6 +22,7 @@ class Targets:
       share: the same as a probability, which is what is shown; for regressions the number.
       first: of the classes that are chosen where none is asked for; 1 leaves a background out.
       unit: what a share is written with.
+      rank_name, share_name: what the two are, for people.
     """
     names: tuple[str, ...]
     rank: Callable[[Any], jax.Array]
@@ -29,6 +30,8 @@ class Targets:
     share: Callable[[Any, Any, jax.Array], jax.Array]
     first: int = 0
     unit: str = '%'
+    rank_name: str = 'probability'
+    share_name: str = 'probability'
 
     def index(self, name: str) -> int:
         """Returns a class's place. Raises UserError: no such class."""
@@ -51,18 +54,21 @@ def targets_of(run: Any) -> Targets | None:
                        lambda outputs, _, index: probability(_logits(outputs))[:, index])
     if name == 'segmentation':
         return Targets(run.class_names, _area, lambda outputs, reference, index: _inside(outputs, reference, index),
-                       lambda outputs, reference, index: _inside(jax.nn.softmax(outputs), reference, index), first=1)
+                       lambda outputs, reference, index: _inside(jax.nn.softmax(outputs), reference, index), first=1,
+                       rank_name='share of the pixels', share_name='mean probability over its pixels')
     if name == 'detection':
         def best(outputs: Any, _: Any, index: jax.Array) -> jax.Array:
             return _logits(outputs)[..., index].max(axis=(1, 2))
         return Targets(run.class_names, lambda outputs: jax.nn.sigmoid(_logits(outputs).max(axis=(1, 2))), best,
-                       lambda *arguments: jax.nn.sigmoid(best(*arguments)))
+                       lambda *arguments: jax.nn.sigmoid(best(*arguments)),
+                       **dict.fromkeys(('rank_name', 'share_name'), 'probability in the likeliest cell'))
     if name == 'regression':
         def number(outputs: Any, _: Any, index: jax.Array) -> jax.Array:
             return outputs.reshape(len(outputs), -1)[:, index]
         count = run.info.targets or 1
         names = tuple(f'value_{place}' for place in range(1, count + 1)) if count > 1 else ('value',)
-        return Targets(names, lambda outputs: -jnp.arange(count) * jnp.ones((len(outputs), 1)), number, number, unit='')
+        return Targets(names, lambda outputs: -jnp.arange(count) * jnp.ones((len(outputs), 1)), number, number, unit='',
+                       rank_name='', share_name='number')
     return None
 
 
