@@ -26,6 +26,7 @@ from .targets import Targets, targets_of
 _BATCH_PIXELS = 2**19  # of occluded images that are looked at together
 _PARTS = 6  # an occluding square's side is one of so many parts of the image's
 _LEAST_PATCH = 3  # pixels
+_LEAST_CELLS = 16  # of a grid that still says where something is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,8 @@ class Explainer:
       run: as given.
       endpoints: endpoint -> the shape of its value for one image, in the order they are computed.
       maps: the endpoints with a grid of cells, [rows, columns, channels], each once.
-      endpoint: where Grad-CAM looks unless told otherwise: of the coarsest grid the last that is no pooling.
+      endpoint: where Grad-CAM looks unless told otherwise: of the coarsest grid of at least 4x4 cells the last endpoint
+        that is no pooling; '' if no endpoint has a grid.
       targets: what a class is; None where there are none.
       reader: reads images as the network takes them.
 
@@ -244,7 +246,7 @@ class Explainer:
         maps = {}
 
         def watch(endpoint: str, value: Any) -> Any:
-            if endpoint in self.maps:
+            if endpoint in self.endpoints and self._has_grid(endpoint):
                 maps[endpoint] = value.astype(jnp.float32)
             return value
         with watching(watch):
@@ -338,7 +340,8 @@ class Explainer:
     def _deepest(self) -> str:
         names = [name for name in self.maps if not name.startswith('pool')] or self.maps
         cells = {name: self.endpoints[name][0] * self.endpoints[name][1] for name in names}
-        return [name for name in names if cells[name] == min(cells.values())][-1] if names else ''
+        cells = {name: count for name, count in cells.items() if count >= _LEAST_CELLS} or cells
+        return [name for name, count in cells.items() if count == min(cells.values())][-1] if cells else ''
 
     def _as_images(self, kernel: np.ndarray) -> np.ndarray:
         """Returns a layer's kernel as images [filters, height, width, inputs], none of them if they show nothing."""

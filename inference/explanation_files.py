@@ -52,7 +52,7 @@ def explain_files(run: Run, inputs: Sequence[str], output: Path | None = None, *
         (name for name in reversed(explainer.endpoints) if name != 'logits'), '')
     if units and not maximize:
         raise UserError(f'--units {" ".join(map(str, units))}: they are for --maximize')
-    if maximize and of_units:
+    if maximize:
         maximization.check(explainer, of_units, units, seed)
     unreadable: list[str] = []
     names = find_image_files(inputs, folder, unreadable)
@@ -90,7 +90,7 @@ def explain_files(run: Run, inputs: Sequence[str], output: Path | None = None, *
             made = _maximize(explainer, of_units, tuple(units) or tuple(strongest)[:_UNITS],
                              [class_name] if class_name else [*found_classes, *known], seed)
         drawn = [sheet.draw_maximized(images, {} if not images[0].endpoint else strongest) for images in made]
-        title = f'What {run.config.experiment} sees: {run.config.model.name}'
+        title = printable(f'What {run.config.experiment} sees')
         whole = _Whole(title, _notes(run, explainer, filters, endpoint), filters, shown, drawn, len(names))
         if folder is not None:
             written |= set(_write(folder, [*filters, *drawn]))
@@ -168,7 +168,7 @@ def _maximize(explainer: Explainer, endpoint: str, units: Sequence[int], classes
 
 
 def _notes(run: Run, explainer: Explainer, filters: Sequence[sheet.Section], endpoint: str) -> list[str]:
-    notes = [printable(f'{run.chosen} of {run.workdir}.')]
+    notes = [printable(f'{run.config.model.name}, {run.chosen} of {run.workdir}.')]
     if explainer.targets is None:
         why = 'A body without a head' if run.task is None else f'The task {run.config.task.name}'
         notes.append(f'{why} knows no classes: neither Grad-CAM nor occlusion.')
@@ -191,7 +191,7 @@ def _row(found: Explanation, file: Path) -> dict[str, Any]:
 
 def _said(explainer: Explainer, found: Explanation) -> str:
     if not found.class_name:
-        return f'{len(found.maps)} feature maps'
+        return f'feature maps of {len(explainer.maps)} endpoints'
     text = explainer.targets.text
     drop = float(found.drops.max())
     least = f'; a hidden square leaves {text(found.share - drop)}' if drop > 0 else ''

@@ -81,12 +81,14 @@ def maximize_units(explainer: Any, endpoint: str, units: Sequence[int], *, steps
 
 
 def check(explainer: Any, endpoint: str, units: Sequence[int] = (), seed: int = 0) -> None:
-    """Raises UserError if there is no such endpoint or channel, or the seed is none."""
-    explainer.check_endpoint(endpoint)
-    channels = explainer.endpoints[endpoint][-1]
+    """Raises UserError if there is no such endpoint or channel, or the seed is none; '' for classes alone."""
+    if endpoint:
+        explainer.check_endpoint(endpoint)
+    channels = explainer.endpoints[endpoint][-1] if endpoint else 0
     for unit in units:
         if not 0 <= unit < channels:
-            raise UserError(f'--units {unit}: {endpoint} has channels 0 to {channels - 1:,}')
+            raise UserError(f'--units {unit}: ' + (f'{endpoint} has channels 0 to {channels - 1:,}' if endpoint else
+                                                   'this network names no endpoint that has any'))
     if not 0 <= seed < 2**32:
         raise UserError(f'--seed {seed}: it must be in [0, 2**32)')
 

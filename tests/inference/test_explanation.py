@@ -29,6 +29,7 @@ class TinyCam(nn.Module):
     def __call__(self, images, *, train=False, features=None, begin=None):
         return run_stages([
             ('conv', lambda x: nn.relu(Conv(6, 3, 2, 1, name='conv')(x))),
+            ('last_conv', lambda x: x),
             ('mean', lambda x: x.mean((1, 2))),
             ('logits', nn.Dense(self.num_classes, name='logits')),
         ], images, begin=begin, features=features)
@@ -185,11 +186,19 @@ def test_endpoints_of_every_kind_of_model(make, maps, targets):
     assert explainer.filters()[0].kernels.shape[-1] == explainer.shape[-1]
 
 
+def test_a_second_name_of_an_endpoint_is_known_and_shown_once(run, found):
+    assert run.explainer.maps == ('conv',)
+    again = run.explain(IMAGE, class_name='3', endpoint='last_conv', patch=5)[0]
+    np.testing.assert_array_equal(again.maps['last_conv'], found.maps['conv'])
+    np.testing.assert_allclose(again.grad_cam, found.grad_cam, rtol=1e-5)
+
+
 def test_the_deepest_convolution_is_looked_at_by_default():
-    assert untrained({'name': 'alexnet', 'hidden': ()}, (64, 64)).explainer.endpoint == 'conv5'
+    assert untrained({'name': 'alexnet', 'hidden': ()}, (96, 96)).explainer.endpoint == 'conv5'
     unet = untrained({'name': 'unet', 'features': (4, 8)}, (8, 8), task=MASKS, info=DatasetInfo(
         ('image', 'segmentation_mask'), ('a', 'b')))
     assert unet.explainer.endpoint == 'down1'
+    assert untrained({'name': 'lenet', 'padding': 'SAME'}, (8, 8), 1).explainer.endpoint == 'conv1'  # conv2 has 2x2
 
 
 @pytest.mark.parametrize('how, parts', [

@@ -55,16 +55,16 @@ def test_a_folder_gets_everything(workdir, digit_files, call_launch, tmp_path):
         line for line in result.err.splitlines() if 'broken.png' in line]
     assert sorted(path.name for path in folder.iterdir()) == [
         '0-class.png', '0-maps.png', '7-class.png', '7-maps.png', 'explanation.json', 'filters-conv1.png',
-        'maximized-classes.png', 'maximized-conv2.png', 'sheet.html', 'sheet.png']
+        'maximized-classes.png', 'maximized-conv1.png', 'sheet.html', 'sheet.png']
     numbers = json.loads((folder / 'explanation.json').read_text())
     run = practicum.load(workdir)
     for row, found in zip(numbers['images'], run.explain([digit_files / '0.png', digit_files / '7.png'],
                                                          class_name='7'), strict=True):
         assert row['class'] == '7' and row['share'] == pytest.approx(found.share)
         assert row['largest_drop'] == pytest.approx(found.drops.max(), abs=1e-6)
-        assert row['endpoints'] == {'conv1': [4, 4, 4], 'conv2': [2, 2, 8]} and row['grad_cam_endpoint'] == 'conv2'
+        assert row['endpoints'] == {'conv1': [4, 4, 4], 'conv2': [2, 2, 8]} and row['grad_cam_endpoint'] == 'conv1'
     assert [(one['endpoint'], one['name']) for one in numbers['maximized']] == [
-        ('conv2', 'channel 3'), ('conv2', 'channel 0'), ('', '7')]
+        ('conv1', 'channel 3'), ('conv1', 'channel 0'), ('', '7')]
     assert all(one['after'] > one['before'] for one in numbers['maximized'])
     assert f'{tmp_path}/in/7.png  7 : {100 * numbers["images"][1]["share"]:.1f} %' in result.out
     page = (folder / 'sheet.html').read_text(encoding='ascii')
@@ -79,7 +79,7 @@ def test_a_body_without_a_head_has_filters_and_maps(body, digit_files, call_laun
     sheet = tmp_path / 'made' / 'sheet.png'
     args = ('explain', '--workdir', body, digit_files / '0.png', '--output', sheet)
     result = call_launch(*args, '--endpoint', 'block2')
-    assert result.code == 0 and '0.png  2 feature maps' in result.out, result.err
+    assert result.code == 0 and '0.png  feature maps of 2 endpoints' in result.out, result.err
     assert Image.open(sheet).width > 1000 and [path.name for path in sheet.parent.iterdir()] == ['sheet.png']
     assert practicum.load(body).explain(digit_files / '0.png')[0].grad_cam is None
     for more, parts in ((('--class', '7'), ('--class 7', 'body without a head', 'leave --class out')),
@@ -97,7 +97,7 @@ def test_a_body_without_a_head_has_filters_and_maps(body, digit_files, call_laun
     (['--output', 'IN'], ('--output', 'folder of their own')),
     (['--output', 'IN/0.png'], ('0.png', 'one of the images')),
     (['--units', '3'], ('--units 3', '--maximize')),
-    (['--maximize', '--units', '8'], ('--units 8', 'channels 0 to 7')),
+    (['--maximize', '--units', '4'], ('--units 4', 'channels 0 to 3')),
     (['--maximize', '--seed', '-1'], ('--seed -1',)),
     (['--patch', '8'], ('--patch 8', 'less than 8')),
 ])
@@ -125,6 +125,6 @@ def test_from_python(workdir, digit_files, tmp_path):
     assert '3.png: 3 ' in (tmp_path / 'a.html').read_text()
     assert practicum.explain(workdir, output=tmp_path / 'filters.png', endpoint='conv2') == 0
     found, = practicum.load(workdir).explain(np.asarray(Image.open(digit_files / '3.png')), class_name='3')
-    assert found.file is None and found.grad_cam.shape == (2, 2) and found.occlusion.shape == (8, 8)
+    assert found.file is None and found.grad_cam.shape == (4, 4) and found.occlusion.shape == (8, 8)
     with pytest.raises(practicum.UserError, match='no such file'):
         practicum.load(workdir).explain('nothing/here.png')
