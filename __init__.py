@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .deployment.runtime import Model
     from .inference.run import Run
 
-__all__ = ['UserError', 'compare', 'config', 'export', 'load', 'load_model', 'look', 'sweep', 'train']
+__all__ = ['UserError', 'compare', 'config', 'explain', 'export', 'load', 'load_model', 'look', 'sweep', 'train']
 
 
 def load(workdir: 'str | Path', step: 'str | int' = 'best', *, overrides: 'Sequence[str]' = ()) -> 'Run':
@@ -58,6 +58,30 @@ def export(workdir: 'str | Path', output: 'str | Path', step: 'str | int' = 'bes
     run = load(workdir, step, overrides=overrides)
     from .deployment.export import export_run
     return export_run(run, Path(output).expanduser(), **options)
+
+
+def explain(workdir: 'str | Path', images: 'str | Path | Sequence[str | Path]' = (), output: 'str | Path' = '',
+            step: 'str | int' = 'best', **options: 'Any') -> int:
+    """Writes what a network sees as pictures, as `launch.py explain` does; `load(workdir).explain` has the arrays.
+
+    Args:
+      workdir, step: as for `load`.
+      images: files and folders of images.
+      output: a .png, an .html, or a folder for all there is; '' for <workdir>/explanation.
+      options: 'endpoint', 'class_name', 'maximize' and so on, see inference/explanation_files.py.
+
+    Returns:
+      2 if some images could not be read, which are named on standard error; else 0.
+
+    Raises:
+      UserError: whatever does not fit, before anything is written.
+    """
+    run = load(workdir, step)
+    from .inference.explanation_files import explain_files
+    from .reporting.explanation_page import write_page
+    several = [images] if isinstance(images, (str, Path)) else images
+    return explain_files(run, list(map(str, several)), Path(output).expanduser() if output else None,
+                         write_page=write_page, **options)
 
 
 def load_model(path: 'str | Path', *, largest: int = 64, verify: bool = True) -> 'Model':

@@ -8,6 +8,7 @@ from .compare import Compare
 from .crops import Crops
 from .embed import Embed
 from .evaluate import Evaluate
+from .explain import Explain
 from .export import Export
 from .generate import Generate
 from .import_weights import ImportWeights
@@ -36,6 +37,7 @@ COMMANDS = {
     'serve': Serve(),
     'embed': Embed(),
     'neighbors': Neighbors(),
+    'explain': Explain(),
     'import': ImportWeights(),
     'prepare': Prepare(),
     'crops': Crops(),

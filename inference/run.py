@@ -1,5 +1,6 @@
 """A trained run, loaded: the one place where a checkpoint becomes a config, a task and a model."""
 
+import dataclasses
 import functools
 import logging
 import math
@@ -26,7 +27,9 @@ from ..training.evaluation import Evaluation, Evaluations, evaluate
 from ..training.parallel import Parallel
 from ..training.step import VARIABLES, apply_model
 from . import arrays, tiles
+from .explanation import Explainer, Explanation
 from .heat_map import HeatMap, HeatMapMaker
+from .image_reader import ImageReader
 from .network import Network
 from .rcnn import RegionNetwork
 
@@ -178,6 +181,29 @@ class Run:
             raise UserError(f'a heat map is of one image, these are {len(found)}')
         return maker(found[0][1], scale)
 
+    @functools.cached_property
+    def explainer(self) -> Explainer:
+        """What is behind `explain`; it also has the filters, and the images that units respond to most."""
+        return Explainer(self)
+
+    def explain(self, inputs: Any, *, class_name: str | None = None, endpoint: str = '', patch: int = 0
+                ) -> list[Explanation]:
+        """Returns feature maps of images and where they show a class: Grad-CAM and occlusion.
+
+        Args:
+          inputs: as for `predict`.
+          class_name: what to look for; None for the likeliest class of each image.
+          endpoint: whose feature map Grad-CAM looks at; '' for the last convolution.
+          patch: side in pixels of the squares that are hidden for occlusion; 0 for a sixth of the image.
+
+        Raises:
+          UserError: a run that does not look at images, or no such class or endpoint, or one without a grid.
+        """
+        how = {'class_name': class_name, 'endpoint': endpoint, 'patch': patch}
+        self.explainer.check(**how)
+        return [dataclasses.replace(self.explainer.explain(image, **how), file=file)
+                for file, image, _ in self._examples(self.explainer.reader, inputs)]
+
     def heat_map_maker(self, *, windows: bool = False, stride: int = 0) -> HeatMapMaker:
         """Returns what is behind `heat_map`, which remembers what it has compiled."""
         key = windows, stride
@@ -278,7 +304,7 @@ class Run:
                 raise
             raise UserError(f'{list(batch.shape)} does not fit: {_reason(error)}') from error
 
-    def _examples(self, network: Network, inputs: Any) -> Iterator[tuple[Path | None, np.ndarray, dict[str, Any]]]:
+    def _examples(self, network: ImageReader, inputs: Any) -> Iterator[tuple[Path | None, np.ndarray, dict[str, Any]]]:
         """Yields (file, image in its own size or row, metadata) of what `predict` takes; file is None for arrays."""
         paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
         if isinstance(paths, (list, tuple)) and paths and all(isinstance(path, (str, Path)) for path in paths):

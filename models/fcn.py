@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from .layers import ConvTranspose, Dropout, bilinear, max_pool
+from .stages import mark
 
 
 class FCN(nn.Module):
@@ -12,6 +13,8 @@ class FCN(nn.Module):
 
     Long et al. 2015, "Fully convolutional networks for semantic segmentation" (FCN-32s in miniature, without skips),
     in the form of NVIDIA's course on segmenting the left ventricle: 5x5 and 3x3 kernels, 31x31 for the upsampling.
+
+    Endpoints to look at: conv1, conv2 (after pooling), conv3, conv4, all after the ReLU.
 
     Attributes:
       num_classes: number of logits per pixel.
@@ -44,10 +47,10 @@ class FCN(nn.Module):
 
         # ReLU and maximum commute; after pooling it has a quarter of the values to look at.
         x = images.astype(self.dtype)
-        x = nn.relu(_max_pool_same(conv(1, 5, 2, x)))
-        x = nn.relu(_max_pool_same(conv(2, 5, 2, x)))
-        x = nn.relu(conv(3, 3, 1, x))
-        x = nn.relu(conv(4, 3, 1, x))
+        x = mark('conv1', nn.relu(_max_pool_same(conv(1, 5, 2, x))))
+        x = mark('conv2', nn.relu(_max_pool_same(conv(2, 5, 2, x))))
+        x = mark('conv3', nn.relu(conv(3, 3, 1, x)))
+        x = mark('conv4', nn.relu(conv(4, 3, 1, x)))
         x = Dropout(self.dropout)(x, train=train)
         x = nn.Conv(self.num_classes, (1, 1), dtype=self.dtype, name='score')(x)
         kernel_init = bilinear(16) if self.bilinear_init else nn.initializers.lecun_normal()

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from .stages import watching
+
 _FAR = 4096  # pixels; a multiple of every usual stride
 
 
@@ -41,8 +43,9 @@ def value_shape(model: nn.Module, size: tuple[int, ...], endpoint: str | None = 
     key = jax.random.key(0)
     arguments = {} if endpoint is None else {'features': endpoint}
     images = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
-    return jax.eval_shape(lambda images: model.init_with_output({'params': key, 'dropout': key}, images, train=False,
-                                                                **arguments)[0], images).shape
+    with watching(None):  # a detector asks for its body's grid while it is looked at itself
+        return jax.eval_shape(lambda images: model.init_with_output({'params': key, 'dropout': key}, images,
+                                                                    train=False, **arguments)[0], images).shape
 
 
 @functools.lru_cache(maxsize=64)

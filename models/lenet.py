@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from .layers import ConvMaxPool, Dropout
 from .net_surgery import check_window, flat_convolution
+from .stages import mark
 
 
 class LeNet(nn.Module):
@@ -14,6 +15,8 @@ class LeNet(nn.Module):
     LeCun et al. 1998, "Gradient-based learning applied to document recognition", in the form of
     Caffe's examples/mnist/lenet_train_test.prototxt: 20 and 50 features, 500 hidden units and a
     single ReLU, after the hidden layer.
+
+    Endpoints to look at: conv1, conv2 (after pooling), dense1 (after the ReLU).
 
     Attributes:
       num_classes: number of logits.
@@ -49,16 +52,15 @@ class LeNet(nn.Module):
         """
         x = images.astype(self.dtype)
         x = ConvMaxPool(self.features[0], 5, padding=self.padding, dtype=self.dtype, name='conv1')(x)
-        if self.relu_after_pool1:
-            x = nn.relu(x)
-        x = ConvMaxPool(self.features[1], 5, padding=self.padding, dtype=self.dtype, name='conv2')(x)
+        x = mark('conv1', nn.relu(x) if self.relu_after_pool1 else x)
+        x = mark('conv2', ConvMaxPool(self.features[1], 5, padding=self.padding, dtype=self.dtype, name='conv2')(x))
         if self.window:
             dense1 = flat_convolution(self.hidden, self._window_map(), kernel_init=nn.initializers.lecun_normal(),
                                       dtype=self.dtype, name='dense1')
         else:
             x = x.reshape(x.shape[0], -1)
             dense1 = nn.Dense(self.hidden, dtype=self.dtype, name='dense1')
-        x = nn.relu(dense1(x))
+        x = mark('dense1', nn.relu(dense1(x)))
         x = Dropout(self.dropout)(x, train=train)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x).astype(jnp.float32)
 

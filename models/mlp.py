@@ -5,10 +5,13 @@ import jax
 import jax.numpy as jnp
 
 from .layers import Dropout
+from .stages import mark
 
 
 class MLP(nn.Module):
     """Dense layers with ReLU on flattened inputs.
+
+    Endpoints to look at: dense1, dense2, ... (after the ReLU).
 
     Attributes:
       num_classes: number of logits.
@@ -35,6 +38,6 @@ class MLP(nn.Module):
         """
         x = inputs.astype(self.dtype).reshape(inputs.shape[0], -1)
         for i, width in enumerate(self.hidden):
-            x = nn.relu(nn.Dense(width, dtype=self.dtype, name=f'dense{i + 1}')(x))
+            x = mark(f'dense{i + 1}', nn.relu(nn.Dense(width, dtype=self.dtype, name=f'dense{i + 1}')(x)))
             x = Dropout(self.dropout)(x, train=train)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x).astype(jnp.float32)

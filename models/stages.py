@@ -1,7 +1,12 @@
-"""Networks as named stages, so that one can stop at an endpoint (`features`) or begin after one (`begin`)."""
+"""Networks as named stages, so that one can stop at an endpoint (`features`) or begin after one (`begin`).
 
+The value of every endpoint can be looked at, and replaced, while a network runs (`watching`): also of those that are
+not made of stages and only name what they compute (`mark`).
+"""
+
+import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +16,7 @@ from ..common.errors import UserError, nearest
 Stage = tuple[str, Callable[[Any], Any]]
 
 _recording = threading.local()  # .names: a list while `endpoints` asks a model of this thread for its stages
+_watching = threading.local()  # .watch: of this thread, while there is one
 
 
 def run_stages(stages: Sequence[Stage], x: Any, *, begin: str | None = None, features: str | None = None) -> Any:
@@ -39,9 +45,31 @@ def run_stages(stages: Sequence[Stage], x: Any, *, begin: str | None = None, fea
     if first >= last:
         raise UserError(f'endpoint {features or names[-1]!r} does not come after {begin!r}; in order: '
                         f'{", ".join(names)}')
-    for _, stage in stages[first:last]:
-        x = stage(x)
+    for name, stage in stages[first:last]:
+        x = mark(name, stage(x))
     return x
+
+
+def mark(endpoint: str, value: Any) -> Any:
+    """Returns the value of an endpoint, or what is put in its place while somebody is `watching`."""
+    watch = getattr(_watching, 'watch', None)
+    return value if watch is None else watch(endpoint, value)
+
+
+@contextlib.contextmanager
+def watching(watch: Callable[[str, Any], Any] | None) -> Iterator[None]:
+    """Has watch(endpoint, value) called for every endpoint that a network computes in this block, in their order.
+
+    What it returns takes the value's place. Endpoints of a network inside a network, such as a captioner's body, come
+    before that of which they are a part. The block belongs inside a function that is compiled, not around it.
+    None: nobody is watching, whoever was before.
+    """
+    before = getattr(_watching, 'watch', None)
+    _watching.watch = watch
+    try:
+        yield
+    finally:
+        _watching.watch = before
 
 
 def endpoints(model, *inputs: Any) -> tuple[str, ...]:

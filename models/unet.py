@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from ..common.errors import UserError
 from .layers import BatchNorm, Conv, ConvTranspose, Dropout, max_pool
 from .pixel_blocks import space_to_depth
+from .stages import mark
 
 NORMS = ('batch', 'group', 'none')
 
@@ -22,6 +23,8 @@ class UNet(nn.Module):
 
     Images of any size are accepted: they are continued at the lower and right edge, by repeating the last pixel, to
     a multiple of stem_stride * 2 ** (levels - 1), and the logits are cropped.
+
+    Endpoints to look at: down0, down1, ... (the last is the coarsest), ..., up1, up0, each after its block.
 
     Attributes:
       num_classes: number of logits per pixel.
@@ -91,5 +94,5 @@ class UNet(nn.Module):
                 x = Conv(features, 3, padding=1, use_bias=self.norm == 'none', dtype=self.dtype,
                          name=f'{name}_conv{number}')(x)
                 x = nn.relu(normalise(f'{name}_norm{number}', x))
-            return x
+            return mark(name, x)
         return block

@@ -1,4 +1,4 @@
-"""PNG files of a run's folder, and pixels, as images inside a page."""
+"""Images inside a page: PNG files of a run's folder, and what was drawn for it."""
 
 import base64
 import io
@@ -30,21 +30,26 @@ def embed(path: Path, complain: Callable[[str], None]) -> dict[str, Any] | None:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         complain(f'{path.name} is left out: {" ".join(str(error).split())[:120]}')
         return None
-    return _embedded(data, image)
+    return _in_page(data, image)
+
+
+def embed_drawn(image: Image.Image, *, lossless: bool = True) -> dict[str, Any]:
+    """Returns an image that is no file, as `embed` does.
+
+    Args:
+      image: of Pillow.
+      lossless: whether pixels stay exactly as they are, if they are not very many.
+    """
+    return _in_page(_compressed(image, lossless=lossless), image)
 
 
 def embed_pixels(pixels: np.ndarray, *, lossless: bool = True) -> dict[str, Any]:
-    """Returns pixels as `embed` does a file.
-
-    Args:
-      pixels: uint8 [height, width, 1 or 3].
-      lossless: whether they stay exactly as they are, if they are not very many.
-    """
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert('RGB')
-    return _embedded(_compressed(image, lossless=lossless), image)
+    """Returns pixels, uint8 [height, width, 1 or 3], as `embed_drawn` does an image."""
+    return embed_drawn(Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).convert('RGB'),
+                       lossless=lossless)
 
 
-def _embedded(data: bytes, image: Image.Image) -> dict[str, Any]:
+def _in_page(data: bytes, image: Image.Image) -> dict[str, Any]:
     return {'src': f'data:image/webp;base64,{base64.b64encode(data).decode()}', 'width': image.width,
             'height': image.height}
 

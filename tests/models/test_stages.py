@@ -3,7 +3,7 @@
 import pytest
 
 from practicum.common.errors import UserError
-from practicum.models.stages import run_stages
+from practicum.models.stages import mark, run_stages, watching
 
 
 def stages(calls):
@@ -37,3 +37,24 @@ def test_mistakes_name_the_endpoints(arguments, message):
     with pytest.raises(UserError, match=message) as error:
         run_stages([('conv5_2', len), ('conv5_3', len)], '', **arguments)
     assert '\n' not in str(error.value)
+
+
+def test_a_watch_sees_every_endpoint_in_order_and_may_replace_its_value():
+    seen = []
+
+    def watch(name, value):
+        seen.append((name, value))
+        return 100 * value if name == 'second' else value
+    stages = [('first', lambda x: x + 1), ('second', lambda x: 2 * x), ('third', lambda x: x + 5)]
+    with watching(watch):
+        with watching(None):
+            assert run_stages(stages, 3) == 13
+        assert run_stages(stages, 3) == 805 and mark('fourth', 7) == 7
+    assert run_stages(stages, 3) == 13 and mark('fourth', 7) == 7
+    assert seen == [('first', 4), ('second', 8), ('third', 805), ('fourth', 7)]
+
+
+def test_nobody_watches_after_an_error():
+    with pytest.raises(ZeroDivisionError), watching(lambda name, value: 1 / 0):
+        mark('first', 1)
+    assert mark('first', 1) == 1
