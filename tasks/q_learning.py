@@ -57,7 +57,7 @@ class QLearning(Task):
         reward + discount * Q(after, best action; target parameters)
 
     where no more than the reward is to come once an episode has ended. One that is cut off, at the environment's limit
-    of steps, has not ended. The best action is that of the parameters that learn, or, without `double`, of the target's.
+    of steps, has not ended. The best action is that of the parameters that learn; without `double`, of the target's.
 
     What examples are made of are seeds (input_pipeline/seed_source.py). In training they only stand for the rows of the
     batch; in an evaluation each is an episode of its own, played greedily.
@@ -148,9 +148,10 @@ class QLearning(Task):
         # 1. Act: each device in its share of the environments.
         mine = batch_axis.share(self.environments)
         greedy = jnp.argmax(values(variables['params'], _rows(experience.states, mine)), axis=-1)
+        greedy = batch_axis.join(greedy, self.environments)
         keys = self._keys(key, jnp.arange(self.environments))
         explores = jax.vmap(jax.random.uniform)(keys[3]) < self._exploration(step)
-        actions = jnp.where(explores, jax.vmap(self._random_action)(keys[0]), batch_axis.join(greedy, self.environments))
+        actions = jnp.where(explores, jax.vmap(self._random_action)(keys[0]), greedy)
         experience = self._act(experience, actions, keys[1], keys[2])
         # 2. Remember: the rows of the batch are anything that happened lately.
         drawn = experience.replay.draw(batch['rng'])
@@ -218,7 +219,7 @@ class QLearning(Task):
 
     def generate(self, model: Any, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *,
                  begin: str | None = None) -> dict[str, jax.Array]:
-        """Returns 'return', float32 [batch], and 'length', int32 [batch], of an episode of each seed, played greedily."""
+        """Returns 'return', float32 [batch], and 'length', int32 [batch], of an episode of each seed: greedy play."""
         del begin
         keys = jax.vmap(jax.random.key)(batch['seed'])
         states = self._reset(keys)
@@ -251,7 +252,7 @@ class QLearning(Task):
                 'frames': _sheet(frames, total)}
 
     def _play_and_draw(self, model: Any, variables: Mapping[str, Any]) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Returns frames, uint8 [limit + 1, height, width, 3], rewards and whether the episode is over, [limit] each."""
+        """Returns frames, uint8 [limit + 1, height, width, 3], rewards and whether the episode ended, [limit] each."""
         keys = jax.random.key(0)[None]
         first = self._reset(keys)
 
