@@ -5,15 +5,15 @@ from practicum.training.defaults import base
 
 def get_config():
     config = base()
-    config.total = '30000 steps'
+    config.total = '20000 steps'
     config.batch_size = 128
     config.log_every = '1000 steps'
     config.data.source = 'seeds'
     config.model = {'name': 'mlp', 'hidden': (120, 84)}
     config.task = {'name': 'q_learning', 'environment': 'cartpole', 'environments': 8, 'replay': 10_000,
-                   'warmup': 1_000, 'exploration': 0.05, 'exploration_steps': 10_000, 'discount': 0.99,
-                   'target_every': 500, 'loss': 'squared', 'double': True}
-    config.optimizer.learning_rate = 5e-4
+                   'warmup': 1_000, 'exploration': 0.05, 'exploration_steps': 6_000, 'discount': 0.99,
+                   'target_every': 50, 'loss': 'squared', 'double': True}
+    config.optimizer.learning_rate = 2.5e-4
     config.evaluation.every = '1000 steps'
     config.evaluation.batch_size = 100
     config.evaluation.sets.validation.split = 'validation[:100]'

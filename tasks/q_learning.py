@@ -300,6 +300,8 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"config.task.double = {fields['double']!r}: it is True or False")
     if fields['loss'] not in LOSSES:
         raise UserError(f"config.task.loss = {fields['loss']!r}; {nearest(str(fields['loss']), LOSSES)}")
+    if fields['replay'] >= 2**31:
+        raise UserError(f"config.task.replay = {fields['replay']:,}: it must be below {2**31:,}")
     if fields['replay'] < fields['environments']:
         raise UserError(f"config.task.replay = {fields['replay']}: it has no room for a transition of each of the "
                         f"config.task.environments = {fields['environments']}")

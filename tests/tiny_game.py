@@ -1,4 +1,4 @@
-"""The smallest reinforcement learning: a pole on a cart, four of them, a few transitions. Tests change what they are
+"""The smallest reinforcement learning: a pole on a cart, three of them, a few transitions. Tests change what they are
 about.
 """
 
@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.tensorboard = False
     config.data.source = 'seeds'
     config.model = {'name': 'mlp', 'hidden': (8,)}
-    config.task = {'name': 'q_learning', 'environment': 'cartpole', 'environments': 4, 'replay': 50, 'warmup': 16,
+    config.task = {'name': 'q_learning', 'environment': 'cartpole', 'environments': 3, 'replay': 50, 'warmup': 15,
                    'exploration': 0.1, 'exploration_steps': 10, 'target_every': 3, 'loss': 'squared', 'double': True}
     config.optimizer.learning_rate = 0.01
     config.evaluation.every = '4 steps'

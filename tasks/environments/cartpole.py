@@ -17,6 +17,7 @@ CART, POLE = 1.0, 0.1  # masses, kg
 HALF_LENGTH = 0.5  # of the pole, m
 FORCE = 10.0  # of a push, N
 FAR, TILTED = 2.4, math.radians(12)  # where an episode ends: m from the middle, and radians from upright
+SCALE = (FAR, 2.0, TILTED, 2.0)  # of what is seen: of the order of 1, as networks like it
 
 _HEIGHT, _WIDTH, _METRES = 80, 160, 5.4  # of the picture
 _GROUND = 62  # row of the track
@@ -33,7 +34,7 @@ class State:
 
 
 class CartPole(Environment):
-    """The four numbers of the state are seen; an episode ends when the cart is far away or the pole is tilted."""
+    """The four numbers of the state are seen, scaled. An episode ends when the cart is far away, or the pole tilted."""
     actions = ('left', 'right')
     limit = 500
     seconds = 0.02
@@ -55,8 +56,8 @@ class CartPole(Environment):
         return state, jnp.ones(()), (jnp.abs(state.place) > FAR) | (jnp.abs(state.angle) > TILTED)
 
     def observe(self, state):
-        """Returns place, speed, angle and turning, float32 [4]."""
-        return jnp.stack([state.place, state.speed, state.angle, state.turning])
+        """Returns place, speed, angle and turning, each divided by its SCALE, float32 [4]."""
+        return jnp.stack([state.place, state.speed, state.angle, state.turning]) / jnp.asarray(SCALE)
 
     def draw(self, state):
         """Returns cart, pole and track from the side, uint8 [80, 160, 3]."""

@@ -42,8 +42,9 @@ def test_the_pole_falls_as_in_gymnasium():
     step = jax.jit(jax.vmap(lambda state, action: world.step(cartpole.State(*state), action, None)))
     after, rewards, ended = step(jnp.asarray(states, jnp.float32), actions)
     wanted, over = zip(*map(gymnasium_step, states, actions))
-    np.testing.assert_allclose(np.stack(jax.tree.leaves(jax.vmap(world.observe)(after)), 0).reshape(200, 4), wanted,
-                               rtol=2e-5, atol=2e-5)
+    found = np.stack([after.place, after.speed, after.angle, after.turning], axis=1)
+    np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(jax.vmap(world.observe)(after), found / np.float32(cartpole.SCALE), rtol=1e-6)
     np.testing.assert_array_equal(ended, over)
     assert 20 < sum(over) < 180 and (rewards == 1).all() and world.limit == 500
 
@@ -51,7 +52,8 @@ def test_the_pole_falls_as_in_gymnasium():
 def test_the_pole_begins_near_rest_and_differently_every_time():
     world = environments.build('cartpole')
     states = jax.vmap(lambda seed: world.observe(world.reset(jax.random.key(seed))))(np.arange(300))
-    assert np.abs(states).max() <= 0.05 and len(np.unique(np.asarray(states), axis=0)) == 300
+    states = states * np.float32(cartpole.SCALE)
+    assert np.abs(states).max() < 0.0500001 and len(np.unique(np.asarray(states), axis=0)) == 300
     np.testing.assert_allclose(np.std(states, axis=0), 0.1 / math.sqrt(12), rtol=0.15)
 
 
