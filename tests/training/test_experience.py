@@ -143,7 +143,7 @@ def test_other_experience_does_not_fit_a_run(run):
 
 def test_too_large_a_memory_is_one_line(tmp_path):
     with pytest.raises(UserError, match='of the .* this machine has'):
-        train(game_config('parallel.devices=1', 'task.replay=2000000000', 'task.environment=breakout'), tmp_path / 'run')
+        train(game_config('task.replay=2000000000', 'task.environment=breakout'), tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
 
 
