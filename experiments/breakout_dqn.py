@@ -5,7 +5,7 @@ from practicum.training.defaults import base
 
 def get_config():
     config = base()
-    config.total = '200000 steps'
+    config.total = '150000 steps'
     config.batch_size = 32
     config.log_every = '5000 steps'
     config.data.source = 'seeds'
@@ -14,6 +14,7 @@ def get_config():
                    'warmup': 5_000, 'exploration': 0.05, 'exploration_steps': 20_000, 'discount': 0.99,
                    'target_every': 1000, 'loss': 'squared', 'double': True}
     config.optimizer.learning_rate = 5e-4
+    config.schedule.name = 'linear'
     config.evaluation.every = '10000 steps'
     config.evaluation.batch_size = 100
     config.evaluation.sets.validation.split = 'validation[:100]'

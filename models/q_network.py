@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ..common.errors import UserError
 from .layers import Conv
 from .stages import Stage, run_stages
 
@@ -44,9 +45,12 @@ class QNetwork(nn.Module):
           The value of every action, float32 [batch, num_classes], or the value of `features`.
 
         Raises:
-          UserError: no such endpoint.
+          UserError: no such endpoint, or no images.
         """
         del train
+        if begin is None and images.ndim != 4:
+            raise UserError(f"config.model.name = 'q_network' takes images, these are {list(images.shape[1:])} numbers "
+                            'each: take mlp')
 
         def convolution(number: int, filters: int, x: jax.Array) -> jax.Array:
             return nn.relu(Conv(filters, 3, padding='VALID', dtype=self.dtype, name=f'conv{number}')(x))

@@ -16,6 +16,7 @@ from ..models import batch_axis
 from . import environments
 from .animation import Animation
 from .metrics import Mean
+from .prediction import Prediction
 from .replay import Replay
 from .task import PerExample, Task
 
@@ -219,8 +220,13 @@ class QLearning(Task):
 
     def generate(self, model: Any, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *,
                  begin: str | None = None) -> dict[str, jax.Array]:
-        """Returns 'return', float32 [batch], and 'length', int32 [batch], of an episode of each seed: greedy play."""
+        """Returns 'return', float32 [batch], and 'length', int32 [batch], of an episode of each seed: greedy play.
+
+        Observations, which predictions are made of, are no episodes: 'values', float32 [batch, actions].
+        """
         del begin
+        if 'seed' not in batch:
+            return {'values': model.apply(variables, *self.inputs(batch), train=False)}
         keys = jax.vmap(jax.random.key)(batch['seed'])
         states = self._reset(keys)
 
@@ -239,6 +245,14 @@ class QLearning(Task):
         values = model.apply(variables, self._observe(states), train=False)
         chances = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, step)
         return jax.vmap(self.environment.step)(states, jnp.argmax(values, axis=-1), chances)
+
+    def predict(self, outputs: Mapping[str, np.ndarray], image: np.ndarray, metadata: Mapping[str, Any], top_k: int
+                ) -> Prediction:
+        """Returns the 'action' to take where an observation is made, and the value of each."""
+        del image, metadata, top_k
+        values = dict(zip(self.environment.actions, np.asarray(outputs['values'], float).tolist(), strict=True))
+        return Prediction({'action': max(values, key=values.get), **{f'value_{name}': value
+                                                                     for name, value in values.items()}})
 
     def model_figures(self, model: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Returns 'episode', one that is played greedily, to be seen in motion, and 'frames', some of its states."""

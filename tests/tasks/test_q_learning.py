@@ -131,6 +131,13 @@ def test_the_loss_is_of_the_action_taken(loss, wanted):
     np.testing.assert_allclose(scores['value'], [2, 5])
 
 
+def test_a_prediction_is_the_best_action():
+    """Observations are valued, seeds are played."""
+    task = build()
+    row = task.predict({'values': np.array([1.5, 2.0])}, np.zeros(4), {}, 1).row
+    assert row == {'action': 'right', 'value_left': 1.5, 'value_right': 2.0}
+
+
 @pytest.mark.parametrize('fields, message', [
     ({'environments': 0}, 'config.task.environments = 0: it is a whole number, at least 1'),
     ({'replay': 2}, 'config.task.replay = 2: it has no room'),
