@@ -3,7 +3,7 @@
 Command:   python launch.py --config experiments/cartpole_dqn.py
 Hardware:  2 CPU cores (Intel Xeon), no GPU, beside other work
 Measured:  2026-11-22, mean return of 100 greedy episodes of at most 500 steps, best and last step alike
-  test/mean_return 500.0 in each of the seeds 0, 1, 2, 3; 38 to 49 processor-s a seed
+  test/mean_return 500.0 in each of the seeds 0, 1, 2, 3 (random play: 22.3); 38 to 49 processor-s a seed
 """
 
 from practicum.training.defaults import base
