@@ -1,4 +1,11 @@
-"""Breakout from pixels, drawn on 10x10 cells, by deep Q-learning."""
+"""Breakout from pixels, drawn on 10x10 cells, by deep Q-learning.
+
+Command:   python launch.py --config experiments/breakout_dqn.py
+Hardware:  2 CPU cores (Intel Xeon), no GPU, beside other work
+Measured:  2026-11-22, mean return of 100 greedy episodes
+  last step  test/mean_return 15.65, 14.07, 16.71 (seeds 0, 1, 2; random play: 0.39); 466 to 589 processor-s a seed
+  best step  test/mean_return 14.33, 16.20, 16.64
+"""
 
 from practicum.training.defaults import base
 
