@@ -229,7 +229,7 @@ def _row_shape(run: Run, network: Network) -> tuple[int, ...]:
     for path, array in array_paths.flatten(network.variables).items():
         if path.endswith('/kernel') and array.ndim == 2:
             row = jax.ShapeDtypeStruct((1, array.shape[0]), jnp.float32)
-            with contextlib.suppress(flax.errors.FlaxError, TypeError):
+            with contextlib.suppress(flax.errors.FlaxError, TypeError, UserError):
                 jax.eval_shape(network.function, network.variables, {run.feature: row})
                 return array.shape[:1]
     raise UserError(f'{run.workdir}: how many numbers its model takes is not known')

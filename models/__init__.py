@@ -17,6 +17,7 @@ from .lenet import LeNet
 from .line import Line
 from .lstm import LSTM
 from .mlp import MLP
+from .q_network import QNetwork
 from .rcnn import RCNN
 from .resnet import CifarResNet, ResNet
 from .resnet9 import ResNet9
@@ -36,6 +37,7 @@ MODELS: dict[str, type[nn.Module]] = {
     'line': Line,
     'lstm': LSTM,
     'mlp': MLP,
+    'q_network': QNetwork,
     'rcnn': RCNN,
     'resnet': ResNet,
     'resnet9': ResNet9,

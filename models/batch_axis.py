@@ -88,6 +88,21 @@ def gather(tree: Any) -> Any:
     return tree if axis is None else lax.all_gather(tree, axis, tiled=True)
 
 
+def share(rows: int) -> jax.Array:
+    """Returns which of so many rows, that every device has, are this trace's to work on, int32 [its share].
+
+    Shares are equal: where the rows cannot be split evenly, the last devices work on the last row. `join` puts the
+    results together.
+    """
+    axis = _current.get().axis
+    return jnp.arange(rows) if axis is None else jnp.minimum(positions(-(-rows // lax.axis_size(axis))), rows - 1)
+
+
+def join(tree: Any, rows: int) -> Any:
+    """Returns the rows whose shares the devices worked on, [rows, ...], on every device."""
+    return jax.tree.map(lambda leaf: leaf[:rows], gather(tree))
+
+
 def stack(tree: Any) -> Any:
     """Returns what each part of the batch has, [parts, ...], on every device."""
     axis = _current.get().axis

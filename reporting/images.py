@@ -1,4 +1,4 @@
-"""Images inside a page: PNG files of a run's folder, and what was drawn for it."""
+"""Images inside a page: PNG and GIF files of a run's folder, and what was drawn for it."""
 
 import base64
 import io
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageSequence
 
 _MOST_PIXELS = 120_000_000  # a larger image is not opened
 _LONGEST_SIDE = 2400  # a larger one is scaled down
@@ -18,19 +18,23 @@ def embed(path: Path, complain: Callable[[str], None]) -> dict[str, Any] | None:
     """Returns an image as {'src', 'width', 'height'}, its pixels in 'src'; None, after a complaint, if it is damaged.
 
     Args:
-      path: a PNG file.
+      path: a PNG file; or a GIF file, which stays as it is and moves.
       complain: called with a sentence about what is wrong with the file.
     """
     try:
-        with Image.open(path, formats=('PNG',)) as image:
-            if image.width * image.height > _MOST_PIXELS:
+        with Image.open(path, formats=('PNG', 'GIF')) as image:
+            pixels = image.width * image.height
+            if pixels > _MOST_PIXELS:
                 raise ValueError(f'{image.width} x {image.height} pixels are too many')
-            image.load()
-            data = _compressed(image, lossless=path.stat().st_size < 4 * _LOSSLESS_BYTES)
+            if image.format == 'GIF':
+                kind, data = 'gif', _checked(image, path.read_bytes(), _MOST_PIXELS // max(1, pixels))
+            else:
+                image.load()
+                kind, data = 'webp', _compressed(image, lossless=path.stat().st_size < 4 * _LOSSLESS_BYTES)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         complain(f'{path.name} is left out: {" ".join(str(error).split())[:120]}')
         return None
-    return _in_page(data, image)
+    return _in_page(data, image, kind)
 
 
 def embed_drawn(image: Image.Image, *, lossless: bool = True) -> dict[str, Any]:
@@ -49,9 +53,18 @@ def embed_pixels(pixels: np.ndarray, *, lossless: bool = True) -> dict[str, Any]
                        lossless=lossless)
 
 
-def _in_page(data: bytes, image: Image.Image) -> dict[str, Any]:
-    return {'src': f'data:image/webp;base64,{base64.b64encode(data).decode()}', 'width': image.width,
+def _in_page(data: bytes, image: Image.Image, kind: str = 'webp') -> dict[str, Any]:
+    return {'src': f'data:image/{kind};base64,{base64.b64encode(data).decode()}', 'width': image.width,
             'height': image.height}
+
+
+def _checked(animation: Image.Image, data: bytes, most: int) -> bytes:
+    """Returns the bytes of a GIF file. Raises ValueError or OSError if it has more frames than `most` or is damaged."""
+    for number, _ in enumerate(ImageSequence.Iterator(animation)):
+        if number >= most:
+            raise ValueError(f'more than {most:,} frames are too many')
+        animation.load()
+    return data
 
 
 def _compressed(image: Image.Image, *, lossless: bool) -> bytes:

@@ -22,7 +22,8 @@ from .svg import draw_curves
 
 REPORT_FILE = 'report.html'
 _EVALUATION = 'evaluation_'  # what `launch.py evaluate` writes begins so
-_FILES = (('images', '.png'), ('tables', '.csv'), ('examples', '_examples.json'), ('examples', '_cases.json'))
+_FILES = (('images', '.gif'), ('images', '.png'), ('tables', '.csv'), ('examples', '_examples.json'),
+          ('examples', '_cases.json'))
 # Dark on white, and light on dark in a dark page; no photographs.
 _DIAGRAMS = ('confusion_matrix', 'learning_curves', 'precision_recall', 'counts', 'box_sizes')
 _LISTED = 20  # the worst and the best so many examples

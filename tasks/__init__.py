@@ -5,17 +5,19 @@ from typing import Any
 
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
+from .animation import Animation
 from .captioning import Captioning
 from .classification import Classification
 from .detection import Detection
 from .language_model import LanguageModel
 from .multi_label import MultiLabel
+from .q_learning import QLearning
 from .region_detection import RegionDetection
 from .regression import Regression
 from .segmentation import Segmentation
 from .task import PerExample, Task
 
-__all__ = ['PerExample', 'RegionDetection', 'TASKS', 'Task', 'build']
+__all__ = ['Animation', 'PerExample', 'RegionDetection', 'TASKS', 'Task', 'build']
 
 TASKS: dict[str, type[Task]] = {
     'captioning': Captioning,
@@ -23,6 +25,7 @@ TASKS: dict[str, type[Task]] = {
     'detection': Detection,
     'language_model': LanguageModel,
     'multi_label': MultiLabel,
+    'q_learning': QLearning,
     'region_detection': RegionDetection,
     'regression': Regression,
     'segmentation': Segmentation,

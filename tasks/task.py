@@ -1,6 +1,6 @@
 """What a task is: the contract between the engine and a loss, its metrics and its predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -83,6 +83,40 @@ class Task:
         del outputs
         return {}
 
+    def initial_experience(self, variables: Mapping[str, Any], key: jax.Array) -> Any:
+        """Returns what `collect` goes on from in the first step; computed on the device.
+
+        Args:
+          variables: of the model, as they were initialised.
+          key: a PRNG key.
+        """
+        raise NotImplementedError
+
+    def collect(self, apply: Callable, variables: Mapping[str, Any], experience: Any, batch: Mapping[str, jax.Array], *,
+                step: jax.Array, key: jax.Array) -> tuple[dict[str, jax.Array], Any]:
+        """Makes the batch to be learned from, for tasks whose data depend on what the model does.
+
+        It is called on every device with the device's rows: what it does to the experience must be the same on all of
+        them, by `models.batch_axis.share` and `join` where they divide the work.
+
+        Args:
+          apply: (variables, batch, train=False) -> outputs of the model.
+          variables: of the model before this step.
+          experience: what the step before returned, a pytree of arrays that is part of the state and of checkpoints.
+          batch: rows of the data, which say how many rows are wanted; with 'rng' if the task `needs_rng`.
+          step: steps done.
+          key: a PRNG key, the same on all devices.
+
+        Returns:
+          The batch for `inputs` and `score`, of as many rows; and the experience after the step.
+        """
+        raise NotImplementedError
+
+    @property
+    def collects(self) -> bool:
+        """Whether batches are made by `collect`."""
+        return type(self).collect is not Task.collect
+
     def generate(self, model: Any, variables: Mapping[str, Any], batch: Mapping[str, jax.Array], *,
                  begin: str | None = None) -> dict[str, jax.Array] | None:
         """Returns arrays [batch, ...] made from each example, such as a text; None for tasks that make nothing.
@@ -151,7 +185,7 @@ class Task:
         return {}
 
     def model_figures(self, model: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns name -> matplotlib figure drawn from the model alone, such as samples of a generative one."""
+        """Returns name -> matplotlib figure or `Animation`, drawn from the model alone: samples of a generative one."""
         del model, variables
         return {}
 

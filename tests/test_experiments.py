@@ -53,7 +53,7 @@ def fake_data(monkeypatch):
 
         def open_split(data, image, split, *, invert=False, training=False, text=None, vocabulary=None):
             del training
-            if data['source'] == 'arrays':
+            if data['source'] in ('arrays', 'seeds'):
                 return real(data, image, split, invert=invert)
             generator = np.random.default_rng(len(split) + invert)
             if task == 'language_model':

@@ -25,7 +25,7 @@ from .optimizer import Optimizer
 from .parallel import Parallel
 from .resident import Resident
 from .schedules import build_schedule
-from .state import hyperparameters, init_states, initial_carry
+from .state import hyperparameters, init_states, initial_carry, initial_experience
 from .step import TRAIN, MetricLayout, TrainState, apply_model, make_train_step
 
 _FEW_PARAMETERS = 16  # models of so many show them beside the result
@@ -117,9 +117,18 @@ class Training:
             logging.warning("config.parallel.batch_norm = 'device' changes nothing: this model has no BatchNorm")
         variables = {'params': state.params, 'batch_stats': state.batch_stats}
         apply = apply_model(self.model, self.task)
-        outputs = jax.eval_shape(lambda: apply(variables, batch, train=False))
+        learned = batch
+        if self.task.collects:
+            size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(
+                jax.eval_shape(functools.partial(initial_experience, self.task), state)))
+            _check_fits("config.task's experience", len(states) * size)
+            states = [state.replace(experience=initial_experience(self.task, state)) for state in states]
+            learned, _ = jax.eval_shape(
+                lambda experience: self.task.collect(apply, variables, experience, batch, step=state.step,
+                                                     key=jax.random.key(0)), states[0].experience)
+        outputs = jax.eval_shape(lambda learned: apply(variables, learned, train=False), learned)
         with self._naming_what_is_missing(batch):
-            jax.eval_shape(self.task.score, outputs, batch)
+            jax.eval_shape(self.task.score, outputs, learned)
         carry = initial_carry(apply, self.task, variables, batch, self.config.batch_size)
         return [state.replace(carry=carry) for state in states]
 

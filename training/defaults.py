@@ -25,7 +25,7 @@ def base() -> ConfigDict:
     config.data = ConfigDict()
     # 'tfds', 'folder' (class/image), 'mask_folder' (images and masks), 'voc_folder', 'coco', 'yolo_folder' (images and
     # boxes), 'caption_folder' (images and captions), 'csv' (tables), 'npz' (arrays of numpy), 'text' (files),
-    # 'tfds_text' or 'arrays' (below)
+    # 'tfds_text', 'arrays' (below) or 'seeds' (numbers alone, for tasks that make their own data)
     config.data.source = 'tfds'
     config.data.name = ''  # tfds name, or path of the folder
     config.data.data_dir = config_dict.placeholder(str)  # tfds data_dir; None: $TFDS_DATA_DIR or ~/tensorflow_datasets

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from ..common.console import format_metric, format_seconds
 from ..common.errors import some
 from ..common.files import replacing, write_json, write_text
+from ..tasks import Animation
 from .evaluation import Evaluation
 from .learning_curves import draw_learning_curves
 from .rows import to_json
@@ -155,10 +156,24 @@ def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Eval
 
 
 def write_image(path: Path, figure) -> np.ndarray:
-    """Writes a matplotlib figure as PNG and returns its pixels, uint8 [height, width, 3]."""
+    """Writes a matplotlib figure as PNG and returns its pixels, uint8 [height, width, 3].
+
+    An `Animation` is written as GIF, by the same name but for its end; its last frame is returned.
+    """
+    if isinstance(figure, Animation):
+        return _write_animation(path.with_suffix('.gif'), figure)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     figure.set_dpi(110)
     canvas = FigureCanvasAgg(figure)
     with replacing(path) as file:
         canvas.print_png(file)
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _write_animation(path: Path, animation: Animation) -> np.ndarray:
+    from PIL import Image
+    first, *others = map(Image.fromarray, animation.frames)
+    with replacing(path) as file:  # the last frame stays a second before it begins again
+        first.save(file, 'GIF', save_all=True, append_images=others, loop=0, optimize=False,
+                   duration=[round(1000 * animation.seconds)] * len(others) + [1000])
+    return animation.frames[-1]

@@ -1,5 +1,6 @@
 """The state a training run begins with."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from ml_collections import ConfigDict
 
 from ..tasks import Task
 from .step import TrainState
+
+_BEFORE = 2**32 - 1  # what the key of a run is folded with before its first step; its steps count from 0
 
 
 def hyperparameters(config: ConfigDict) -> dict[str, np.ndarray]:
@@ -25,7 +28,7 @@ def init_state(model, inputs: tuple, optimizer, hyperparameters: dict[str, np.nd
 
 def init_states(model, inputs: tuple, optimizer, hyperparameters: Sequence[dict[str, np.ndarray]], *, ema: bool
                 ) -> list[TrainState]:
-    """Initialises parameters and optimizer state of runs, each in one compiled call; nothing is carried yet.
+    """Initialises parameters and optimizer state of runs, each in one compiled call; without carry and experience.
 
     Args:
       model: a flax module.
@@ -42,7 +45,7 @@ def init_states(model, inputs: tuple, optimizer, hyperparameters: Sequence[dict[
         batch_stats = variables.get('batch_stats', {})
         averages = {'params': params, 'batch_stats': batch_stats} if ema else {}
         return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, optimizer.init(params), averages, carry={},
-                          hyperparameters=hyperparameters)
+                          experience={}, hyperparameters=hyperparameters)
     return [init(of_run, inputs) for of_run in hyperparameters]
 
 
@@ -58,6 +61,13 @@ def initial_carry(forward: Callable, task: Task, variables: dict[str, Any], batc
     """
     shapes = jax.eval_shape(lambda: task.carried(forward(variables, batch, train=False)))
     return jax.tree.map(lambda leaf: np.zeros((rows, *leaf.shape[1:]), leaf.dtype), shapes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def initial_experience(task: Task, state: TrainState) -> Any:
+    """Returns what a task that collects begins with, drawn from the seed of the run, see `TrainState`."""
+    key = jax.random.fold_in(jax.random.key(state.hyperparameters['seed']), _BEFORE)
+    return task.initial_experience({'params': state.params, 'batch_stats': state.batch_stats}, key)
 
 
 def evaluated_variables(state_variables: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ..tasks.metrics import over_devices
 from .parallel import Place
 
 # What the key of a step is folded with; 0 and 1, its halves, are for augmentation and dropout.
-_TASK, _MIX = 2, 3
+_TASK, _MIX, _COLLECT = 2, 3, 4
 
 
 @flax.struct.dataclass
@@ -34,6 +34,8 @@ class TrainState:
       ema: {'params', 'batch_stats'} moving averages, {} when they are off.
       carry: what the rows of the next batch begin with, where a task carries something from batch to batch, such as
         the state of an LSTM: a pytree of arrays [rows, ...], which lie where the rows do; {} for others.
+      experience: what a task that makes its own batches has lived through, such as a replay memory: a pytree of arrays,
+        whole on every device, see `Task.collect`; {} for tasks that learn from data alone.
       hyperparameters: 'seed' uint32, 'learning_rate' (the peak) and 'weight_decay' float32 scalars. They come from the
         config, never from a checkpoint. As inputs of the compiled step, not constants of it, they let runs that differ
         in nothing else share one executable.
@@ -44,13 +46,14 @@ class TrainState:
     opt_state: Any
     ema: Any
     carry: Any
+    experience: Any
     hyperparameters: dict[str, jax.Array]
 
     @classmethod
     def places(cls) -> 'TrainState':
         """Returns where each part lies."""
         return cls(step=Place.SHARED, params=Place.STATE, batch_stats=Place.SHARED, opt_state=Place.STATE,
-                   ema=Place.STATE, carry=Place.ROWS, hyperparameters=Place.SHARED)
+                   ema=Place.STATE, carry=Place.ROWS, experience=Place.SHARED, hyperparameters=Place.SHARED)
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -60,7 +63,7 @@ class TrainState:
     @property
     def training(self) -> dict[str, Any]:
         """What a checkpoint's 'training' item holds."""
-        return {'opt_state': self.opt_state, 'step': self.step, 'carry': self.carry}
+        return {'opt_state': self.opt_state, 'step': self.step, 'carry': self.carry, 'experience': self.experience}
 
 
 # How `Parallel.compile` is called for the steps below.
@@ -98,7 +101,8 @@ def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable
       on_trace: called whenever the step is traced, to notice recompilation.
 
     Every random number is a function of the seed, the step and the example's index in the global batch. What a task
-    carries from batch to batch is part of the state, and for the task 'carry' of the batch.
+    carries from batch to batch is part of the state, and for the task 'carry' of the batch. A task that collects takes
+    the batch for places to be filled: gradients are those of what it fills them with.
 
     The returned metrics are `task.train_metrics` over the global batch, 'gradient_norm' and 'learning_rate', packed by
     `MetricLayout`.
@@ -147,6 +151,11 @@ def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable
         batch = prepare_batch(prepare, mix, step_key, batch, rows) | _carried(state.carry)
         if task.needs_rng:
             batch |= {'rng': _keys(jax.random.fold_in(step_key, _TASK), rows)}
+        experience = state.experience
+        if task.collects:
+            variables = {'params': batch_axis.whole(state.params), 'batch_stats': state.batch_stats}
+            batch, experience = task.collect(forward, variables, experience, batch, step=state.step,
+                                             key=jax.random.fold_in(step_key, _COLLECT))
         grads, found, batch_stats = accumulated(state.params, state.batch_stats, batch, dropout_key)
         grads = batch_axis.mean(grads)
         if batch_axis.norms_differ():
@@ -157,7 +166,9 @@ def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable
         params = optax.apply_updates(state.params, updates)
         ema = _average(state, {'params': params, 'batch_stats': batch_stats}, ema_decay)
         metrics = layout.pack(batch_axis.total(layout.sums(found['scores'])), optax.tree.norm(grads), learning_rate)
-        return TrainState(state.step + 1, params, batch_stats, opt_state, ema, found['carry'], hyperparameters), metrics
+        state = TrainState(state.step + 1, params, batch_stats, opt_state, ema, found['carry'], experience,
+                           hyperparameters)
+        return state, metrics
 
     return train_step
 

@@ -1,0 +1,17 @@
+"""An animated picture."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Animation:
+    """What a task draws that moves; it becomes a GIF of the run's folder.
+
+    Attributes:
+      frames: uint8 [frames, height, width, 3].
+      seconds: how long one is shown; GIFs count hundredths.
+    """
+    frames: np.ndarray
+    seconds: float
