@@ -10,10 +10,12 @@ from .classification import Classification
 from .detection import Detection
 from .language_model import LanguageModel
 from .multi_label import MultiLabel
+from .reconstruction import Reconstruction
 from .region_detection import RegionDetection
 from .regression import Regression
 from .segmentation import Segmentation
 from .task import PerExample, Task
+from .variational import Variational
 
 __all__ = ['PerExample', 'RegionDetection', 'TASKS', 'Task', 'build']
 
@@ -23,9 +25,11 @@ TASKS: dict[str, type[Task]] = {
     'detection': Detection,
     'language_model': LanguageModel,
     'multi_label': MultiLabel,
+    'reconstruction': Reconstruction,
     'region_detection': RegionDetection,
     'regression': Regression,
     'segmentation': Segmentation,
+    'variational': Variational,
 }
 
 

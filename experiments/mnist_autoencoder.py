@@ -1,0 +1,49 @@
+"""Autoencoders on MNIST: a digit as 30 numbers, a clean digit out of a grainy one, and digits never seen before."""
+
+from practicum.training.defaults import base
+
+# Classes for `anomaly`. None of the training digits is of the second one.
+KNOWN, LEFT_OUT = ('[0-8]',), ('9',)
+
+
+def get_config():
+    """Dense layers of 1000, 500 and 250 down to 30 numbers, and up again."""
+    config = base()
+    config.total = '30 epochs'
+    config.batch_size = 128
+    config.data.name = 'mnist'
+    config.data.train = 'train[:-5000]'
+    config.model = {'name': 'autoencoder', 'image_shape': (28, 28, 1), 'hidden': (1000, 500, 250), 'code': 30}
+    config.task = {'name': 'reconstruction', 'loss': 'squared_error', 'noise': 0.0, 'anomaly': (), 'per_example': True}
+    config.schedule.name = 'cosine'
+    config.evaluation.sets.validation.split = 'train[-5000:]'
+    config.checkpoint.best_metric = 'validation/squared_error'
+    config.checkpoint.best_mode = 'min'
+    return config
+
+
+def convolutional():
+    """Convolutions of 16 and 32 filters with stride 2, as many numbers."""
+    config = get_config()
+    config.total = '15 epochs'
+    config.model = {'name': 'conv_autoencoder', 'image_shape': (28, 28, 1), 'filters': (16, 32), 'code': 30}
+    return config
+
+
+def denoising():
+    """Clean digits out of grainy ones: Gaussian noise of half the range of a pixel, a small U-Net."""
+    config = get_config()
+    config.total = '5 epochs'
+    config.model = {'name': 'unet', 'num_classes': 1, 'features': (16, 32, 64)}
+    config.task.noise = 0.5
+    return config
+
+
+def anomaly():
+    """The digit 9 left out of training: does its error give it away among all test digits?"""
+    config = get_config()
+    config.total = '10 epochs'
+    config.data.merge_classes = (('known', KNOWN), ('unknown', ()))
+    config.task.anomaly = ('unknown',)
+    config.evaluation.sets.test.data = {'merge_classes': (('known', KNOWN), ('unknown', LEFT_OUT))}
+    return config

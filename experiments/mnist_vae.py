@@ -1,0 +1,26 @@
+"""A variational autoencoder on MNIST, whose codes can be drawn: digits that nobody wrote."""
+
+from practicum.training.defaults import base
+
+
+def get_config():
+    """One hidden layer of 400, codes of 20 numbers."""
+    config = base()
+    config.total = '20 epochs'
+    config.batch_size = 128
+    config.data.name = 'mnist'
+    config.data.train = 'train[:-5000]'
+    config.model = {'name': 'vae', 'image_shape': (28, 28, 1), 'hidden': (400,), 'code': 20}
+    config.task = {'name': 'variational', 'binary': False, 'per_example': True}
+    config.schedule.name = 'cosine'
+    config.evaluation.sets.validation.split = 'train[-5000:]'
+    config.checkpoint.best_metric = 'validation/loss'
+    config.checkpoint.best_mode = 'min'
+    return config
+
+
+def plane():
+    """Codes of two numbers, which can be drawn as a map of all digits."""
+    config = get_config()
+    config.model.code = 2
+    return config
