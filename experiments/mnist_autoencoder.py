@@ -7,13 +7,13 @@ KNOWN, LEFT_OUT = ('[0-8]',), ('9',)
 
 
 def get_config():
-    """Dense layers of 1000, 500 and 250 down to 30 numbers, and up again."""
+    """Dense layers of 500 and 250 down to 30 numbers, and up again."""
     config = base()
-    config.total = '30 epochs'
+    config.total = '12 epochs'
     config.batch_size = 128
     config.data.name = 'mnist'
     config.data.train = 'train[:-5000]'
-    config.model = {'name': 'autoencoder', 'image_shape': (28, 28, 1), 'hidden': (1000, 500, 250), 'code': 30}
+    config.model = {'name': 'autoencoder', 'image_shape': (28, 28, 1), 'hidden': (500, 250), 'code': 30}
     config.task = {'name': 'reconstruction', 'loss': 'squared_error', 'noise': 0.0, 'anomaly': (), 'per_example': True}
     config.schedule.name = 'cosine'
     config.evaluation.sets.validation.split = 'train[-5000:]'
@@ -25,7 +25,6 @@ def get_config():
 def convolutional():
     """Convolutions of 16 and 32 filters with stride 2, as many numbers."""
     config = get_config()
-    config.total = '15 epochs'
     config.model = {'name': 'conv_autoencoder', 'image_shape': (28, 28, 1), 'filters': (16, 32), 'code': 30}
     return config
 
@@ -33,8 +32,8 @@ def convolutional():
 def denoising():
     """Clean digits out of grainy ones: Gaussian noise of half the range of a pixel, a small U-Net."""
     config = get_config()
-    config.total = '5 epochs'
-    config.model = {'name': 'unet', 'num_classes': 1, 'features': (16, 32, 64)}
+    config.total = '3 epochs'
+    config.model = {'name': 'unet', 'num_classes': 1, 'features': (8, 16, 32)}
     config.task.noise = 0.5
     return config
 
@@ -42,7 +41,6 @@ def denoising():
 def anomaly():
     """The digit 9 left out of training: does its error give it away among all test digits?"""
     config = get_config()
-    config.total = '10 epochs'
     config.data.merge_classes = (('known', KNOWN), ('unknown', ()))
     config.task.anomaly = ('unknown',)
     config.evaluation.sets.test.data = {'merge_classes': (('known', KNOWN), ('unknown', LEFT_OUT))}

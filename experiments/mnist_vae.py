@@ -6,7 +6,7 @@ from practicum.training.defaults import base
 def get_config():
     """One hidden layer of 400, codes of 20 numbers."""
     config = base()
-    config.total = '20 epochs'
+    config.total = '12 epochs'
     config.batch_size = 128
     config.data.name = 'mnist'
     config.data.train = 'train[:-5000]'
