@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 _KINDS = ('usual, least error', 'usual, largest error', 'anomalies, least error', 'anomalies, largest error')
+_PICTURE_INCHES, _NAMES_INCHES, _TITLE_INCHES = 0.85, 0.95, 0.25
+_GAP = 2  # pixels between pictures
 
 
 def is_picture(array: np.ndarray) -> bool:
@@ -23,12 +25,13 @@ def draw_pairs(shown: Sequence[Mapping[str, Any]], *, noisy: bool):
     Returns:
       A matplotlib figure.
     """
-    rows = [('image', [_pixels(kept['example']['image']) for kept in shown])]
+    rows = [[_pixels(kept['example']['image']) for kept in shown]]
     if noisy:
-        rows.append(('with noise', [kept['outputs']['given'] for kept in shown]))
-    rows.append(('reconstruction', [kept['outputs']['reconstruction'] for kept in shown]))
-    return _draw_rows(rows, [f"{kept['scores']['squared_error']:.1f}" for kept in shown],
-                      'squared error of the reconstruction, summed over the pixels')
+        rows.append([kept['outputs']['given'] for kept in shown])
+    rows.append([kept['outputs']['reconstruction'] for kept in shown])
+    names = ('image', 'with noise', 'reconstruction') if noisy else ('image', 'reconstruction')
+    return _draw_sheets([('squared error of the reconstruction, summed over the pixels', np.stack(rows),
+                          [f"{kept['scores']['squared_error']:.1f}" for kept in shown])], names)
 
 
 def draw_extremes(metrics: Mapping[str, Any]):
@@ -37,25 +40,13 @@ def draw_extremes(metrics: Mapping[str, Any]):
     Args:
       metrics: of `ReconstructionExamples.summarize`.
     """
-    from matplotlib.figure import Figure  # half a second that only images need
-    pairs, errors = metrics['extremes'], metrics['extreme_errors']
-    kinds, shown = pairs.shape[:2]
-    figure = Figure(figsize=(0.8 * shown + 0.3, 2.05 * kinds + 0.3), layout='constrained')
-    parts = figure.subfigures(kinds, 1)
-    for part, kind, name, values in zip(parts, pairs, _KINDS, errors):
-        part.suptitle(name, fontsize=9)
-        for column in range(shown):
-            for row in (0, 1):
-                axes = part.add_subplot(2, shown, row * shown + column + 1)
-                _show(axes, kind[column, row])
-                if not row:
-                    axes.set_title(f'{values[column]:.1f}', fontsize=7)
-    return figure
+    return _draw_sheets([(name, pairs.swapaxes(0, 1), [f'{value:.1f}' for value in values]) for name, pairs, values
+                         in zip(_KINDS, metrics['extremes'], metrics['extreme_errors'])], ('image', 'reconstruction'))
 
 
 def draw_errors(metrics: Mapping[str, Any]):
     """Draws how the squared errors of usual examples and of anomalies are distributed."""
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # half a second that only images need
     errors, anomalous = metrics['errors'], metrics['anomalous']
     figure = Figure(figsize=(6, 3.6), layout='constrained')
     axes = figure.add_subplot()
@@ -68,38 +59,56 @@ def draw_errors(metrics: Mapping[str, Any]):
 
 
 def draw_grid(images: np.ndarray, title: str):
-    """Draws images, float [rows, columns, height, width, channels] in [0, 1], side by side."""
+    """Draws images, float [rows, columns, height, width, channels] in [0, 1], side by side without gaps."""
     from matplotlib.figure import Figure
-    rows, columns, height, width, channels = images.shape
-    sheet = images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
-    figure = Figure(figsize=(6, 6 * rows * height / (columns * width) + 0.3), layout='constrained')
-    axes = figure.add_subplot()
-    _show(axes, np.round(255 * np.clip(sheet, 0, 1)).astype(np.uint8))
+    sheet = _sheet(np.round(255 * np.clip(images, 0, 1)).astype(np.uint8), gap=0)
+    height, width = sheet.shape[:2]
+    figure = Figure(figsize=(6, 6 * height / width + _TITLE_INCHES))
+    axes = figure.add_axes((0, 0, 1, 1 - _TITLE_INCHES / figure.get_figheight()))
+    _show(axes, sheet)
     axes.set_title(title, fontsize=9)
     return figure
 
 
-def _draw_rows(rows: Sequence[tuple[str, Sequence[np.ndarray]]], titles: Sequence[str], title: str):
+def _draw_sheets(sheets: Sequence[tuple[str, np.ndarray, Sequence[str]]], names: Sequence[str]):
+    """Draws sheets one below the other: (title, uint8 [rows, columns, height, width, channels], names of columns).
+
+    Each is one image: axes for every picture on it would take seconds to lay out.
+    """
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(0.85 * len(titles) + 0.5, 0.95 * len(rows) + 0.5), layout='constrained')
-    for row, (name, images) in enumerate(rows):
-        for column, image in enumerate(images):
-            axes = figure.add_subplot(len(rows), len(titles), row * len(titles) + column + 1)
-            _show(axes, image)
-            if not row:
-                axes.set_title(titles[column], fontsize=8)
-            if not column:
-                axes.set_ylabel(name, fontsize=8)
-    figure.suptitle(title, fontsize=9)
+    rows, columns, height, width = sheets[0][1].shape[:4]
+    inches = columns * _PICTURE_INCHES, rows * _PICTURE_INCHES * (height + _GAP) / (width + _GAP)
+    total = _NAMES_INCHES + inches[0], len(sheets) * (inches[1] + 2 * _TITLE_INCHES)
+    figure = Figure(figsize=total)
+    for number, (title, images, labels) in enumerate(sheets, start=1):
+        bottom = 1 - (number * (inches[1] + 2 * _TITLE_INCHES)) / total[1]
+        axes = figure.add_axes((_NAMES_INCHES / total[0], bottom, inches[0] / total[0], inches[1] / total[1]))
+        _show(axes, _sheet(images, gap=_GAP))
+        axes.set_axis_off()
+        for column, label in enumerate(labels):
+            axes.text((column + 0.5) / columns, 1.02, label, transform=axes.transAxes, ha='center', va='bottom',
+                      fontsize=8)
+        for row, name in enumerate(names):
+            axes.text(-0.005, 1 - (row + 0.5) / rows, name, transform=axes.transAxes, ha='right', va='center',
+                      fontsize=8)
+        figure.text(0.5, bottom + (inches[1] + 1.55 * _TITLE_INCHES) / total[1], title, ha='center', va='center',
+                    fontsize=9)
     return figure
+
+
+def _sheet(images: np.ndarray, gap: int) -> np.ndarray:
+    """Returns uint8 [rows, columns, height, width, channels] as one image with white gaps between the parts."""
+    images = np.pad(images, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
+    rows, columns, height, width, channels = images.shape
+    return images.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
 
 
 def _show(axes: Any, image: np.ndarray) -> None:
     """Shows uint8 [height, width, channels]; of other numbers of channels than 3 their mean."""
     if image.shape[-1] != 3:
-        axes.imshow(image.mean(axis=-1), cmap='gray', vmin=0, vmax=255)
+        axes.imshow(image.mean(axis=-1), cmap='gray', vmin=0, vmax=255, aspect='auto')
     else:
-        axes.imshow(image)
+        axes.imshow(image, aspect='auto')
     axes.set(xticks=[], yticks=[])
 
 
