@@ -51,7 +51,7 @@ def scratch_relu():
 
 def _layer(number):
     config = _digits()
-    config.total = '2 epochs'
+    config.total = '5 epochs'
     config.model = {'name': 'layer_autoencoder', 'hidden': HIDDEN, 'layer': number, 'dropout': 0.25}
     config.task = {'name': 'reconstruction', 'loss': 'cross_entropy', 'per_example': False}
     config.evaluation.final = ()

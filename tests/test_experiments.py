@@ -24,7 +24,7 @@ FILES = of_the_repository(config_lib.experiment_files())
 # Half a minute of compiling each. Their networks are compiled elsewhere, smaller, or with fewer of their fields.
 LONGEST = ('retinopathy.py', 'flickr8k_captioner.py', 'shape_video_captioner.py', 'shape_video_captioner.py:from_tags',
            'phantom_unet.py', 'cats_vs_dogs.py', 'cats_vs_dogs.py:all_fine_tuned', 'cifar10_resnet.py:short',
-           'cifar10_resnet.py:gpu')
+           'cifar10_resnet.py:gpu', 'mnist_autoencoder.py:denoising', 'mnist_autoencoder.py:convolutional')
 LINE = 'every line of this text is the same one'
 SPECS = [f'{path}{variant}' for path in FILES
          for variant in ('', *(f':{name}' for name in config_lib.variants(path)))]

@@ -46,7 +46,7 @@ def variational() -> ConfigDict:
     config.data.merge_classes = ()
     config.evaluation.sets.test.data.merge_classes = ()
     config.model = {'name': 'vae', 'image_shape': (8, 8, 1), 'hidden': (12,), 'code': 2}
-    config.task = {'name': 'variational', 'binary': False}
+    config.task = {'name': 'variational', 'binary': False, 'per_example': True}
     config.checkpoint.best_metric = 'validation/loss'
     config.checkpoint.best_mode = 'min'
     return config

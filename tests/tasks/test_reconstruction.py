@@ -110,10 +110,9 @@ def test_binary_pixels_are_drawn_with_the_grey_value_as_probability(batch):
 def test_evaluations_depend_on_no_devices_and_no_padding(variational):
     """Noise and codes are those of the example: 180 digits, one at a time or in batches that do not divide them."""
     make = functools.partial(variational_config if variational else reconstruction_config, 'data.merge_classes=()')
-    found = []
+    found, others = [], () if variational else ('task.anomaly=()',)
     for devices, size in ((1, 180), (4, 28)):
-        config = make('task.anomaly=()', f'parallel.devices={devices}', f'evaluation.batch_size={size}') if (
-            not variational) else make(f'parallel.devices={devices}', f'evaluation.batch_size={size}')
+        config = make(*others, f'parallel.devices={devices}', f'evaluation.batch_size={size}')
         training = components.build_training(config)
         sets = evaluation.Evaluations(config, training.parallel, training.task, training.info, ('validation',))
         variables = training.parallel.place(evaluated_variables(training.initial_state().variables))
@@ -185,14 +184,16 @@ def test_predict_writes_reconstructions_and_tells_the_error_without_noise(run, c
 
 def test_the_code_is_what_images_are_searched_by(run, call_launch, digit_files, tmp_path):
     done = call_launch('embed', digit_files, '--workdir', run, '--output', tmp_path / 'index.npz')
-    assert done.code == 0 and "4 numbers" in done.err + done.out or 'code' in done.err + done.out
+    assert done.code == 0, done.err
+    with np.load(tmp_path / 'index.npz') as index:
+        assert any(values.shape == (8, 4) for values in index.values())
 
 
 def test_a_variational_run_shows_samples_and_the_plane_of_codes(tmp_path):
-    assert train(variational_config('parallel.devices=1', 'total=6 steps'), tmp_path) == 0
+    assert train(variational_config('parallel.devices=1', 'total=6 steps', 'task.per_example=False'), tmp_path) == 0
     metrics = json.loads((tmp_path / 'result.json').read_text())['metrics']
     assert metrics['test/loss'] == pytest.approx(metrics['test/reconstruction_nats'] + metrics['test/kl_nats'])
-    for name in ('samples', 'latent_walk', 'test_reconstructions'):
+    for name in ('samples', 'latent_walk'):
         assert (tmp_path / f'{name}.png').stat().st_size > 1000
 
 
