@@ -22,6 +22,13 @@ def get_config():
     return config
 
 
+def published():
+    """The widths of Hinton and Salakhutdinov 2006: 1000, 500 and 250 down to 30 numbers."""
+    config = get_config()
+    config.model.hidden = (1000, 500, 250)
+    return config
+
+
 def convolutional():
     """Convolutions of 16 and 32 filters with stride 2, as many numbers."""
     config = get_config()
@@ -39,8 +46,10 @@ def denoising():
 
 
 def anomaly():
-    """The digit 9 left out of training: does its error give it away among all test digits?"""
+    """The digit 9 left out of training, a small code: does its error give it away among all test digits?"""
     config = get_config()
+    config.total = '5 epochs'
+    config.model.hidden, config.model.code = (128,), 8
     config.data.merge_classes = (('known', KNOWN), ('unknown', ()))
     config.task.anomaly = ('unknown',)
     config.evaluation.sets.test.data = {'merge_classes': (('known', KNOWN), ('unknown', LEFT_OUT))}

@@ -6,12 +6,13 @@ from practicum.training.defaults import base
 def get_config():
     """One hidden layer of 400, codes of 20 numbers."""
     config = base()
-    config.total = '12 epochs'
+    config.total = '15 epochs'
     config.batch_size = 128
     config.data.name = 'mnist'
     config.data.train = 'train[:-5000]'
     config.model = {'name': 'vae', 'image_shape': (28, 28, 1), 'hidden': (400,), 'code': 20}
     config.task = {'name': 'variational', 'binary': False, 'per_example': True}
+    config.optimizer.learning_rate = 3e-3
     config.schedule.name = 'cosine'
     config.evaluation.sets.validation.split = 'train[-5000:]'
     config.checkpoint.best_metric = 'validation/loss'
