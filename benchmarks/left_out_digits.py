@@ -27,14 +27,15 @@ def main() -> None:
     areas = {}
     for digit in args.digits:
         workdir = (args.runs / str(digit)).absolute()
-        known = f"('known', ('[^{digit}]',))"
+        trained = f"(('known', ('[^{digit}]',)), ('unknown', ()))"
+        tested = f"(('known', ('[^{digit}]',)), ('unknown', ('{digit}',)))"
         if not (workdir / 'result.json').is_file():
             workdir.mkdir(parents=True, exist_ok=True)
             with (workdir / 'console.log').open('w') as log:
                 subprocess.run([sys.executable, 'launch.py', '--config', EXPERIMENT, '--workdir', workdir,
-                                f"--config.data.merge_classes=({known}, ('unknown', ()))",
-                                f"--config.evaluation.sets.test.data.merge_classes=({known}, ('unknown', ('{digit}',)))",
-                                *rest], cwd=ROOT, stdout=log, stderr=log, check=True)
+                                f'--config.data.merge_classes={trained}',
+                                f'--config.evaluation.sets.test.data.merge_classes={tested}', *rest],
+                               cwd=ROOT, stdout=log, stderr=log, check=True)
         areas[digit] = json.loads((workdir / 'result.json').read_text())['metrics']['test/auc']
         print(f'{digit}  {areas[digit]:.3f}', flush=True)
     print(f'mean  {sum(areas.values()) / len(areas):.3f}')
