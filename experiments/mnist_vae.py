@@ -20,6 +20,13 @@ def get_config():
     return config
 
 
+def binary():
+    """Pixels drawn to be 0 or 1, so that the loss bounds a log-probability."""
+    config = get_config()
+    config.task.binary = True
+    return config
+
+
 def plane():
     """Codes of two numbers, which can be drawn as a map of all digits."""
     config = get_config()

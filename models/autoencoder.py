@@ -55,7 +55,7 @@ class Autoencoder(nn.Module):
         """
         del train
         if begin is None:
-            images = check_shape(images, self.image_shape).reshape(len(images), -1)
+            images = check_shape(images, self.image_shape).reshape(images.shape[0], -1)
         stages = [*dense_stages('hidden', self.hidden, self.dtype),
                   ('code', nn.Dense(self.code, dtype=self.dtype, name='code')),
                   *dense_stages('decoder', self.hidden[::-1], self.dtype),
@@ -95,10 +95,10 @@ class ConvAutoencoder(nn.Module):
                                 name=f'conv{index + 1}')(x))
 
         def code(x: jax.Array) -> jax.Array:
-            return nn.Dense(self.code, dtype=self.dtype, name='code')(x.reshape(len(x), -1))
+            return nn.Dense(self.code, dtype=self.dtype, name='code')(x.reshape(x.shape[0], -1))
 
         def to_map(x: jax.Array) -> jax.Array:
-            return nn.relu(nn.Dense(math.prod(smallest), dtype=self.dtype, name='map')(x)).reshape(-1, *smallest)
+            return nn.relu(nn.Dense(math.prod(smallest), dtype=self.dtype, name='map')(x)).reshape(x.shape[0], *smallest)
 
         def up(index: int, x: jax.Array) -> jax.Array:
             filters = self.filters[-index - 2]
@@ -166,7 +166,7 @@ class LayerAutoencoder(nn.Module):
 
         stages = [*((f'hidden{number}', functools.partial(dense, number)) for number in range(1, self.layer)),
                   ('logits', there_and_back)]
-        return run_stages(stages, images.astype(self.dtype).reshape(len(images), -1), begin=begin, features=features)
+        return run_stages(stages, images.astype(self.dtype).reshape(images.shape[0], -1), begin=begin, features=features)
 
 
 def dense_stages(prefix: str, widths: tuple[int, ...], dtype: jnp.dtype) -> list[Stage]:
@@ -180,7 +180,7 @@ def dense_stages(prefix: str, widths: tuple[int, ...], dtype: jnp.dtype) -> list
 def image_logits(image_shape: tuple[int, int, int], dtype: jnp.dtype, x: jax.Array) -> jax.Array:
     """Returns the logits of all pixels from a dense layer, float32 [batch, *image_shape]."""
     logits = nn.Dense(math.prod(image_shape), dtype=dtype, name='logits')(x)
-    return logits.reshape(-1, *image_shape).astype(jnp.float32)
+    return logits.reshape(x.shape[0], *image_shape).astype(jnp.float32)
 
 
 def check_shape(images: jax.Array, image_shape: tuple[int, int, int]) -> jax.Array:

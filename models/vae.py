@@ -63,7 +63,7 @@ class VAE(nn.Module):
             return posterior['mean'] + jnp.exp(posterior['log_variance'] / 2) * noise
 
         if begin is None:
-            images = check_shape(images, self.image_shape).reshape(len(images), -1)
+            images = check_shape(images, self.image_shape).reshape(images.shape[0], -1)
         stages = [*dense_stages('hidden', self.hidden, self.dtype), ('code', draw_code),
                   *dense_stages('decoder', self.hidden[::-1], self.dtype),
                   ('logits', functools.partial(image_logits, self.image_shape, self.dtype))]
