@@ -98,7 +98,8 @@ class ConvAutoencoder(nn.Module):
             return nn.Dense(self.code, dtype=self.dtype, name='code')(x.reshape(x.shape[0], -1))
 
         def to_map(x: jax.Array) -> jax.Array:
-            return nn.relu(nn.Dense(math.prod(smallest), dtype=self.dtype, name='map')(x)).reshape(x.shape[0], *smallest)
+            x = nn.relu(nn.Dense(math.prod(smallest), dtype=self.dtype, name='map')(x))
+            return x.reshape(x.shape[0], *smallest)
 
         def up(index: int, x: jax.Array) -> jax.Array:
             filters = self.filters[-index - 2]
@@ -166,7 +167,8 @@ class LayerAutoencoder(nn.Module):
 
         stages = [*((f'hidden{number}', functools.partial(dense, number)) for number in range(1, self.layer)),
                   ('logits', there_and_back)]
-        return run_stages(stages, images.astype(self.dtype).reshape(images.shape[0], -1), begin=begin, features=features)
+        x = images.astype(self.dtype).reshape(images.shape[0], -1)
+        return run_stages(stages, x, begin=begin, features=features)
 
 
 def dense_stages(prefix: str, widths: tuple[int, ...], dtype: jnp.dtype) -> list[Stage]:
