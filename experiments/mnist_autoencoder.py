@@ -1,4 +1,13 @@
-"""Autoencoders on MNIST: a digit as 30 numbers, a clean digit out of a grainy one, and digits never seen before."""
+"""Autoencoders on MNIST: a digit as 30 numbers, a clean digit out of a grainy one, and digits never seen before.
+
+Command:   python launch.py --config experiments/mnist_autoencoder.py --config.data.data_dir=...
+Hardware:  2 CPU cores (Intel Xeon), no GPU, beside other work
+Measured:  2026-11-22, after the last step; processor seconds
+  get_config     test/squared_error 4.68, PSNR 23.17 dB (seed 0); 117 s. PCA with 30 numbers: 13.87, 18.32 dB
+  convolutional  test/squared_error @CONV, PSNR @CONVPSNR (seed 0); @CONVS s
+  denoising      test/psnr 19.81 dB, before 9.38 dB (seed 0); 272 s
+  anomaly        test/auc 0.590 (seed 0); @ANOS s. Of other digits left out: docs/results/autoencoders.md
+"""
 
 from practicum.training.defaults import base
 
@@ -46,7 +55,7 @@ def denoising():
 
 
 def anomaly():
-    """The digit 9 left out of training, a small code: does its error give it away among all test digits?"""
+    """The digit 9 left out of training, a small code: how well its error gives it away among all test digits."""
     config = get_config()
     config.total = '5 epochs'
     config.model.hidden, config.model.code = (128,), 8
