@@ -4,9 +4,9 @@ Command:   python launch.py --config experiments/mnist_pretraining.py --config.d
            then the same with :layer2, :layer3 and :fine_tuned; all of it, with seeds: python benchmarks/layerwise.py
 Hardware:  2 CPU cores (Intel Xeon), no GPU, beside other work
 Measured:  2026-11-22, after the last step, each seed with its own 1,000 labels; processor seconds
-  fine_tuned    test error @FINE (mean of seeds 0, 1, 2); 120 s with the three phases before
-  scratch       test error @SCRATCH (mean of seeds 0, 1, 2); 28 s
-  scratch_relu  test error @RELU (mean of seeds 0, 1, 2); 25 s
+  fine_tuned    test error 9.06 % (mean of seeds 0, 1, 2; std 0.15); 120 s with the three phases before
+  scratch       test error 11.45 % (mean of seeds 0, 1; std 0.05); 28 s
+  scratch_relu  test error 8.72 % (mean of seeds 0, 1; std 0.04); 25 s
 """
 
 from practicum.training.defaults import base
