@@ -13,7 +13,7 @@ class Embed(command.Command):
         """See `Command`."""
         parser.add_argument('folder', type=command.path, help='images; folders in it are classes')
         parser.add_argument('--features', default='', metavar='ENDPOINT',
-                            help='of the model; the last before the logits by default')
+                            help="of the model; an autoencoder's code, else the last before the logits, by default")
         parser.add_argument('--pool', choices=('mean', 'max', 'flatten'), default='mean',
                             help='what becomes of the pixels of a feature map')
         parser.add_argument('--output', type=command.path, default=Path('index.npz'), help='index.npz by default')

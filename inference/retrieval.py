@@ -38,7 +38,7 @@ class FeatureExtractor:
 
     Args:
       run: a trained run, or what `launch.py import` wrote.
-      endpoint: of the model; '' for the last before the logits.
+      endpoint: of the model; '' for the code of an autoencoder, of others for the last before the logits.
       pool: how a feature map [height, width, channels] becomes a vector: its 'mean' or 'max' over the pixels, or all of
         it, 'flatten'.
 
@@ -66,7 +66,8 @@ class FeatureExtractor:
                             'alexnet')
         if endpoint and endpoint not in known:
             raise UserError(f'--features {endpoint}: {name} has no such endpoint; {nearest(endpoint, known)}')
-        self.run, self.endpoint = run, endpoint or [name for name in known if name != 'logits'][-1]
+        usual = 'code' if 'code' in known else [name for name in known if name != 'logits'][-1]
+        self.run, self.endpoint = run, endpoint or usual
         variables = _needed(run.variables, forward.body_shapes(run.model, (example,), self.endpoint),
                             f'--features {self.endpoint}: {run.workdir}')
         body = forward.apply_body(run.model, self.endpoint)

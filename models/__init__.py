@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from ..common.errors import UserError, nearest
 from .alexnet import AlexNet
+from .autoencoder import Autoencoder, ConvAutoencoder, LayerAutoencoder
 from .captioner import Captioner
 from .detector import Detector
 from .fcn import FCN
@@ -24,15 +25,19 @@ from .resnet9 import ResNet9
 from .segmentation_mlp import SegmentationMLP
 from .small_cnn import SmallCNN
 from .unet import UNet
+from .vae import VAE
 from .vgg import VGG
 from .video_captioner import VideoCaptioner
 
 MODELS: dict[str, type[nn.Module]] = {
     'alexnet': AlexNet,
+    'autoencoder': Autoencoder,
     'captioner': Captioner,
+    'conv_autoencoder': ConvAutoencoder,
     'detector': Detector,
     'fcn': FCN,
     'googlenet': GoogLeNet,
+    'layer_autoencoder': LayerAutoencoder,
     'lenet': LeNet,
     'line': Line,
     'lstm': LSTM,
@@ -45,6 +50,7 @@ MODELS: dict[str, type[nn.Module]] = {
     'segmentation_mlp': SegmentationMLP,
     'small_cnn': SmallCNN,
     'unet': UNet,
+    'vae': VAE,
     'vgg': VGG,
     'video_captioner': VideoCaptioner,
 }

@@ -4,25 +4,30 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ..common.errors import UserError, nearest
 from .layers import Dropout
 from .stages import mark
 
+ACTIVATIONS = {'relu': nn.relu, 'sigmoid': nn.sigmoid, 'tanh': nn.tanh}
+
 
 class MLP(nn.Module):
-    """Dense layers with ReLU on flattened inputs.
+    """Dense layers on flattened inputs.
 
-    Endpoints to look at: dense1, dense2, ... (after the ReLU).
+    Endpoints to look at: dense1, dense2, ... (after the activation).
 
     Attributes:
       num_classes: number of logits.
       hidden: widths of the hidden layers.
       dropout: rate of dropout after each hidden layer.
+      activation: of the hidden layers, one of ACTIVATIONS.
       dtype: of the computation; parameters and logits are float32.
     """
 
     num_classes: int
     hidden: tuple[int, ...] = (512, 512)
     dropout: float = 0.0
+    activation: str = 'relu'
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -35,9 +40,16 @@ class MLP(nn.Module):
 
         Returns:
           Logits, float32 [batch, num_classes].
+
+        Raises:
+          UserError: unknown activation.
         """
+        if self.activation not in ACTIVATIONS:
+            raise UserError(f'config.model.activation = {self.activation!r}; '
+                            f'{nearest(self.activation, list(ACTIVATIONS))}')
         x = inputs.astype(self.dtype).reshape(inputs.shape[0], -1)
         for i, width in enumerate(self.hidden):
-            x = mark(f'dense{i + 1}', nn.relu(nn.Dense(width, dtype=self.dtype, name=f'dense{i + 1}')(x)))
+            x = nn.Dense(width, dtype=self.dtype, name=f'dense{i + 1}')(x)
+            x = mark(f'dense{i + 1}', ACTIVATIONS[self.activation](x))
             x = Dropout(self.dropout)(x, train=train)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x).astype(jnp.float32)

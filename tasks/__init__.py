@@ -12,10 +12,12 @@ from .detection import Detection
 from .language_model import LanguageModel
 from .multi_label import MultiLabel
 from .q_learning import QLearning
+from .reconstruction import Reconstruction
 from .region_detection import RegionDetection
 from .regression import Regression
 from .segmentation import Segmentation
 from .task import PerExample, Task
+from .variational import Variational
 
 __all__ = ['Animation', 'PerExample', 'RegionDetection', 'TASKS', 'Task', 'build']
 
@@ -26,9 +28,11 @@ TASKS: dict[str, type[Task]] = {
     'language_model': LanguageModel,
     'multi_label': MultiLabel,
     'q_learning': QLearning,
+    'reconstruction': Reconstruction,
     'region_detection': RegionDetection,
     'regression': Regression,
     'segmentation': Segmentation,
+    'variational': Variational,
 }
 
 

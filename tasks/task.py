@@ -34,6 +34,7 @@ class Task:
       needs_rng: whether batch['rng'] holds a PRNG key of every example, [batch]: new ones in every training step, the
         same ones in every evaluation. They depend on the seed, the step and the example's place in the global batch or
         in the evaluation set, and not on devices or batch sizes.
+      takes_pixels: whether images must come as pixels in [0, 1], as config.image.mean = 0 and std = 1 leave them.
       takes_mixed_labels: whether `score` knows batch['mixed_label'] and batch['mix'], see input_pipeline/mixing.py.
       per_example: what looks at every evaluated example on the host; None: nothing does.
       writes_files: whether predictions come with files, such as masks.
@@ -46,6 +47,7 @@ class Task:
     input_features: tuple[str, ...] = ('image',)
     primary_metric: str = 'loss'
     needs_rng: bool = False
+    takes_pixels: bool = False
     takes_mixed_labels: bool = False
     per_example: 'PerExample | None' = None
     writes_files: bool = False

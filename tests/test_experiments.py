@@ -24,7 +24,7 @@ FILES = of_the_repository(config_lib.experiment_files())
 # Half a minute of compiling each. Their networks are compiled elsewhere, smaller, or with fewer of their fields.
 LONGEST = ('retinopathy.py', 'flickr8k_captioner.py', 'shape_video_captioner.py', 'shape_video_captioner.py:from_tags',
            'phantom_unet.py', 'cats_vs_dogs.py', 'cats_vs_dogs.py:all_fine_tuned', 'cifar10_resnet.py:short',
-           'cifar10_resnet.py:gpu')
+           'cifar10_resnet.py:gpu', 'mnist_autoencoder.py:denoising', 'mnist_autoencoder.py:convolutional')
 LINE = 'every line of this text is the same one'
 SPECS = [f'{path}{variant}' for path in FILES
          for variant in ('', *(f':{name}' for name in config_lib.variants(path)))]
@@ -65,6 +65,7 @@ def fake_data(monkeypatch):
                 return captions.tokenize(ArraySource({'image': images}, info, facts),
                                          dict(text, min_count=1), vocabulary)
             images = generator.integers(0, 256, (count, *image['size'], image['channels']), np.uint8)
+            names = tuple(name for name, _ in data['merge_classes']) or ('cat', 'dog', *map(str, range(2, classes)))
             if task == 'detection':
                 boxes = np.tile(np.array([4, 6, 40, 50], np.float32), (count, 3, 1))
                 return ArraySource({'image': images, 'boxes': boxes, 'box_crowd': np.zeros((count, 3), np.uint8),
@@ -76,10 +77,10 @@ def fake_data(monkeypatch):
                 arrays = {'label': np.arange(count, dtype=np.int32) % 2, 'box_target': np.zeros((count, 4), np.float32)}
                 return ArraySource({'image': images, **arrays},
                                    DatasetInfo(class_names=('background', 'cat'), input_size=(64, 64)), facts)
-            target = generator.integers(0, classes, (count, *image['size']) if masks else count)
+            target = generator.integers(0, min(classes, len(names)), (count, *image['size']) if masks else count)
             return ArraySource({'image': images, **({'segmentation_mask': target.astype(np.uint8)} if masks else
                                                       {'label': target.astype(np.int32)})},
-                               DatasetInfo(class_names=('cat', 'dog', *map(str, range(2, classes)))))
+                               DatasetInfo(class_names=names))
         monkeypatch.setattr(sources, 'open_split', open_split)
     return use
 

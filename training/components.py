@@ -220,6 +220,7 @@ def build_training(config: ConfigDict, seeds: Sequence[int] | None = None) -> Tr
         info = info.replace(class_counts=relabelling.count_labels(source))
     task = tasks.build(config.task, info)
     _check_metrics(config, task)
+    _check_pixels(config, task)
     model = forward.build_model(config, task)
 
     def to_steps(duration: str, field: str) -> int:
@@ -320,6 +321,14 @@ def check_fields(config: ConfigDict) -> None:
         section, name = field.split('.')
         if config[section][name] < low:
             raise UserError(f'config.{field} = {config[section][name]}: it must be at least {low}')
+
+
+def _check_pixels(config: ConfigDict, task: Task) -> None:
+    """Raises UserError if a task that takes pixels in [0, 1] would not get them."""
+    image = config.image
+    if task.takes_pixels and (any(image.mean) or any(std != 1 for std in image.std) or image.local_mean):
+        raise UserError(f'config.image.mean, std and local_mean: {config.task.name} is about pixels in [0, 1]: leave '
+                        'them at (0.0,), (1.0,) and 0')
 
 
 def _check_metrics(config: ConfigDict, task: Task) -> None:
