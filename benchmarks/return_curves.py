@@ -26,6 +26,7 @@ def main() -> None:
     args = parser.parse_args()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
     figure = Figure(figsize=(4.8 * len(args.panels), 3.4), layout='constrained', dpi=110)
     for number, pattern in enumerate(args.panels, start=1):
         axes = figure.add_subplot(1, len(args.panels), number)
@@ -37,6 +38,7 @@ def main() -> None:
             axes.plot(*zip(*points), color=colour, linewidth=1.4, label=f"seed {config['seed']}")
             axes.set_title(config['experiment'])
         axes.set(xlabel='step', ylabel=plain(args.metric.rpartition('/')[2]), ylim=(0, None))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=''))
         axes.spines[['top', 'right']].set_visible(False)
         axes.legend(frameon=False)
     FigureCanvasAgg(figure).print_png(args.output)
