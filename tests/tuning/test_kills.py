@@ -43,7 +43,7 @@ def test_killed_again_and_again(undisturbed, kind, most, seed, tmp_path):
     'after:optuna.storages:RDBStorage._create_new_trial:3',  # a trial without parameters, and without a worker
     'after:optuna.storages:RDBStorage.set_trial_intermediate_value:2',  # reported, but nobody has pruned it
     'call:practicum.tuning.study:Study.finish:2',  # it has its result.json, but the study does not know
-    'call:practicum.tuning.sweep:best_trials:1',  # between the search and the seeds of the best
+    pytest.param('call:practicum.tuning.sweep:best_trials:1', marks=pytest.mark.thorough),  # before the best's seeds
     'call:practicum.tuning.sweep:write_json:1',  # best.json
 ])
 def test_killed_at_a_moment(moment, undisturbed, tmp_path):
