@@ -95,7 +95,7 @@ def test_a_lone_pair_of_names_says_how_to_write_it(call_launch, trained_run, tmp
 @pytest.mark.parametrize('model, parts', [
     ("{'name': 'mlp', 'num_classes': 7}", ('config.model.num_classes', 'leave it out')),
     ("{'name': 'mlp', 'dtype': 'bfloat16'}", ('config.model.dtype', 'config.precision')),
-    ("{'name': 'mlp', 'zzz': 1}", ('there are: dropout, hidden\n',)),
+    ("{'name': 'mlp', 'zzz': 1}", ('there are: activation, dropout, hidden\n',)),
     ("{'name': 'lenet', 'features': (0, 50)}", ('config.model.features', 'at least 1')),
     ("{'name': 'lenet', 'features': (20, -1)}", ('config.model.features', 'at least 1')),
     ("{'name': 'lenet', 'hidden': 0}", ('config.model.hidden = 0', 'at least 1')),

@@ -138,13 +138,13 @@ def test_augmented_pictures_are_those_of_the_train_step(pets):
         caught.append(batch)
         raise Caught
     step = make_train_step(forward, types.SimpleNamespace(train_metrics=types.SimpleNamespace(empty=dict),
-                                                          needs_rng=False),
+                                                          needs_rng=False, collects=False),
                            types.SimpleNamespace(stop_frozen=lambda params: params), lambda step: 1.0,
                            preprocessing.build(config.image, config.augment), mix=mixing.build(config.augment))
 
     @jax.jit
     def given(number, batch):
-        state = types.SimpleNamespace(step=number, params={'w': 1.0}, batch_stats={}, carry={},
+        state = types.SimpleNamespace(step=number, params={'w': 1.0}, batch_stats={}, carry={}, experience={},
                                       hyperparameters={'seed': np.uint32(config.seed)})
         with pytest.raises(Caught):
             step(state, batch)
