@@ -7,7 +7,9 @@ ARGS ?=
 run: venv
 	$(VENV)/bin/python launch.py --config experiments/digits_lenet.py --workdir runs/digits_lenet $(ARGS)
 
+# Compiled once, and not by each of the many processes that the tests start.
 test: venv
+	@$(VENV)/bin/python -m compileall -q -j 0 launch.py __init__.py $(dir $(wildcard */__init__.py)) > /dev/null || true
 	$(VENV)/bin/python -m pytest -q -n 3 -m 'not thorough' $(ARGS)
 
 # More kills at random, more cases: some minutes
@@ -25,5 +27,7 @@ venv: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q -r requirements.txt
+	$(VENV)/bin/python -m pip install -q --no-compile -r requirements.txt
+	@# As pip does on one core alone, and also for the packages' own tests. A file for another Python does no harm.
+	$(VENV)/bin/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib > /dev/null || true
 	touch $@

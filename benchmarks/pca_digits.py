@@ -31,12 +31,13 @@ def main() -> None:
     began = time.process_time()
     pca = PCA(max(args.numbers), svd_solver='covariance_eigh').fit(train)
     codes = pca.transform(test)
-    print('| numbers | squared error | clipped | PSNR, clipped |\n|---|---|---|---|')
+    print('| numbers | squared error | clipped | PSNR | clipped |\n|---|---|---|---|---|')
     for number in args.numbers:
         found = codes[:, :number] @ pca.components_[:number] + pca.mean_
         plain, clipped = (((image - test) ** 2).sum(axis=1) for image in (found, np.clip(found, 0, 1)))
-        psnr = -10 * np.log10(np.maximum(clipped / test.shape[1], 1e-10))
-        print(f'| {number} | {plain.mean():.2f} | {clipped.mean():.2f} | {psnr.mean():.2f} dB |')
+        psnr = [f'{-10 * np.log10(np.maximum(errors / test.shape[1], 1e-10)).mean():.2f} dB'
+                for errors in (plain, clipped)]
+        print(f'| {number} | {plain.mean():.2f} | {clipped.mean():.2f} | {" | ".join(psnr)} |')
     print(f'{time.process_time() - began:.0f} processor seconds', file=sys.stderr)
 
 

@@ -1,6 +1,7 @@
 """The command line: mistakes in it become one line that names the nearest command or option."""
 
 import argparse
+import re
 
 from ..common.errors import UserError, nearest
 from . import COMMANDS
@@ -16,7 +17,10 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         command.add_arguments(parsers.add_parser(name, help=command.help))
     rest, overrides = _split_overrides(argv)
     _check_words(rest, parsers.choices)
-    args = parser.parse_args(rest)
+    try:
+        args = parser.parse_args(rest)
+    except UserError as error:
+        raise UserError(f'{error}{_hint_of_numbers(rest)}') from None
     if overrides and not COMMANDS[args.command].takes_overrides:
         raise UserError(f'{args.command} takes no --config.{overrides[0]}')
     return args, overrides
@@ -36,6 +40,15 @@ def _split_overrides(argv: list[str]) -> tuple[list[str], list[str]]:
             word = f'{word}={value}'
         overrides.append(word.removeprefix('--config.'))
     return rest, overrides
+
+
+def _hint_of_numbers(words: list[str]) -> str:
+    """Returns what to say of examples such as -0.5,1, in which argparse sees an option."""
+    if words[0] != 'predict' or '--' in words:
+        return ''
+    found = [word for before, word in zip(words, words[1:])
+             if re.fullmatch(r'-[\d.]+[\d.,e+-]*', word) and not before.startswith('--')]
+    return f' ({found[0]} is taken for an option: put -- before the numbers)' if found else ''
 
 
 def _check_words(words: list[str], parsers: dict[str, '_Parser']) -> None:

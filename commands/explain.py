@@ -14,7 +14,8 @@ class Explain(command.Command):
         parser.add_argument('--output', type=command.path,
                             help='a .png, an .html, or a folder for all there is; <workdir>/explanation by default')
         parser.add_argument('--endpoint', default='', help='of the network: its filters, feature maps and channels; '
-                            'by default the first filters, maps of all endpoints, and what the last convolution sees')
+                            'by default the first filters, maps of all endpoints, and what the last convolution sees; '
+                            'of an autoencoder the code')
         parser.add_argument('--class', dest='class_name', metavar='NAME',
                             help='what to look for; the likeliest of each image by default')
         parser.add_argument('--patch', type=int, default=0, metavar='PIXELS',
@@ -22,8 +23,9 @@ class Explain(command.Command):
         parser.add_argument('--maximize', action='store_true',
                             help='make images that channels and classes respond to most')
         parser.add_argument('--units', type=int, nargs='+', default=(), metavar='CHANNEL',
-                            help='for --maximize; those that respond most to the images by default')
-        parser.add_argument('--seed', type=int, default=0, help='of the images of --maximize')
+                            help='for --maximize; by default those that respond most to the images, without images the '
+                            'first')
+        parser.add_argument('--seed', type=int, help='of the images of --maximize; 0 by default')
         command.add_checkpoint(parser)
         command.add_processes(parser)
 

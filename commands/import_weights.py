@@ -16,7 +16,8 @@ class ImportWeights(command.Command):
         parser.add_argument('--weights', type=command.path, required=True,
                             help='a .safetensors, .pth or .npz; for lpips its .tar.gz')
         parser.add_argument('--output', type=command.path, required=True, help='folder for the checkpoint')
-        parser.add_argument('--class_names', type=command.path, help='.txt with a name per line, or .json with a list')
+        parser.add_argument('--class_names', type=command.path,
+                            help='.txt with a name per line, .json with a list or as imagenet_class_index.json')
         parser.add_argument('--mean', type=float, nargs=3, help="of ImageNet's pixels in [0, 1] by default")
         parser.add_argument('--std', type=float, nargs=3)
         parser.add_argument('--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'), help='224 224 by default')

@@ -21,6 +21,7 @@ class DatasetInfo:
       caption_length: words of the longest caption.
       tokens_per_example: mean number of scored tokens of an example's captions.
       stream: tokens, window length and checksum of a text that is read as one stream.
+      whitening: learned from the training images, see input_pipeline/whitening.py; None where they are not whitened.
       other: what the data set itself tells beyond that, such as 'grammar' or 'contour_origin'.
     """
     features: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class DatasetInfo:
     caption_length: int | None = None
     tokens_per_example: float | None = None
     stream: Mapping[str, Any] | None = None
+    whitening: Mapping[str, Any] | None = None
     other: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def replace(self, **changes: Any) -> 'DatasetInfo':

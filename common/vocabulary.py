@@ -11,10 +11,13 @@ PAD, START, END, UNKNOWN = 0, 1, 2, 3
 SPECIAL = ('<pad>', '<start>', '<end>', '<unk>')
 
 # 'words': lower-cased and without punctuation, as is usual for captions (Karpathy and Fei-Fei 2015, section 4);
+# 'pieces': lower-cased words of letters, single digits and punctuation marks, for numbers that are not all known;
 # 'whitespace': what stands between blanks, for texts that have been tokenised already.
-KINDS = ('words', 'whitespace', 'characters')
+KINDS = ('words', 'pieces', 'whitespace', 'characters')
+ALWAYS_LOWER = ('words', 'pieces')
 
 _WORD = re.compile(r"\w+(?:[-'\u2019]\w+)*")
+_PIECE = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*|\d|[^\w\s]|_")
 
 
 class Vocabulary:
@@ -23,18 +26,21 @@ class Vocabulary:
     Args:
       kind: how texts are split, see KINDS.
       entries: tokens by id; the first four are SPECIAL.
-      lowercase: whether texts are lower-cased first; 'words' always are.
+      lowercase: whether texts are lower-cased first; 'words' and 'pieces' always are.
+      source: of translations, the vocabulary of the texts that are translated; this one is that of what is written.
 
     Attributes:
       size: number of tokens, the special ones included.
     """
 
-    def __init__(self, kind: str, entries: Sequence[str], *, lowercase: bool = False):
+    def __init__(self, kind: str, entries: Sequence[str], *, lowercase: bool = False,
+                 source: 'Vocabulary | None' = None):
         if kind not in KINDS:
             raise UserError(f'config.text.tokens = {kind!r}; {nearest(str(kind), KINDS)}')
         if tuple(entries[:len(SPECIAL)]) != SPECIAL or len(set(entries)) < len(entries):
             raise UserError(f'a vocabulary begins with {", ".join(SPECIAL)} and has no token twice')
-        self.kind, self.entries, self.lowercase = kind, tuple(entries), lowercase or kind == 'words'
+        self.kind, self.entries, self.source = kind, tuple(entries), source
+        self.lowercase = lowercase or kind in ALWAYS_LOWER
         # A text that says <pad> or <start> does not mean them: padding is not scored.
         self._ids = {token: number for number, token in enumerate(self.entries) if number not in (PAD, START)}
 
@@ -77,6 +83,8 @@ class Vocabulary:
         """Returns the tokens of a text as strings, unknown ones as they are."""
         if self.kind == 'words':
             return _WORD.findall(text.lower())
+        if self.kind == 'pieces':
+            return _PIECE.findall(text.lower())
         text = text.lower() if self.lowercase else text
         return text.split() if self.kind == 'whitespace' else list(text)
 
@@ -110,12 +118,14 @@ class Vocabulary:
 
     def to_meta(self) -> dict[str, Any]:
         """Returns what JSON can hold and `from_meta` reads."""
-        return {'kind': self.kind, 'lowercase': self.lowercase, 'entries': list(self.entries)}
+        meta = {'kind': self.kind, 'lowercase': self.lowercase, 'entries': list(self.entries)}
+        return meta if self.source is None else meta | {'source': self.source.to_meta()}
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any]) -> 'Vocabulary':
         """Returns the vocabulary that `to_meta` described."""
-        return cls(meta['kind'], meta['entries'], lowercase=meta['lowercase'])
+        return cls(meta['kind'], meta['entries'], lowercase=meta['lowercase'],
+                   source=cls.from_meta(meta['source']) if 'source' in meta else None)
 
     def difference(self, other: 'Vocabulary') -> str:
         """Returns in words where two vocabularies differ first, '' if they do not."""
@@ -124,4 +134,8 @@ class Vocabulary:
         for number, (ours, theirs) in enumerate(zip(self.entries, other.entries)):
             if ours != theirs:
                 return f'token {number} is {ours!r} and {theirs!r}'
-        return '' if self.size == other.size else f'{self.size:,} and {other.size:,} tokens'
+        if self.size != other.size:
+            return f'{self.size:,} and {other.size:,} tokens'
+        if self.source is None or other.source is None:
+            return '' if self.source is other.source else 'one of them translates'
+        return self.source.difference(other.source)

@@ -38,7 +38,10 @@ _SHOWN = 20
 _IGNORED = '.num_batches_tracked'  # torch's BatchNorm counts batches, ours does not
 _LEAVES = {'weight': ('params/{}/kernel', 'params/{}/scale'), 'kernel': ('params/{}/kernel',),
            'bias': ('params/{}/bias',), 'running_mean': ('batch_stats/{}/mean',),
-           'running_var': ('batch_stats/{}/var',)}
+           'running_var': ('batch_stats/{}/var',),
+           'in_proj_weight': ('params/{}/kernel',), 'in_proj_bias': ('params/{}/bias',),  # of an attention
+           'layer_scale': ('params/{}/layer_scale',),  # of ConvNeXt's blocks
+           'class_token': ('params/class_token',), 'pos_embedding': ('params/positions',)}  # of vision transformers
 
 
 def architectures() -> dict[str, dict[str, Any]]:
@@ -82,7 +85,8 @@ def import_weights(source: str, arch: str, weights: Path, output: Path, *, class
       arch: torchvision's name of the architecture.
       weights: file, see `weight_files.read`.
       output: the workdir.
-      class_names: .txt with a name per line or .json with a list; 'class 0' and so on by default.
+      class_names: .txt with a name per line, .json with a list or in the form of imagenet_class_index.json,
+        {"0": ["n01440764", "tench"], ...}; 'class 0' and so on by default.
       mean, std: per channel, of pixels in [0, 1], as the network was trained; torchvision's by default.
       size: height and width in pixels of its images.
 
@@ -142,6 +146,10 @@ def assign(arrays: Weights, arch: str, fields: Mapping[str, Any], size: tuple[in
     wanted = {theirs: jax.ShapeDtypeStruct(network.their_shape(name, num_classes, own), np.float32)
               for name, theirs in mapped.items()}
     for theirs, (found, needed) in array_paths.compare(arrays, wanted).shapes.items():
+        if theirs.endswith('pos_embedding') and found[-1] == needed[-1]:
+            side = round((found[1] - 1) ** 0.5) * network.model.patch
+            raise file_error(path, f'{theirs} has {found[1]} places, images of {size[0]}x{size[1]} pixels need '
+                                   f'{needed[1]}: --size {side} {side}')
         raise file_error(path, f'{theirs} has shape {found}, {arch} needs {needed} there; '
                                f'{_looks_like(arrays, arch, own)}')
     found = {}
@@ -217,6 +225,8 @@ class _Network:
     def their_shape(self, name: str, num_classes: int, own: bool = False) -> tuple[int, ...]:
         """Returns the shape that their array of one of our paths must have."""
         shape = tuple(num_classes if side == _ANY else side for side in self.shapes[name])
+        if name.endswith('/layer_scale') and not own:
+            return (*shape, 1, 1)
         if own or self.lpips or not name.endswith('/kernel'):
             return shape
         return (*shape[:1:-1], *shape[:2]) if len(shape) == 4 else shape[::-1]
@@ -224,11 +234,13 @@ class _Network:
     def convert(self, name: str, array: np.ndarray, own: bool = False) -> np.ndarray:
         """Returns their array in our layout, float32.
 
-        Convolutions: OIHW -> HWIO. Dense layers: OI -> IO, where inputs that are a flattened feature map are, from
-        (channels, height, width), brought into our order (height, width, channels).
+        Convolutions: OIHW -> HWIO. Scales of branches: C11 -> C. Dense layers: OI -> IO, where inputs that are a
+        flattened feature map are, from (channels, height, width), brought into our order (height, width, channels).
         """
         with np.errstate(over='ignore'):  # infinities are an error of their own
             array = array.astype(np.float32)
+        if name.endswith('/layer_scale') and not own:
+            array = array.reshape(-1)
         if not (own or self.lpips) and name.endswith('/kernel'):
             module = name.removeprefix('params/').removesuffix('/kernel')
             if array.ndim == 4:
@@ -297,6 +309,7 @@ def _image_config(arch: str, mean: Sequence[float] | None, std: Sequence[float] 
 
 
 def _class_names(path: Path | None, num_classes: int) -> list[str]:
+    """Returns the names in the order of the head. They may repeat: ImageNet has two classes named crane."""
     if path is None:
         return [f'class {index}' for index in range(num_classes)]
     try:
@@ -306,8 +319,12 @@ def _class_names(path: Path | None, num_classes: int) -> list[str]:
         raise file_error(path, error.strerror) from error
     except ValueError as error:  # JSON, or bytes that are no text
         raise file_error(path, f'it cannot be read: {error}') from error
+    if isinstance(names, dict) and set(names) == {str(index) for index in range(len(names))}:
+        ordered = [names[str(index)] for index in range(len(names))]
+        names = [name[-1] if isinstance(name, list) and name else name for name in ordered]
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
-        raise file_error(path, 'it must be a list of names' if path.suffix == '.json' else 'it has an empty line')
+        wanted = 'it must be a list of names, or {"0": ["n01440764", "tench"], ...}'
+        raise file_error(path, wanted if path.suffix == '.json' else 'it has an empty line')
     if len(names) != num_classes:
         raise file_error(path, f'it has {len(names)} names, the weights have {num_classes} classes')
     return names

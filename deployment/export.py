@@ -1,6 +1,5 @@
 """From a run to one file: its function for every platform, its weights, and what they mean."""
 
-import contextlib
 import functools
 import json
 import logging
@@ -9,17 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
 from ..common.console import format_seconds
 from ..common.errors import UserError, nearest
 from ..common.files import write_json
-from ..inference.network import Network
 from ..inference.rcnn import RegionNetwork
+from ..inference.rows import row_shape
 from ..inference.run import Run, check_numbers
 from ..models import cpu_kernels
 from ..reporting.run_files import EXPORTS_FILE
@@ -137,8 +134,12 @@ class Function:
         frames = (network.frames,) * (network.frames > 1)
         shape: tuple[Any, ...] = (*frames, *network.size, network.channels)
         dtype: Any = np.float32 if run.takes_any_floats else np.dtype(f'uint{network.bits}')
-        if run.feature != 'image':
-            shape, dtype = _row_shape(run, network), np.float32
+        if run.feature == 'tokens':
+            shape, dtype = (run.longest_text,), np.int32
+        elif run.feature != 'image':
+            shape, dtype = row_shape(run, network), np.float32
+            if shape is None:
+                raise UserError(f'{run.workdir}: how many numbers its model takes is not known')
         return cls(run, network.function, network.variables, {run.feature: (('batch', *shape), dtype)})
 
     def __call__(self, weights: Mapping[str, jax.Array], inputs: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -183,7 +184,8 @@ class Function:
         for name, (shape, dtype) in self.inputs.items():
             shape = tuple({'batch': rows, 'length': 8}.get(side, side) for side in shape)
             if name == 'tokens':
-                values = random.integers(4, self._run.task.vocabulary.size, shape)
+                vocabulary = self._run.task.input_vocabulary or self._run.task.vocabulary
+                values = random.integers(4, vocabulary.size, shape)
             elif np.issubdtype(dtype, np.floating):
                 values = random.normal(size=shape)
             elif not shape:
@@ -197,11 +199,12 @@ class Function:
     def meta(self) -> dict[str, Any]:
         """Returns what is known of the function and where it comes from, in JSON's types."""
         run, config = self._run, self._run.config
-        image = dict(config.image.to_dict(), inside='(pixel / 255 - mean) / std') if run.feature == 'image' else None
+        inside = '(pixel / 255 - mean) / std' + (', whitened' if config.image.zca_epsilon else '')
+        image = dict(config.image.to_dict(), inside=inside) if run.feature == 'image' else None
         return json.loads(json.dumps({
             'experiment': config.experiment, 'step': run.step, 'metrics': run.metrics,
             'task': config.task.to_dict(), 'model': config.model.to_dict(), 'labels': list(run.class_names),
-            'data': run.info.to_json(), 'image': image,
+            'data': run.info.replace(whitening=None).to_json(), 'image': image,
             'inputs': {name: {'shape': [None if isinstance(side, str) else side for side in shape],
                               'least': [_LEAST.get(side, 1) if isinstance(side, str) else side for side in shape],
                               'dtype': str(np.dtype(dtype))} for name, (shape, dtype) in self.inputs.items()}}))
@@ -219,20 +222,6 @@ def _check(output: Path, platforms: Sequence[str], sizes: Sequence[int]) -> None
         raise UserError(f'--platforms names at least one of {", ".join(PLATFORMS)}')
     if not all(isinstance(size, int) and size > 0 for size in sizes):
         raise UserError(f'--batches {" ".join(map(str, sizes))}: sizes are whole numbers from 1 on')
-
-
-def _row_shape(run: Run, network: Network) -> tuple[int, ...]:
-    """The shape of a row of the table a run was trained on: the checkpoint knows it by its kernels alone."""
-    known = run.config.data.arrays.get(run.feature)
-    if known is not None:
-        return np.shape(known)[1:]
-    for path, array in array_paths.flatten(network.variables).items():
-        if path.endswith('/kernel') and array.ndim == 2:
-            row = jax.ShapeDtypeStruct((1, array.shape[0]), jnp.float32)
-            with contextlib.suppress(flax.errors.FlaxError, TypeError, UserError):
-                jax.eval_shape(network.function, network.variables, {run.feature: row})
-                return array.shape[:1]
-    raise UserError(f'{run.workdir}: how many numbers its model takes is not known')
 
 
 def _compare(function: Function, exported: Mapping[str, jax_export.Exported], inputs: Mapping[str, np.ndarray]

@@ -319,6 +319,10 @@ class _Graph:
         one = _constant(np.ones((), x.dtype))
         return self._elementwise('Log', [self._elementwise('Add', [x, one], out.dtype)], out.dtype)
 
+    def _expm1(self, x, *, out, **_):
+        one = _constant(np.ones((), x.dtype))
+        return self._elementwise('Sub', [self._elementwise('Exp', [x], out.dtype), one], out.dtype)
+
     def _integer_pow(self, x, *, out, y):
         return self._elementwise('Pow', [x, _constant(np.asarray(y, x.dtype))], out.dtype)
 

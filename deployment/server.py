@@ -258,7 +258,8 @@ class Server:
                                'image_size': list(reader.size) if reader else None,
                                'channels': reader.channels if reader else None,
                                'frames': reader.frames if reader else 1,
-                               'writes_files': service.model.task.writes_files}})
+                               'writes_files': service.model.task.writes_files,
+                               'takes_top_k': service.model.task.takes_top_k}})
         except NoSuchModel as error:
             return _error(404, str(error))
 
@@ -324,6 +325,8 @@ def _options(request: Request) -> dict[str, Any]:
     if not request.scope['query_string']:
         return found
     for name, value in request.query_params.multi_items():
+        if name in found:
+            raise UserError(f'{name} is given twice')
         if name == 'top_k':
             if not (value.isascii() and value.isdecimal() and 0 < int(value[:9]) < 10**6):
                 raise UserError('top_k is a whole number from 1 to 999999')

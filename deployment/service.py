@@ -24,14 +24,14 @@ class ImageRequest:
 
     Attributes:
       content: of its file.
-      top_k: how many classes to tell.
+      top_k: how many classes to tell; None: 3, of tasks that tell several.
       invert: look at its negative.
       files: what of `Prediction.files` to add, by name; ('all',) for all.
       example: the image as the model takes it, once it has been read.
       image: the image in its own size, while it is small enough to be kept.
     """
     content: images.Content
-    top_k: int = 3
+    top_k: int | None = None
     invert: bool = False
     files: Sequence[str] = ()
     example: np.ndarray | None = None
@@ -78,11 +78,14 @@ class Service:
 
         Raises:
           Full: too many wait.
-          UserError: the image cannot be read, or the model takes none; TooLarge if that is why.
+          UserError: the image cannot be read, or the model takes none; TooLarge if that is why. top_k of a task
+            that tells no alternatives.
         """
         if self.model.reader is None:
             raise UserError(f'{self.name} looks at no images: POST its inputs, {", ".join(self.model.meta["inputs"])}, '
                             f'to /v2/models/{self.name}/infer')
+        if request.top_k is not None and not self.model.task.takes_top_k:
+            raise UserError(f"top_k is for classifiers; the task of {self.name} is {self.model.meta['task']['name']}")
         self._enter()
         try:
             if len(request.content) > _SMALL_BYTES:
@@ -182,10 +185,12 @@ class Service:
         image = request.image
         if image is None:
             image = self._image(request) if self.model.task.writes_files else request.example
-        prediction = self.model.say(output, image, top_k=request.top_k)
+        prediction = self.model.say(output, image, top_k=request.top_k or 3)
         if not request.files:
             return prediction.row
-        names = list(prediction.files) if tuple(request.files) == ('all',) else request.files
+        names = request.files
+        if tuple(names) == ('all',) and prediction.files:
+            names = list(prediction.files)
         for name in names:
             if name not in prediction.files:
                 raise UserError(f'files={name}: {self.name} writes no such file; '

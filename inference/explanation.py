@@ -17,7 +17,7 @@ import numpy as np
 from ..common.errors import UserError, nearest
 from ..input_pipeline import preprocessing
 from ..models.stages import endpoints, watching
-from ..tasks import RegionDetection
+from ..tasks import Reconstruction, RegionDetection
 from ..training import array_paths, forward
 from .arrays import as_uint8
 from .image_reader import ImageReader
@@ -50,12 +50,17 @@ class Explanation:
       file: of the image; None where it was an array.
       image: as the network is shown it, uint8 [height, width, channels].
       maps: endpoint -> its value, float32 [rows, columns, channels].
+      activities: endpoint -> the mean of each of its channels over the image, float32 [channels]; also of endpoints
+        without a grid, whose channels are units.
       likeliest: (class, share) of up to three classes, the likeliest first.
       class_name: the one that is explained; '' for none.
       share: of that class: its probability; of a segmentation its mean over the pixels of the class; of a detector
         that of the likeliest cell; of a regression the number itself.
+      box: of a detector the object that is explained, the likeliest of its class: left, top, right and bottom in
+        pixels of `image`. None for other networks.
       endpoint: of grad_cam.
-      grad_cam: float32 [rows, columns], 0 or more: how much each cell of the endpoint speaks for the class.
+      grad_cam: float32 [rows, columns], 0 or more: how much each cell of the endpoint speaks for the class, or the
+        object.
       drops: float32 [rows, columns]: by how much the share falls when a square of the image is hidden. Below 0 it
         rises.
       corners: where the squares of drops begin: their tops and their lefts, in pixels.
@@ -63,9 +68,11 @@ class Explanation:
     """
     image: np.ndarray
     maps: dict[str, np.ndarray]
+    activities: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     likeliest: tuple[tuple[str, float], ...] = ()
     class_name: str = ''
     share: float = 0.0
+    box: tuple[float, ...] | None = None
     endpoint: str = ''
     grad_cam: np.ndarray | None = None
     drops: np.ndarray | None = None
@@ -99,6 +106,9 @@ class Explainer:
       maps: the endpoints with a grid of cells, [rows, columns, channels], each once.
       endpoint: where Grad-CAM looks unless told otherwise: of the coarsest grid of at least 4x4 cells the last endpoint
         that is no pooling; '' if no endpoint has a grid.
+      of_units: the endpoint whose channels or units are looked at unless told otherwise: the same one, without a grid
+        the last before the logits; of an autoencoder that of the fewest numbers, its code. '' if there is none.
+      layers: paths of the layers that have weights.
       targets: what a class is; None where there are none.
       reader: reads images as the network takes them.
 
@@ -107,6 +117,9 @@ class Explainer:
     """
 
     def __init__(self, run: Any):
+        if run.feature == 'observation':
+            raise UserError(f'{run.workdir} has learned to act: it sees what its environment shows, which no image '
+                            'file has; its report shows episodes')
         run.check_images()
         if run.info.frames > 1:
             raise UserError(f'{run.workdir} looks at videos: explain is for networks that look at images')
@@ -116,19 +129,23 @@ class Explainer:
         if run.task is not None and not writes and run.task.input_features != ('image',):
             raise UserError(f'{run.workdir} needs {", ".join(run.task.input_features)} together: explain is for '
                             'networks that look at images alone')
-        self.run, self.reader = run, ImageReader(run.config.image)
+        self.run, self.reader = run, ImageReader(run.config.image, sounds=run.config.data.source == 'sounds')
         self.shape = (*self.reader.size, self.reader.channels)
         self.targets: Targets | None = targets_of(run)
-        self._preprocess = preprocessing.build(run.config.image)
+        self._preprocess = preprocessing.build(run.config.image, info=run.info)
         stop = self._last_with_weights() if run.task is None else 'features' if writes else None
         self._how = {'train': False} | ({'features': stop} if stop else {})
         self._kernels = {path.removeprefix('params/').removesuffix('/kernel'): array for path, array in
                          array_paths.flatten(run.variables).items() if path.endswith('/kernel')}
+        self.layers = frozenset(path.removeprefix('params/').rpartition('/')[0] for path in
+                                array_paths.flatten(run.variables) if path.startswith('params/'))
         self.endpoints: dict[str, tuple[int, ...]] = {}
         self.maps: tuple[str, ...] = ()
         self._layers: dict[str, list[str]] = {}
         self._trace()
         self.endpoint = self._deepest()
+        self.of_units = self._narrowest() if isinstance(run.task, Reconstruction) else self.endpoint or next(
+            (name for name in reversed(self.endpoints) if name != 'logits'), '')
         self._compiled: dict[str, Callable] = {}
 
     def filters(self, endpoint: str = '') -> tuple[Filters, ...]:
@@ -148,7 +165,7 @@ class Explainer:
             layers = next((self._layers[name] for name in before if self._layers[name]), [])
         else:
             layers = next((found for found in self._layers.values() if found), [])[:1]
-        found = (Filters(layer, self._as_images(np.asarray(self._kernels[layer], np.float32))) for layer in layers)
+        found = (Filters(layer, self._as_images(layer)) for layer in layers)
         return tuple(filters for filters in found if filters.kernels.size)
 
     def explain(self, image: np.ndarray, *, class_name: str | None = None, endpoint: str = '', patch: int = 0
@@ -168,8 +185,9 @@ class Explainer:
         endpoint = endpoint or self.endpoint
         fitted = self.reader.fit(image)
         inputs = self.prepare(fitted[None])
-        ranks, outputs, maps = self._jit('see', self._see)(self.run.variables, inputs)
-        found = Explanation(as_uint8(fitted), {name: np.asarray(values[0]) for name, values in maps.items()})
+        ranks, outputs, maps, activities = self._jit('see', self._see)(self.run.variables, inputs)
+        found = Explanation(as_uint8(fitted), *({name: np.asarray(values[0]) for name, values in of_all.items()}
+                                                for of_all in (maps, activities)))
         if self.targets is None:
             return found
         index = self._likeliest(np.asarray(ranks[0])) if class_name is None else self.targets.index(class_name)
@@ -187,7 +205,8 @@ class Explainer:
                             lambda batch: share(self.run.variables, batch, outputs, index))
         return dataclasses.replace(
             found, likeliest=self._best(np.asarray(ranks[0]), index, own), class_name=self.targets.names[index],
-            share=own, endpoint=endpoint, grad_cam=grad_cam, drops=own - hidden, corners=corners, patch=size)
+            share=own, box=self._box(outputs, index), endpoint=endpoint, grad_cam=grad_cam, drops=own - hidden,
+            corners=corners, patch=size)
 
     def check(self, class_name: str | None = None, endpoint: str = '', patch: int = 0) -> None:
         """Raises UserError if `explain` cannot look for a class, at an endpoint, or hide such squares."""
@@ -200,10 +219,12 @@ class Explainer:
             self.targets.index(class_name)
         if endpoint:
             self.check_endpoint(endpoint)
-            if not self._has_grid(endpoint):
+            if not self.has_grid(endpoint):
                 raise UserError(f'--endpoint {endpoint}: it has no grid of cells, only '
-                                f'{" x ".join(map(str, self.endpoints[endpoint]))} numbers; those that have one: '
-                                f'{", ".join(self.maps) or "none"}')
+                                f'{" x ".join(map(str, self.endpoints[endpoint]))} numbers, whose units --maximize '
+                                f'draws; those that have a grid: {", ".join(self.maps) or "none"}')
+        if patch and self.targets is None:
+            raise UserError(f'--patch {patch}: {self.run.workdir} knows no classes, nothing is hidden: leave it out')
         if patch < 0 or patch >= min(self.shape[:2]):
             raise UserError(f'--patch {patch}: squares of at least 1 and less than {min(self.shape[:2])} pixels can be '
                             'hidden')
@@ -223,7 +244,7 @@ class Explainer:
         """Returns the least and the largest value of each channel that the network may be shown, float32 [channels]."""
         image = self.run.config.image
         mean, std = (np.broadcast_to(np.asarray(image[name], np.float32), self.shape[-1:]) for name in ('mean', 'std'))
-        if self.run.takes_any_floats:
+        if self.run.takes_any_floats or image.samplewise_std or image.zca_epsilon:
             return np.full_like(mean, -3), np.full_like(mean, 3)  # standard deviations
         return -mean / std, ((2 if image.local_mean else 1) - mean) / std  # evened out, pixels are around 1
 
@@ -241,20 +262,28 @@ class Explainer:
             self._compiled[name] = jax.jit(function)
         return self._compiled[name]
 
-    def _see(self, variables: Any, inputs: jax.Array) -> tuple[jax.Array, Any, dict[str, jax.Array]]:
-        """Returns the ranks of classes, the outputs, and the values of all endpoints with a grid."""
-        maps = {}
+    def _see(self, variables: Any, inputs: jax.Array
+             ) -> tuple[jax.Array, Any, dict[str, jax.Array], dict[str, jax.Array]]:
+        """Returns the ranks of classes, the outputs, the values of endpoints with a grid, and the means of all."""
+        maps, activities = {}, {}
 
         def watch(endpoint: str, value: Any) -> Any:
-            if endpoint in self.endpoints and self._has_grid(endpoint):
-                maps[endpoint] = value.astype(jnp.float32)
+            if endpoint in self.endpoints:
+                activities[endpoint] = mean_over_cells(value)
+                if self.has_grid(endpoint):
+                    maps[endpoint] = value.astype(jnp.float32)
             return value
         with watching(watch):
             outputs = self.forward(variables, inputs)
-        return self.targets.rank(outputs) if self.targets else (), outputs, maps
+        return self.targets.rank(outputs) if self.targets else (), outputs, maps, activities
 
     def _grad_cam(self, endpoint: str, variables: Any, inputs: jax.Array, index: jax.Array) -> jax.Array:
-        """Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks", equations 1 and 2."""
+        """Selvaraju et al. 2017, "Grad-CAM: visual explanations from deep networks", equations 1 and 2.
+
+        Of one object among several the gradient is that of each cell, and not its mean over all of them, which would
+        show every object that looks alike (Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM for faithful
+        explanations of convolutional neural networks", equation 5).
+        """
         def score(change: jax.Array) -> tuple[jax.Array, jax.Array]:
             found = []
 
@@ -267,7 +296,17 @@ class Explainer:
                 outputs = self.forward(variables, inputs)
             return self.targets.score(outputs, outputs, index)[0], found[0].astype(jnp.float32)
         gradient, values = jax.grad(score, has_aux=True)(jnp.zeros((1, *self.endpoints[endpoint])))
-        return nn.relu((values * gradient.mean(axis=(1, 2), keepdims=True)).sum(axis=-1))[0]
+        if self.targets.box is None:
+            gradient = gradient.mean(axis=(1, 2), keepdims=True)
+        return nn.relu((values * gradient).sum(axis=-1))[0]
+
+    def _box(self, outputs: Any, index: int) -> tuple[float, ...] | None:
+        """Returns the object that is explained, within the image; None where it is no object."""
+        if self.targets.box is None:
+            return None
+        box = np.asarray(self._jit('box', self.targets.box)(outputs, index))
+        height, width = self.shape[:2]
+        return tuple(np.clip(box, 0, (width, height, width, height)).tolist())
 
     def _hide(self, inputs: np.ndarray, corners: tuple[np.ndarray, ...], size: tuple[int, ...],
               share: Callable[[np.ndarray], jax.Array]) -> np.ndarray:
@@ -310,16 +349,18 @@ class Explainer:
     def _trace(self) -> None:
         """Finds out which endpoints there are, and which layers make them; computes nothing."""
         waiting: list[str] = []
+        called: list[str] = []
         once: dict[str, Any] = {}  # endpoint -> its value; of a value with several names the shortest
 
         def watch(endpoint: str, value: Any) -> Any:
-            if isinstance(value, jax.Array):
+            if isinstance(value, jax.Array) and value.ndim > 1:  # not what is one number, as a discriminator's logit
                 same = next((name for name, other in once.items() if other is value), '')
                 if not same or len(endpoint) < len(same):
                     once.pop(same, None)
                     once[endpoint] = value
                 self.endpoints[endpoint] = value.shape[1:]
                 self._layers[endpoint] = list(dict.fromkeys(waiting))
+                called.extend(waiting)
                 waiting.clear()
             return value
 
@@ -330,10 +371,12 @@ class Explainer:
             return call(*arguments, **keywords)
         with watching(watch), nn.intercept_methods(note):
             jax.eval_shape(self.forward, self.run.variables, jax.ShapeDtypeStruct((1, *self.shape), jnp.float32))
-        self.maps = tuple(name for name in once if self._has_grid(name))
+        self.maps = tuple(name for name in once if self.has_grid(name))
         self._layers[''] = list(waiting)  # after the last endpoint
+        self._first_layer = next(iter((*called, *waiting)), '')
 
-    def _has_grid(self, endpoint: str) -> bool:
+    def has_grid(self, endpoint: str) -> bool:
+        """Returns whether an endpoint says where in the image something is: [rows, columns, channels]."""
         shape = self.endpoints[endpoint]
         return len(shape) == 3 and shape[0] * shape[1] > 1
 
@@ -343,13 +386,23 @@ class Explainer:
         cells = {name: count for name, count in cells.items() if count >= _LEAST_CELLS} or cells
         return [name for name, count in cells.items() if count == min(cells.values())][-1] if cells else ''
 
-    def _as_images(self, kernel: np.ndarray) -> np.ndarray:
+    def _narrowest(self) -> str:
+        names = [name for name in self.endpoints if name != 'logits']
+        return min(names, key=lambda name: np.prod(self.endpoints[name]), default='')
+
+    def _as_images(self, layer: str) -> np.ndarray:
         """Returns a layer's kernel as images [filters, height, width, inputs], none of them if they show nothing."""
-        if kernel.ndim == 2 and len(kernel) == np.prod(self.shape):
+        kernel = np.asarray(self._kernels[layer], np.float32)
+        if kernel.ndim == 2 and layer == self._first_layer and len(kernel) == np.prod(self.shape):
             kernel = kernel.reshape(*self.shape, -1)
         if kernel.ndim != 4 or kernel.shape[0] * kernel.shape[1] == 1:
             return np.zeros((0, 1, 1, 1), np.float32)
         return kernel.transpose(3, 0, 1, 2)
+
+
+def mean_over_cells(values: jax.Array) -> jax.Array:
+    """Returns what channels do on the whole, [batch, ..., channels] -> float32 [batch, channels]."""
+    return values.astype(jnp.float32).mean(axis=tuple(range(1, values.ndim - 1)))
 
 
 def _steps(side: int, patch: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What a network sees, written: a sheet as .png or .html, or a folder with all of it."""
 
 import logging
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ WritePage = Callable[[Path, str, Sequence[str], Sequence[sheet.Section]], None]
 
 def explain_files(run: Run, inputs: Sequence[str], output: Path | None = None, *, write_page: WritePage,
                   endpoint: str = '', class_name: str | None = None, patch: int = 0, maximize: bool = False,
-                  units: Sequence[int] = (), seed: int = 0) -> int:
+                  units: Sequence[int] = (), seed: int | None = None) -> int:
     """Draws filters, and of each image what the network sees in it, and prints what it says of it.
 
     Args:
@@ -32,35 +33,45 @@ def explain_files(run: Run, inputs: Sequence[str], output: Path | None = None, *
         and the numbers as explanation.json. <workdir>/explanation by default.
       write_page: writes an html page: write_page(path, title, notes, sections).
       endpoint: of the filters, maps, Grad-CAM and channels to show; '' for the first filters, the maps of all
-        endpoints, and Grad-CAM and channels where features are highest.
+        endpoints, and Grad-CAM and channels where features are highest. One without a grid is for filters and
+        channels alone.
       class_name, patch: see `Run.explain`.
       maximize: whether to make images that channels and classes respond to most.
-      units: the channels; () for those that respond most to the images.
-      seed: of those images.
+      units: the channels; () for those that respond most to the images, without images the first ones.
+      seed: of the images of `maximize`; None for 0.
 
     Returns:
       Exit code: 2 if some images could not be read, else 0.
+
+    Raises:
+      UserError: what is asked for does not fit the run, has no effect, or cannot be written; before anything is
+        computed.
     """
     explainer = run.explainer
     form = _form(output)
     output = run.workdir / 'explanation' if output is None else output
     folder = output if form == '' else None
     if folder is not None:
-        output_folder.check(folder, inputs, 'explain', 'the explanations')
+        _check_folder(folder, inputs)
+    units = tuple(dict.fromkeys(units))
+    _check_effects(inputs, class_name, patch, maximize, units, seed)
+    of_units, of_filters = endpoint or explainer.of_units, endpoint
+    if endpoint:
+        explainer.check_endpoint(endpoint)
+        if not explainer.has_grid(endpoint) and (maximize or not inputs):
+            endpoint = ''  # there is nothing of it to be seen in an image
     explainer.check(class_name, endpoint, patch)
-    of_units = endpoint or explainer.endpoint or next(
-        (name for name in reversed(explainer.endpoints) if name != 'logits'), '')
-    if units and not maximize:
-        raise UserError(f'--units {" ".join(map(str, units))}: they are for --maximize')
     if maximize:
-        maximization.check(explainer, of_units, units, seed)
+        maximization.check(explainer, of_units, units, seed or 0)
+        if not of_units and explainer.targets is None:
+            raise UserError(f'--maximize: {run.config.model.name} names nothing that could be maximised')
     unreadable: list[str] = []
-    names = find_image_files(inputs, folder, unreadable)
+    names = find_image_files(inputs, folder, unreadable, explainer.reader.suffixes)
     if form and any(file.resolve() == output.resolve() for file in names):
         raise UserError(f'--output {output} is one of the images to explain; name another file')
-    filters = [sheet.draw_filters(one) for one in explainer.filters(endpoint)]
+    filters = [sheet.draw_filters(one) for one in explainer.filters(of_filters)]
     if not (filters or inputs or maximize):
-        raise UserError(f'{run.workdir} has no filters that are images{f" at {endpoint}" * bool(endpoint)}: name '
+        raise UserError(f'{run.workdir} has no filters that are images{f" at {of_filters}" * bool(of_filters)}: name '
                         'images to look at, or --maximize')
     most = _MOST_IMAGES[form or '.html']
     shown: list[list[sheet.Section]] = []
@@ -68,30 +79,34 @@ def explain_files(run: Run, inputs: Sequence[str], output: Path | None = None, *
     seen: list[np.ndarray] = []
     written: set[Path] = set()
     try:
+        _try_place(output if folder is not None else output.parent)
         for file, image in explainer.reader.read_files(
                 dict(list(names.items())[:most]) if form else names, 'explaining', unreadable):
             found = explainer.explain(image, class_name=class_name, endpoint=endpoint, patch=patch)
-            if explainer.endpoint:
-                seen.append(found.maps[of_units].mean(axis=(0, 1), keepdims=True))
+            if of_units:
+                seen.append(found.activities[of_units])
             sections = _sections(explainer, found, file, names[file], endpoint)
             rows.append(_row(found, file))
             print(printable(f'{file}  {_said(explainer, found)}'))
             if folder is not None:
-                written |= set(_write(folder, sections))
+                files = _write(folder, sections)
+                rows[-1]['pictures'] = [path.relative_to(folder).as_posix() for path in files]
+                written |= set(files)
             if len(shown) < most:
                 shown.append(sections)
         if inputs and not rows:
             return report_unreadable(unreadable)
         made, strongest = ([], {})
         if maximize:
-            strongest = sheet.strongest_channels(seen, seen[0].shape[-1]) if seen else {}
+            strongest = sheet.strongest_channels(seen, len(seen[0])) if seen else {}
             found_classes = [row['class'] for row in rows if 'class' in row]
             known = explainer.targets.names if explainer.targets else ()
-            made = _maximize(explainer, of_units, tuple(units) or tuple(strongest)[:_UNITS],
-                             [class_name] if class_name else [*found_classes, *known], seed)
+            made = _maximize(explainer, of_units, units or tuple(strongest)[:_UNITS],
+                             [class_name] if class_name else [*found_classes, *known], seed or 0)
         drawn = [sheet.draw_maximized(images, {} if not images[0].endpoint else strongest) for images in made]
         title = printable(f'What {run.config.experiment} sees')
-        whole = _Whole(title, _notes(run, explainer, filters, endpoint), filters, shown, drawn, len(names))
+        notes = _notes(run, explainer, filters, of_filters, bool(rows))
+        whole = _Whole(title, notes, filters, shown, drawn, len(names))
         if folder is not None:
             written |= set(_write(folder, [*filters, *drawn]))
             numbers = {'images': rows, 'maximized': [
@@ -109,6 +124,33 @@ def explain_files(run: Run, inputs: Sequence[str], output: Path | None = None, *
         raise UserError(f'cannot write {output}: {error.strerror or error}') from error
     logging.info('%s of %s: %s', run.chosen, run.workdir, output)
     return report_unreadable(unreadable)
+
+
+def _check_effects(inputs: Sequence[str], class_name: str | None, patch: int, maximize: bool, units: Sequence[int],
+                   seed: int | None) -> None:
+    """Raises UserError if something is asked for that would change nothing."""
+    if units and not maximize:
+        raise UserError(f'--units {" ".join(map(str, units))}: they are for --maximize')
+    if seed is not None and not maximize:
+        raise UserError(f'--seed {seed}: it is for --maximize')
+    if patch and not inputs:
+        raise UserError(f'--patch {patch}: name images to hide squares of')
+    if class_name is not None and not (inputs or maximize):
+        raise UserError(f'--class {class_name}: name images to look for it in, or --maximize')
+
+
+def _check_folder(folder: Path, inputs: Sequence[str]) -> None:
+    output_folder.check(folder, inputs, 'explain', 'the explanations')
+    if (folder / 'config.json').exists() or (folder / 'checkpoints').exists():
+        raise UserError(f'--output {folder} is the folder of a run: give the explanations one of their own, such as '
+                        f'{folder / "explanation"}')
+
+
+def _try_place(folder: Path) -> None:
+    """Raises OSError if nothing can be written to a folder, or to the one that it is to be made in; leaves nothing."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    with tempfile.TemporaryFile(dir=there):
+        pass
 
 
 class _Whole:
@@ -162,18 +204,19 @@ def _maximize(explainer: Explainer, endpoint: str, units: Sequence[int], classes
     if explainer.targets is not None:
         chosen = list(dict.fromkeys(classes))[:_CLASSES]
         made.append(maximization.maximize_classes(explainer, chosen, seed=seed))
-    if not made:
-        raise UserError(f'--maximize: {explainer.run.config.model.name} names nothing that could be maximised')
     return made
 
 
-def _notes(run: Run, explainer: Explainer, filters: Sequence[sheet.Section], endpoint: str) -> list[str]:
+def _notes(run: Run, explainer: Explainer, filters: Sequence[sheet.Section], endpoint: str, images: bool) -> list[str]:
     notes = [printable(f'{run.config.model.name}, {run.chosen} of {run.workdir}.')]
     if explainer.targets is None:
         why = 'A body without a head' if run.task is None else f'The task {run.config.task.name}'
         notes.append(f'{why} knows no classes: neither Grad-CAM nor occlusion.')
     if not explainer.maps:
         notes.append(f'No endpoint of {run.config.model.name} has a grid of cells: neither feature maps nor Grad-CAM.')
+    elif images and endpoint and not explainer.has_grid(endpoint):
+        notes.append(f'{endpoint} has no grid of cells: feature maps are those of all endpoints'
+                     f'{f", Grad-CAM is of {explainer.endpoint}" * (explainer.targets is not None)}.')
     if not filters:
         notes.append(f'The filters{f" of {endpoint}" * bool(endpoint)} are no images: 1x1 convolutions, or no weights '
                      'on images.')
@@ -186,12 +229,15 @@ def _row(found: Explanation, file: Path) -> dict[str, Any]:
         row |= {'class': found.class_name, 'share': found.share, 'likeliest': dict(found.likeliest),
                 'grad_cam_endpoint': found.endpoint, 'hidden_square': list(found.patch),
                 'largest_drop': float(found.drops.max())}
+        if found.box:
+            row['box'] = list(found.box)
     return row
 
 
 def _said(explainer: Explainer, found: Explanation) -> str:
     if not found.class_name:
-        return f'feature maps of {len(explainer.maps)} endpoints'
+        count = len(explainer.maps)
+        return f'feature maps of {count} endpoint{"s" * (count > 1)}' if count else 'no feature maps'
     text = explainer.targets.text
     drop = float(found.drops.max())
     least = f'; a hidden square leaves {text(found.share - drop)}' if drop > 0 else ''

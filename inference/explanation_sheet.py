@@ -17,8 +17,10 @@ from .targets import Targets
 WIDTH = 1180  # pixels that a section may take
 _MARGIN, _GAP = 32, 6
 _INK, _MUTED, _BLANK, _BAR = (29, 31, 33), (107, 112, 117), (236, 236, 232), (31, 111, 180)
+_FRAME = (60, 220, 60)  # in none of the colours of the maps
 _PANEL = 272  # side of an image and of the maps over it
 _TILE = 90  # side of a feature map
+_FILTER, _LABEL = 52, 34  # side of a filter of few pixels, and width of the numbers left of its row
 _STAGES, _OF_A_STAGE = 12, 10  # that a sheet has at most; more are left out, and a note says so
 _OF_AN_ENDPOINT = 60
 _FILTERS, _INPUTS = 128, 24
@@ -64,19 +66,19 @@ def draw_filters(filters: Filters) -> Section:
     what = f'{count:,} filters of {height} × {width}'
     scale = np.abs(filters.kernels).max(axis=(1, 2, 3), keepdims=True)
     shades = np.round(127.5 + 127.5 * filters.kernels / np.where(scale > 0, scale, 1)).astype(np.uint8)
-    side = _enlarged(max(height, width), 52)
+    side = _enlarged(max(height, width), _FILTER)
     name = f'filters-{filters.layer.replace("/", "-")}'
     each = 'each is scaled by its own largest weight, and middle grey is 0'
     if inputs in (1, 3):
         shown = shades[:_FILTERS]
-        columns = 16
+        columns = min(16, (WIDTH - _LABEL + _GAP) // (side + _GAP))
         some = '' if len(shown) == count else f'; the first {len(shown)} are shown'
         picture = _grid([_small(tile, side) for tile in shown], columns, side, [
             f'{first}' for first in range(0, len(shown), columns)])
         return Section(name, title, (f'{what}{some}. Numbers are those of channels; {each}.',), picture)
     columns = min(inputs, _INPUTS)
     rows = min(count, 16)
-    side = min(side, (WIDTH - 60) // columns - _GAP)
+    side = min(side, (WIDTH - _LABEL) // columns - _GAP)
     tiles = [_small(shades[row, :, :, [column]].transpose(1, 2, 0), side)
              for row in range(rows) for column in range(columns)]
     some = [f'the first {shown} of {of:,} {what}' for shown, of, what in (
@@ -91,25 +93,36 @@ def draw_class(found: Explanation, title: str, name: str, targets: Targets | Non
     height, width = found.image.shape[:2]
     panels = [(_panel(found.image), f'as the network sees it: {height} × {width} pixels', None)]
     notes = []
+    who = f'{found.class_name} in the frame' if found.box else found.class_name
+    if found.box:
+        notes.append(f'The frame is the likeliest object of class {found.class_name}: all that is shown is about it '
+                     'alone, as its likeliest cell has it.')
     if found.grad_cam is not None:
         rows, columns = found.grad_cam.shape
-        notes.append(f'Grad-CAM: what of {found.endpoint} ({rows} × {columns} cells) speaks for {found.class_name}'
+        notes.append(f'Grad-CAM{", cell by cell (HiResCAM)" * bool(found.box)}: what of {found.endpoint} ({rows} × '
+                     f'{columns} cells) speaks for {who}'
                      f'{"; scaled by its largest value." if found.grad_cam.any() else ": nothing does."}')
         panels.append((_overlay(found.image, found.grad_cam, _STRONG, signed=False), f'Grad-CAM, {found.endpoint}',
                        (_STRONG, 'nothing', 'most')))
     if found.drops is not None:
-        most = float(np.abs(found.occlusion).max())
+        most, strongest = float(np.abs(found.occlusion).max()), float(found.drops.max())
         falls = f'{100 * most:.2g} points' if targets.unit else f'{most:.3g}'
-        notes.append(f'Occlusion: how the {targets.share_name} of {found.class_name} ({targets.text(found.share)}) '
-                     f'changes where a square of {found.patch[0]} × {found.patch[1]} pixels is hidden; of each pixel '
-                     'the mean over its squares.')
+        alone = f'One square alone leaves {targets.text(found.share - strongest)}; t' if strongest > 0 else 'T'
+        notes.append(f'Occlusion: how the {targets.share_name} of {who} ({targets.text(found.share)}) changes where a '
+                     f'square of {found.patch[0]} × {found.patch[1]} pixels is hidden. {alone}he colour of a pixel is '
+                     'the mean over all squares that hide it.')
         panels.append((_overlay(found.image, found.occlusion, _SIGNED, signed=True), 'Occlusion',
-                       (_SIGNED, f'rises by {falls}', f'falls by {falls}')))
+                       (_SIGNED, f'rises {falls}', f'falls {falls} in the mean')))
     picture = Image.new('RGB', (WIDTH, _PANEL + 58), 'white')
     pen = ImageDraw.Draw(picture)
     for number, (panel, caption, bar) in enumerate(panels):
         left = number * (_PANEL + 22)
-        picture.paste(panel, (left + (_PANEL - panel.width) // 2, (_PANEL - panel.height) // 2))
+        corner = left + (_PANEL - panel.width) // 2, (_PANEL - panel.height) // 2
+        picture.paste(panel, corner)
+        if found.box:
+            scale = panel.width / width, panel.height / height
+            box = [corner[axis % 2] + round(scale[axis % 2] * side) for axis, side in enumerate(found.box)]
+            pen.rectangle([box[0], box[1], max(box[0], box[2] - 1), max(box[1], box[3] - 1)], outline=_FRAME, width=2)
         pen.text((left, _PANEL + 8), caption, _INK, _font(13))
         if bar:
             picture.paste(_colour_bar(bar[0]), (left, _PANEL + 30))
@@ -174,7 +187,8 @@ def draw_maximized(images: Sequence[Maximized], strongest: dict[int, float]) -> 
     """
     def lines(one: Maximized) -> tuple[str, ...]:
         most = (f'your images: {strongest[one.unit]:.3g}',) if one.unit in strongest else ()
-        return one.name, f'{one.before:.2g} → {one.after:.3g}', *most
+        rose = '' if one.after > one.before else ': did not rise'
+        return one.name, f'{one.before:.2g} → {one.after:.3g}{rose}', *most
     tiles = [contact_sheet.Tile(one.image if one.image.shape[-1] in (1, 3) else _viewable(one.image), lines(one))
              for one in images]
     picture = contact_sheet.draw([tiles[first:first + _PER_ROW] for first in range(0, len(tiles), _PER_ROW)])
@@ -188,10 +202,10 @@ def draw_maximized(images: Sequence[Maximized], strongest: dict[int, float]) -> 
     return Section(f'maximized-{endpoint or "classes"}', f'What {what} respond to most', (note,), picture)
 
 
-def strongest_channels(maps: Sequence[np.ndarray], count: int) -> dict[int, float]:
-    """Returns the channels with the highest mean in any of some maps [rows, columns, channels], and that mean."""
-    means = np.max([values.mean(axis=(0, 1)) for values in maps], axis=0)
-    return {int(channel): float(means[channel]) for channel in np.argsort(-means, kind='stable')[:count]}
+def strongest_channels(means: Sequence[np.ndarray], count: int) -> dict[int, float]:
+    """Returns the channels with the highest value in any of some arrays [channels], the highest first, and that."""
+    highest = np.max(means, axis=0)
+    return {int(channel): float(highest[channel]) for channel in np.argsort(-highest, kind='stable')[:count]}
 
 
 # --- parts ---
@@ -293,7 +307,7 @@ def _draw_shares(pen: ImageDraw.ImageDraw, found: Explanation, targets: Targets,
 
 def _maps_of(values: np.ndarray, count: int, side: int) -> tuple[list[Image.Image], list[int]]:
     """Returns the strongest maps of an endpoint as tiles, on one scale, and their channels."""
-    strongest = list(strongest_channels([values], count))
+    strongest = list(strongest_channels([values.mean(axis=(0, 1))], count))
     shown = values[..., strongest]
     low = min(0.0, float(np.percentile(shown, 0.1)))
     high = max(float(np.percentile(shown, 99.8)), 1e-12, -low if low < 0 else 0)
@@ -320,7 +334,7 @@ def _grid(tiles: Sequence[Image.Image | None], columns: int, side: int, left: Se
       left: a text for each row.
       below: a text for each tile.
     """
-    label, line = (34 if left else 0), (15 if below else 0)
+    label, line = (_LABEL if left else 0), (15 if below else 0)
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     grid = Image.new('RGB', (label + columns * (side + _GAP) - _GAP, rows * (side + _GAP + line)), 'white')

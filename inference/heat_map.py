@@ -169,6 +169,9 @@ class HeatMapMaker:
                            + (" (config.model.padding is not 'VALID')" if hasattr(self._run.model, 'padding') else ''))
         if config.image.local_mean:
             reasons.append('config.image.local_mean looks beyond a window')
+        for field in ('samplewise_center', 'samplewise_std', 'zca_epsilon'):
+            if config.image[field]:
+                reasons.append(f'config.image.{field} is about whole windows')
         return ' and '.join(reasons)
 
     def __call__(self, image: np.ndarray, scale: float = 1.0) -> HeatMap:
@@ -205,7 +208,7 @@ class HeatMapMaker:
         shapes = {name: shapes[name] for name in run.variables if name in shapes}
         arrays, _ = transfer.assign(array_paths.flatten(shapes), array_paths.flatten(dict(run.variables)))
         self._variables = array_paths.fill(shapes, arrays)
-        prepare = preprocessing.build(run.config.image)
+        prepare = preprocessing.build(run.config.image, info=run.info)
         apply = apply_model(self._model, run.task)
         self._apply = jax.jit(lambda variables, batch: apply(variables, prepare(batch, None), train=False))
 

@@ -8,6 +8,7 @@ in photographs channels go together (Olah et al. 2017, "Feature visualization", 
 """
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from ..common.console import ProgressLog
 from ..common.errors import UserError
 from ..models.stages import watching
+from .explanation import mean_over_cells
 
 STEPS = 96
 _SIDE = 128  # pixels that are enough to see what a unit responds to
@@ -27,6 +29,7 @@ _RATE = 1 / 90  # of a step, as a part of the range of pixels; gradients have le
 _BLURS = 1 / 32, 1 / 160  # standard deviations of the first and the last one, as parts of the image's side
 _JITTER = 16  # the image is shifted by at most one of so many parts of its side
 _GREY = 4.0  # how much more the common part of three channels counts
+_WAKING = 1e-3  # what a layer's gradient counts beside that of what is made of it
 _NOISE = 1 / 45  # standard deviation about middle grey, as a part of the same range
 
 
@@ -59,7 +62,7 @@ def maximize_units(explainer: Any, endpoint: str, units: Sequence[int], *, steps
       endpoint: of the network, with a grid or without.
       units: channels.
       steps: of gradient ascent.
-      seed: of the noise and the shifts; the same one gives the same images.
+      seed: of the noise and the shifts; the same one gives the same image of a channel, whatever the others are.
 
     Raises:
       UserError: no such endpoint or channel.
@@ -69,12 +72,11 @@ def maximize_units(explainer: Any, endpoint: str, units: Sequence[int], *, steps
 
     def activity(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
         value, before = _value_of(explainer, endpoint, variables, images)
-        found = _mean(value)[rows, places]
-        if before is None or before.shape[-1] != value.shape[-1]:
-            return found, found
-        # Where a ReLU lets nothing through there is no gradient: then what goes into it is to rise.
-        return found, jnp.where(found > 0, found, _mean(before)[rows, places])
-    found = _ascend(explainer, activity, len(units), steps, seed, f'maximising {endpoint}') if len(units) else ()
+        found, *below = (mean_over_cells(values)[rows, places] for values in (value, *before))
+        # Where a ReLU lets nothing through there is no gradient: then what goes into it is to rise. Where there is one,
+        # the others count next to nothing. What a unit says is no sign of it: BatchNorm makes any number of a 0.
+        return found, found + sum(_WAKING**depth * values for depth, values in enumerate(below, start=1))
+    found = _ascend(explainer, activity, units, steps, seed, f'maximising {endpoint}') if len(units) else ()
     kind = 'channel' if len(explainer.endpoints[endpoint]) == 3 else 'unit'
     return [Maximized(image, endpoint, int(unit), f'{kind} {unit}', *values)
             for unit, (image, *values) in zip(units, found)]
@@ -86,6 +88,8 @@ def check(explainer: Any, endpoint: str, units: Sequence[int] = (), seed: int = 
         explainer.check_endpoint(endpoint)
     channels = explainer.endpoints[endpoint][-1] if endpoint else 0
     for unit in units:
+        if isinstance(unit, bool) or not isinstance(unit, numbers.Integral):
+            raise UserError(f'--units {unit}: channels are whole numbers')
         if not 0 <= unit < channels:
             raise UserError(f'--units {unit}: ' + (f'{endpoint} has channels 0 to {channels - 1:,}' if endpoint else
                                                    'this network names no endpoint that has any'))
@@ -109,7 +113,7 @@ def maximize_classes(explainer: Any, names: Sequence[str], *, steps: int = STEPS
             (jax.tree.map(lambda values, row=row: values[row:row + 1], outputs), index)
             for row, index in enumerate(indices))])
         return found, found
-    found = _ascend(explainer, activity, len(names), steps, seed, 'maximising classes') if names else ()
+    found = _ascend(explainer, activity, indices, steps, seed, 'maximising classes') if names else ()
     return [Maximized(image, '', index, name, *values)
             for index, name, (image, *values) in zip(indices, names, found)]
 
@@ -118,45 +122,49 @@ class _Reached(Exception):
     """The network need not go on."""
 
 
-def _value_of(explainer: Any, endpoint: str, variables: Any, images: jax.Array) -> tuple[jax.Array, Any]:
-    """Returns the value of an endpoint, and that of the layer before it: what its ReLU takes, where it has one."""
-    found, last = [], [None]
+def _value_of(explainer: Any, endpoint: str, variables: Any, images: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+    """Returns the value of an endpoint, and those of the last two layers with weights and as many channels, last first.
+
+    One of them is what the ReLU takes, where there is one: BatchNorm may come before or after it.
+    """
+    found, layers = [], {}
 
     def watch(name: str, value: Any) -> Any:
         if name == endpoint:
-            found.extend((value, last[0]))
+            found.append(value)
             raise _Reached
         return value
 
     def note(call: Callable, arguments: Any, keywords: Any, context: Any) -> Any:
         value = call(*arguments, **keywords)
-        if context.method_name == '__call__':
-            last[0] = value if isinstance(value, jax.Array) else None
+        path = '/'.join(context.module.path)
+        if context.method_name == '__call__' and path in explainer.layers:
+            layers.pop(path, None)  # a layer that calls that of its base class is one layer
+            layers[path] = value
         return value
     try:
         with watching(watch), nn.intercept_methods(note):
             explainer.forward(variables, images)
     except _Reached:
         pass
-    return found[0], found[1]
+    value, = found
+    before = [one for one in layers.values() if isinstance(one, jax.Array) and one.shape[::one.ndim - 1] == (
+        len(value), value.shape[-1])]
+    return value, before[:-3:-1]
 
 
-def _mean(values: jax.Array) -> jax.Array:
-    """[batch, ..., channels] -> float32 [batch, channels]."""
-    return values.astype(jnp.float32).mean(axis=tuple(range(1, values.ndim - 1)))
-
-
-def _ascend(explainer: Any, activity: Callable, count: int, steps: int, seed: int, what: str
+def _ascend(explainer: Any, activity: Callable, units: Sequence[int], steps: int, seed: int, what: str
             ) -> list[tuple[np.ndarray, float, float]]:
     """Returns (image, activity of the noise, activity of the image) for each unit.
 
     Args:
-      activity: activity(variables, images) -> what units do, and what is to rise, each float32 [count].
+      activity: activity(variables, images) -> what units do, and what is to rise, each float32 [units].
+      units: numbers, each of which has noise of its own.
     """
     if steps < 1:
         raise UserError(f'steps = {steps}: at least 1')
-    variables, key = explainer.run.variables, jax.random.key(seed)
-    shape = _smaller(explainer, activity, count)
+    variables, (of_noise, of_shifts) = explainer.run.variables, jax.random.split(jax.random.key(seed))
+    shape = _smaller(explainer, activity, len(units))
     low, high = explainer.limits()
     side = min(shape[1:3])
     jitter = side // _JITTER
@@ -172,12 +180,13 @@ def _ascend(explainer: Any, activity: Callable, count: int, steps: int, seed: in
         length = jnp.sqrt((gradient**2).mean(axis=(1, 2, 3), keepdims=True))
         return jnp.clip(images + _RATE * (high - low) * gradient / jnp.maximum(length, 1e-20), low, high)
     step, measure = jax.jit(step), jax.jit(lambda variables, images: activity(variables, images)[0])
-    images = (low + high) / 2 + _NOISE * (high - low) * jax.random.normal(key, shape)
+    noise = jnp.stack([jax.random.normal(jax.random.fold_in(of_noise, int(unit)), shape[1:]) for unit in units])
+    images = (low + high) / 2 + _NOISE * (high - low) * noise
     before = np.asarray(measure(variables, images))
     tick = ProgressLog(what, steps)
     for number in range(steps):  # no loop inside the function: convolutions in one are slow on CPUs
         blur = side * _BLURS[0] * (_BLURS[1] / _BLURS[0]) ** (number / max(1, steps - 1))
-        images = step(variables, images, jax.random.fold_in(key, number), blur)
+        images = step(variables, images, jax.random.fold_in(of_shifts, number), blur)
         tick(number)
     after = np.asarray(measure(variables, images))
     return list(zip(explainer.shown(np.asarray(images)), before.tolist(), after.tolist()))

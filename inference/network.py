@@ -34,12 +34,12 @@ class Network(ImageReader):
     def __init__(self, run: Any, apply: Callable, *, variables: Any = None, feature: str = 'image',
                  views: Views | None = None):
         views = views or Views('none', run.config.image.size)
-        super().__init__(run.config.image, run.info.frames, views)
+        super().__init__(run.config.image, run.info.frames, views, sounds=run.config.data.source == 'sounds')
         self.feature = feature
         self.variables = jax.device_put(run.variables if variables is None else variables)
         pixels = views.count * self.frames * self.size[0] * self.size[1]
         self.batch_size = max(1, min(_LARGEST_BATCH, _BATCH_PIXELS // pixels))
-        prepare = preprocessing.build(run.config.image)
+        prepare = preprocessing.build(run.config.image, info=run.info)
         self.function = lambda variables, batch: apply(variables, prepare(batch, None))
         self._compiled = jax.jit(self.function)
 

@@ -18,7 +18,7 @@ from .formats import format_csv, format_json
 from .run import Run, metadata_of
 
 _FORMS = {'.csv': 'csv', '.json': 'json', '.txt': 'table'}
-_TOP_K = 3
+TOP_K = 3
 
 
 def predict_files(run: Run, inputs: Sequence[str], *, top_k: int | None = None, invert: bool = False,
@@ -39,26 +39,25 @@ def predict_files(run: Run, inputs: Sequence[str], *, top_k: int | None = None, 
     Returns:
       Exit code: 2 if some images could not be read (all others are predicted and written all the same), else 0.
     """
-    run.check_images()
+    run.check_files()
     network, task = run.network(tta), run.task
     if boxes and not isinstance(task, Detection):
         raise UserError(f'--boxes is for detectors; the task of {run.workdir} is {run.config.task.name}')
-    if top_k is not None and not task.takes_top_k:
-        raise UserError(f'--top_k {top_k} is for classifiers; the task of {run.workdir} is {run.config.task.name}')
+    check_top_k(run, top_k)
     folder = None
     if task.writes_files:
         folder = output or run.workdir / 'predictions'
         output_folder.check(folder, inputs, run.config.task.name, 'the predictions')
-    elif output is not None and (output.suffix not in _FORMS or output.suffix == '.txt' and form != 'table'):
-        raise UserError(f'--output {output}: it ends in .csv or .json, or in .txt for a table')
+    else:
+        check_output(output, form)
     unreadable: list[str] = []
-    names = find_image_files(inputs, folder, unreadable)
+    names = find_image_files(inputs, folder, unreadable, network.suffixes)
     # Unsigned, 8 or 16 bits: the complement is the negative.
     examples = ((file, np.invert(image) if invert else image, metadata_of(file))
                 for file, image in network.read_files(names, 'predicting', unreadable))
     rows, found, files = [], {}, set()
     try:
-        for file, prediction in run.predictions(network, examples, _TOP_K if top_k is None else top_k, tile=tile):
+        for file, prediction in run.predictions(network, examples, TOP_K if top_k is None else top_k, tile=tile):
             rows.append({'file': str(file), **prediction.row})
             if folder is not None:
                 rows[-1]['files'] = _write_files(folder / names[file], prediction.files)
@@ -72,7 +71,7 @@ def predict_files(run: Run, inputs: Sequence[str], *, top_k: int | None = None, 
         written = folder / 'predictions.json' if folder is not None else output
         if rows and written is not None:
             written.parent.mkdir(parents=True, exist_ok=True)
-            write_text(written, format_predictions(rows, _FORMS[written.suffix], task))
+            write_text(written, format_predictions(rows, form_of(written), task))
         if rows and folder is not None:
             output_folder.warn_of_others(folder, files | {written})
     except OSError as error:
@@ -85,6 +84,35 @@ def predict_files(run: Run, inputs: Sequence[str], *, top_k: int | None = None, 
     elif rows:
         logging.info('%s of %s', run.chosen, run.workdir)
     return report_unreadable(unreadable)
+
+
+def check_top_k(run: Run, top_k: int | None) -> None:
+    """Raises UserError if a task that tells no alternatives is asked for some."""
+    if top_k is not None and not run.task.takes_top_k:
+        raise UserError(f'--top_k {top_k} is for classifiers; the task of {run.workdir} is {run.config.task.name}')
+
+
+def form_of(output: Path) -> str:
+    """Returns the form that the end of a file's name says, '' if it says none."""
+    return _FORMS.get(output.suffix.lower(), '')
+
+
+def check_output(output: Path | None, form: str) -> None:
+    """Raises UserError unless the end of a file's name says a form, and not another one than was asked for."""
+    if output is not None and not form_of(output):
+        raise UserError(f'--output {output}: it ends in .csv, which spreadsheet programs open, in .json, or in .txt '
+                        'for a table')
+    if output is not None and form not in ('table', form_of(output)):
+        raise UserError(f'--output {output} is for --format {form_of(output)}; end it in .{form}')
+
+
+def write_output(output: Path, text: str) -> None:
+    """Writes predictions into a file, whose folder is made. Raises UserError if that cannot be."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_text(output, text)
+    except OSError as error:
+        raise UserError(f'cannot write {output}: {error.strerror}') from error
 
 
 def report_unreadable(lines: Sequence[str]) -> int:
@@ -105,7 +133,8 @@ def format_predictions(rows: list[dict[str, Any]], form: str, task: Any) -> str:
     return ''.join(f'{file:<{width}}  {printable(task.describe(row))}\n' for file, row in zip(files, rows))
 
 
-def find_image_files(inputs: Sequence[str], output: Path | None, unreadable: list[str]) -> dict[Path, str]:
+def find_image_files(inputs: Sequence[str], output: Path | None, unreadable: list[str],
+                     suffixes: tuple[str, ...] = image_search.IMAGE_SUFFIXES) -> dict[Path, str]:
     """Returns image file -> a name for it, unique, without suffix: its path below the folder it was found in.
 
     The name begins with that folder's own where there are several. Files below the folder `output` are left out: they
@@ -117,7 +146,7 @@ def find_image_files(inputs: Sequence[str], output: Path | None, unreadable: lis
     for text in inputs:
         root = Path(text)
         try:
-            files = image_search.find_images(root)
+            files = image_search.find_images(root, suffixes)
         except UserError as error:
             unreadable.append(str(error))
             continue

@@ -16,7 +16,7 @@ import numpy as np
 from .. import models, tasks
 from ..common.errors import UserError, some
 from ..common.vocabulary import END
-from ..input_pipeline import dicom, image_search, preprocessing
+from ..input_pipeline import dicom, image_search, preprocessing, sounds
 from ..input_pipeline.views import Views
 from ..tasks.detection import Detection
 from ..tasks.prediction import Prediction
@@ -32,9 +32,13 @@ from .heat_map import HeatMap, HeatMapMaker
 from .image_reader import ImageReader
 from .network import Network
 from .rcnn import RegionNetwork
+from .rows import row_shape
+from .text_reader import encode
 
 _OWN_BYTES = 2**28  # of images kept in their own size until their batch is predicted
-_VOCABULARY = tuple(f'text.{field}' for field in ('tokens', 'lowercase', 'min_count', 'max_size', 'vocabulary_from'))
+_WORDS = ('tokens', 'lowercase', 'min_count', 'max_size')
+_VOCABULARY = (
+    'text.vocabulary_from', *(f'{section}.{field}' for section in ('text', 'text.source') for field in _WORDS))
 _MOST = {'length': 100_000, 'samples': 10_000, 'beam_size': 1000}
 _COLDEST = 1e-3  # colder ones divide logits by next to nothing
 
@@ -100,10 +104,16 @@ class Run:
 
     @property
     def feature(self) -> str:
-        """What the model looks at: 'image', or the feature of a table, such as 'x'; 'text' for language models."""
+        """What the model looks at: 'image', the feature of a table, such as 'x', or 'tokens' of texts with a class or a
+        translation; 'text' for language models."""
         if self.config.task.name == 'language_model':
             return 'text'
         return 'image' if self.task is None or 'image' in self.task.input_features else self.task.input_features[0]
+
+    @property
+    def takes_sounds(self) -> bool:
+        """Whether it was trained on sounds, their spectrograms or their waves: it predicts WAV files."""
+        return self.config.data.source == 'sounds'
 
     @property
     def takes_any_floats(self) -> bool:
@@ -111,12 +121,32 @@ class Run:
         image = self.config.image
         return self.config.data.source == 'npz' and (any(image.mean) or any(std != 1 for std in image.std))
 
+    @property
+    def longest_text(self) -> int:
+        """Words of a text that the model takes."""
+        return (self.config.text.source if self.task.generates else self.config.text).max_length
+
+    def check_files(self) -> None:
+        """Raises UserError unless it predicts files of images or of sounds."""
+        if not self.takes_sounds:
+            self.check_images()
+
     def check_images(self) -> None:
         """Raises UserError unless the model looks at images."""
         if self.feature == 'text':
             raise UserError(f'{self.workdir} is a language model, it looks at no images: use launch.py generate')
+        if self.feature == 'tokens':
+            raise UserError(f'{self.config.experiment} in {self.workdir} reads texts, it cannot look at images: use '
+                            'launch.py predict with a text')
+        if self.feature == 'story':
+            raise UserError(f'{self.workdir} answers questions about stories, it looks at no images: give launch.py '
+                            'predict a text file')
+        if self.feature == 'centre':
+            raise UserError(f'{self.workdir} has learned vectors of words, it looks at no images: use launch.py '
+                            'neighbors --words')
         if self.feature != 'image':
-            raise UserError(f'{self.config.experiment} in {self.workdir} was trained on numbers, it cannot look at '
+            numbers = 'the waves of sounds' if self.takes_sounds else 'numbers'
+            raise UserError(f'{self.config.experiment} in {self.workdir} was trained on {numbers}, it cannot look at '
                             'images')
 
     def preprocess(self, inputs: Any) -> np.ndarray:
@@ -135,22 +165,24 @@ class Run:
         fitted = [network.fit(image) for _, image, _ in self._examples(network, inputs)]
         shape = (0, *((network.frames,) * (network.frames > 1)), *network.size, network.channels)
         batch = np.stack(fitted) if fitted else np.zeros(shape, np.uint8)
-        return np.asarray(preprocessing.build(self.config.image)({'image': batch}, None)['image'])
+        return np.asarray(preprocessing.build(self.config.image, info=self.info)({'image': batch}, None)['image'])
 
     def predict(self, inputs: Any, *, top_k: int = 3, tta: str = 'none', tile: int = 0) -> list[dict[str, Any]]:
-        """Predicts images, or rows of a table.
+        """Predicts images, texts, or rows of a table.
 
         Args:
           inputs: a path of an image or of a folder of images, or a list of them; or images as arrays, one or several,
-            of any size, see `arrays.to_images`; or, for a run on a table, numbers [n, columns].
+            of any size, see `arrays.to_images`; for a run on a table numbers [n, columns], for one on sounds paths of
+            WAV files, and for one on texts a text or a list of them.
           top_k: how many classes to return of each.
           tta: test-time augmentation, see input_pipeline/views.py.
           tile: of a detector, the side in pixels of parts of an image that are looked at one by one, for small objects
             in large images, see tiles.py; 0: only the whole image, made as large as those of training.
 
         Returns:
-          For each image a dict: 'file' where it was one, and what the task predicts, such as 'classes' and 'percent'.
-          What the command line writes as files is there under 'arrays', such as 'mask', uint8 [height, width].
+          For each image a dict: 'file' where it was one, or the 'text', and what the task predicts, such as 'classes'
+          and 'percent'. What the command line writes as files is there under 'arrays', such as 'mask', uint8 [height,
+          width].
 
         Raises:
           UserError: inputs that cannot be read or could mean two things, or a run that predicts nothing.
@@ -158,7 +190,8 @@ class Run:
         network = self.network(tta)
         rows = []
         for file, prediction in self.predictions(network, self._examples(network, inputs), top_k, tile=tile):
-            rows.append(({} if file is None else {'file': str(file)}) | prediction.row)
+            named = 'text' if self.feature == 'tokens' else 'file'
+            rows.append(({} if file is None else {named: str(file)}) | prediction.row)
             if prediction.files:
                 rows[-1]['arrays'] = {Path(name).stem: values for name, values in prediction.files.items()
                                       if values is not None}
@@ -225,6 +258,9 @@ class Run:
             raise UserError(f'{self.workdir} is a body without a head, it predicts nothing: train a head on it with '
                             '--config.init_from.workdir, or compare images with launch.py embed')
         views = Views(tta, self.config.image.size)
+        if views.count > 1 and self.takes_sounds:
+            raise UserError(f"--tta {tta}: {self.workdir} was trained on sounds, which mean something else backwards: "
+                            "they take 'none' alone")
         if views.count > 1 and (self.task.generates or self.feature != 'image'):
             raise UserError(f"--tta {tta}: {self.config.task.name} takes 'none' alone")
         if isinstance(self.task, tasks.RegionDetection):
@@ -302,22 +338,34 @@ class Run:
         except flax.errors.FlaxError as error:
             if self.feature == 'image' and not self._overrides:
                 raise
+            wanted = None if self.feature == 'image' else row_shape(self, network)
+            if wanted is not None and wanted != batch.shape[1:]:
+                raise UserError(f'{self.workdir} takes examples of the shape {list(wanted)}, not '
+                                f'{list(batch.shape[1:])}') from error
             raise UserError(f'{list(batch.shape)} does not fit: {_reason(error)}') from error
 
     def _examples(self, network: ImageReader, inputs: Any) -> Iterator[tuple[Path | None, np.ndarray, dict[str, Any]]]:
         """Yields (file, image in its own size or row, metadata) of what `predict` takes; file is None for arrays."""
         paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
-        if isinstance(paths, (list, tuple)) and paths and all(isinstance(path, (str, Path)) for path in paths):
-            self.check_images()
+        if self.feature == 'tokens':
+            for text in paths:
+                if not isinstance(text, str):
+                    raise UserError(f'{self.workdir} reads texts: give a str, or a list of them')
+                yield text, encode(self, text), {'text': text}
+        elif isinstance(paths, (list, tuple)) and paths and all(isinstance(path, (str, Path)) for path in paths):
+            self.check_files()
             for path in paths:
-                for file in image_search.find_images(Path(path).expanduser()):
+                for file in image_search.find_images(Path(path).expanduser(), network.suffixes):
                     yield file, network.read_file(file), metadata_of(file)
         elif self.feature == 'image':
             for image in arrays.to_images(inputs, network.channels, network.frames, any_range=self.takes_any_floats):
                 yield None, image, {}
         else:
             known = self.config.data.arrays.get(self.feature)
-            for row in arrays.to_rows(inputs, None if known is None else np.shape(known)[1:]):
+            shape = None if known is None else np.shape(known)[1:]
+            if self.takes_sounds:
+                shape = sounds.length_of(self.config.image.sound),
+            for row in arrays.to_rows(inputs, shape):
                 yield None, row, {}
 
     def generate(self, prompts: str | Sequence[str] = '', *, length: int = 50, samples: int = 1,
@@ -342,9 +390,12 @@ class Run:
             raise UserError(f'{self.config.experiment} in {self.workdir} is no language model, its task is '
                             f'{self.config.task.name}: use launch.py predict')
         check_numbers(length=length, samples=samples, temperature=temperature, beam_size=beam_size, seed=seed)
-        if beam_size and (samples, temperature, top_k, top_p) != (1, 1.0, 0, 1.0):
+        if beam_size and (samples, temperature, top_k, top_p, seed) != (1, 1.0, 0, 1.0, 0):
             raise UserError('--beam_size searches the most probable text: leave it out to draw with --samples, '
-                            '--temperature, --top_k, --top_p')
+                            '--temperature, --top_k, --top_p, --seed')
+        if samples > 1 and (temperature == 0 or top_k == 1):
+            logging.warning('warning: the most probable text is always the same: all %d --samples of %s are', samples,
+                            'a --temperature of 0' if temperature == 0 else '--top_k 1')
         vocabulary = self.task.vocabulary
         write = jax.jit(functools.partial(continue_texts, self.model, length=length, temperature=temperature,
                                           top_k=top_k, top_p=top_p, beam_size=beam_size))
@@ -399,6 +450,11 @@ class Run:
         except flax.errors.FlaxError as error:
             if not self._overrides:
                 raise
+            read = self.meta['config']['text']['max_sentences']
+            if config.text.max_sentences != read:
+                raise UserError(f'--config.text.max_sentences={config.text.max_sentences}: the model was trained to '
+                                f'read at most {read} sentences, and has weights for each of them: leave it out'
+                                ) from error
             raise UserError(f'the checkpoint does not fit the overrides: {_reason(error)}') from error
 
 

@@ -20,6 +20,8 @@ class Targets:
       score: score(outputs, reference, index) -> [batch], the class's number before it becomes a probability, of which
         gradients are taken; reference: the model's outputs for the image as it is, which say where the class is.
       share: the same as a probability, which is what is shown; for regressions the number.
+      box: box(reference, index) -> float [4], left, top, right and bottom in pixels of the one object that score and
+        share are about; None where they are about the whole image or many of its pixels.
       first: of the classes that are chosen where none is asked for; 1 leaves a background out.
       unit: what a share is written with.
       rank_name, share_name: what the two are, for people.
@@ -28,6 +30,7 @@ class Targets:
     rank: Callable[[Any], jax.Array]
     score: Callable[[Any, Any, jax.Array], jax.Array]
     share: Callable[[Any, Any, jax.Array], jax.Array]
+    box: Callable[[Any, jax.Array], jax.Array] | None = None
     first: int = 0
     unit: str = '%'
     rank_name: str = 'probability'
@@ -57,10 +60,8 @@ def targets_of(run: Any) -> Targets | None:
                        lambda outputs, reference, index: _inside(jax.nn.softmax(outputs), reference, index), first=1,
                        rank_name='share of the pixels', share_name='mean probability over its pixels')
     if name == 'detection':
-        def best(outputs: Any, _: Any, index: jax.Array) -> jax.Array:
-            return _logits(outputs)[..., index].max(axis=(1, 2))
-        return Targets(run.class_names, lambda outputs: jax.nn.sigmoid(_logits(outputs).max(axis=(1, 2))), best,
-                       lambda *arguments: jax.nn.sigmoid(best(*arguments)),
+        return Targets(run.class_names, lambda outputs: jax.nn.sigmoid(_logits(outputs).max(axis=(1, 2))), _in_cell,
+                       lambda *arguments: jax.nn.sigmoid(_in_cell(*arguments)), _box,
                        **dict.fromkeys(('rank_name', 'share_name'), 'probability in the likeliest cell'))
     if name == 'regression':
         def number(outputs: Any, _: Any, index: jax.Array) -> jax.Array:
@@ -74,6 +75,23 @@ def targets_of(run: Any) -> Targets | None:
 
 def _logits(outputs: Any) -> jax.Array:
     return outputs['logits'] if isinstance(outputs, Mapping) else outputs
+
+
+def _cell(reference: Any, index: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns row and column of a detector's likeliest cell of a class; reference: its outputs for one image."""
+    logits = jax.lax.stop_gradient(_logits(reference))[0, ..., index]
+    return jnp.unravel_index(logits.argmax(), logits.shape)
+
+
+def _in_cell(outputs: Any, reference: Any, index: jax.Array) -> jax.Array:
+    """Returns a class's logit in the cell where `reference` has it likeliest: always of the same object, [batch]."""
+    return _logits(outputs)[:, *_cell(reference, index), index]
+
+
+def _box(reference: Mapping[str, jax.Array], index: jax.Array) -> jax.Array:
+    """Returns the box that a detector draws from that cell, float32 [4]."""
+    (x, y), sides = (reference[name][0][_cell(reference, index)] for name in ('centres', 'distances'))
+    return jnp.stack([x - sides[0], y - sides[1], x + sides[2], y + sides[3]])
 
 
 def _area(logits: jax.Array) -> jax.Array:

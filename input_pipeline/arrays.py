@@ -38,6 +38,7 @@ class ArraySource(Source):
             raise UserError(f'{name} hold no examples')
         self.has_masks, self.has_boxes = 'segmentation_mask' in self.arrays, 'boxes' in self.arrays
         self.has_captions = bool(metadata) and 'captions' in metadata[0]
+        self.has_texts = bool(metadata) and 'text' in metadata[0] and not {'image', 'x'} & self.arrays.keys()
         self.frames = info.frames
 
     def __len__(self) -> int:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.scipy import ndimage
 
 from ..common.errors import UserError, nearest
-from . import box_moves, rand_augment, region_source
+from . import box_moves, homography, rand_augment, region_source
 
 
 class _Field(NamedTuple):
@@ -38,17 +38,21 @@ class _Field(NamedTuple):
     number: int | None
 
 
-# Listed in the order in which they are applied; those from shift to elastic are one resampling.
+# Listed in the order in which they are applied; those from homography to elastic are one resampling.
 _FIELDS = {
     'flip_horizontal': _Field(0.0, 1, 0),   # probability of swapping left and right
     'flip_vertical': _Field(0.0, 1, 1),     # probability of swapping top and bottom
+    'transpose': _Field(0.0, 1, 17),        # probability of swapping rows and columns, of square images
+    'homography': _Field(0.0, 0.15, 16),    # seen from elsewhere: see homography.py
     'shift': _Field(0.0, 1, 2),             # moved by up to this fraction of the height and of the width
+    'width_shift': _Field(0.0, 1, 18),      # moved sideways alone, by up to this fraction of the width
+    'height_shift': _Field(0.0, 1, 19),     # moved up or down alone, by up to this fraction of the height
     'rotation': _Field(0.0, 180, 3),        # turned by up to this many degrees, either way
     'zoom': _Field(0.0, 0.9, 4),            # scaled about the centre by a factor in 1 +- zoom
     'shear': _Field(0.0, 60, 5),            # slanted sideways by up to this many degrees, either way
     'elastic': _Field(0.0, 0.1, 12),        # std of smooth displacements / side; images fold from 0.04 on
-    'fill': _Field('edge', None, None),     # what the five above show outside: 'edge' repeats it, '0' to '1' is a grey
-    'random_crop': _Field(0, math.inf, 6),  # pixels of zeros added on each side before a crop of the original size
+    'fill': _Field('edge', None, None),     # what those above show outside of the image, see FILLS
+    'random_crop': _Field(0, math.inf, 6),  # pixels added on each side, zeros or as FILLS, before a crop of its size
     'rand_augment': _Field(0, 14, 15),      # operations per image chosen by RandAugment, see rand_augment.py
     'rand_augment_magnitude': _Field(9, 10, None),  # their strength, of 10
     'invert': _Field(0.0, 1, 7),            # probability of x -> 1 - x
@@ -65,8 +69,13 @@ _FIELDS = {
 }
 DEFAULTS = {name: field.off for name, field in _FIELDS.items()}
 _OPERATIONS = {name: field for name, field in _FIELDS.items() if field.number is not None}
-_RESAMPLED = {'shift', 'rotation', 'zoom', 'shear', 'elastic'}
-_GEOMETRIC = _RESAMPLED | {'flip_horizontal', 'flip_vertical', 'random_crop', 'rand_augment'}
+_RESAMPLED = ('shift', 'width_shift', 'height_shift', 'rotation', 'zoom', 'shear', 'elastic', 'homography')
+SHOWS_OUTSIDE = (*_RESAMPLED, 'random_crop', 'rand_augment')  # what config.augment.fill is for
+_GEOMETRIC = {*SHOWS_OUTSIDE, 'flip_horizontal', 'flip_vertical', 'transpose'}
+# config.augment.fill, beside '0' to '1' for a grey: 'edge' repeats the outermost pixels, aaaa|abcd|dddd; 'reflect'
+# mirrors the image, dcba|abcd|dcba; 'wrap' repeats it, abcd|abcd|abcd. The first is for jax's map_coordinates, the
+# second for jnp.pad, which random_crop does with zeros otherwise, as ever.
+FILLS = {'edge': ('nearest', None), 'reflect': ('reflect', 'symmetric'), 'wrap': ('wrap', 'wrap')}
 _MASK = 'segmentation_mask'
 MOVING = 'image', _MASK, *box_moves.FEATURES  # features of an example that augmentation changes
 _ELASTIC_GRID = 4  # control points on each side of the image, between which displacements are interpolated
@@ -97,15 +106,16 @@ def build(config: Mapping) -> Callable:
             keys: PRNG keys [batch], one per example.
             images: float32 [batch, height, width, channels] in [0, 1]; so is the result.
             masks: integer [batch, height, width]; moved with the image, each pixel taking the nearest label. What comes
-                in from outside the image is 0 (background), or the edge's label where fill is 'edge'.
+                in from outside the image is 0 (background), or the label of the pixel shown where fill repeats them.
             boxes: 'boxes', 'box_labels' and 'box_crowd' of the images, see source.py, or {} for none. They move with
                 their image as box_moves.py says and are cut off at its edges. Those of which less than 0.3 is left in
                 it are dropped: the label becomes -1, the rest 0. What cutout covers keeps its box.
         With everything off it returns its arguments and adds nothing to the program.
 
     Raises:
-        UserError: an unknown field or a value out of range; and, when called, a size the images are too small for, or
-            boxes with an `elastic` that folds images.
+        UserError: an unknown field or a value out of range; and, when called, a size the images are too small for,
+            images that are not square for `transpose`, or boxes with an `elastic` that folds images or a `fill` that
+            shows objects twice.
     """
     settings = checked(config)
     if not any(settings[name] for name in _OPERATIONS):
@@ -116,6 +126,12 @@ def build(config: Mapping) -> Callable:
             if settings[name] >= min(images.shape[1:3]):
                 raise UserError(f'augmentation: {name}={settings[name]} needs larger images than '
                                 f'{images.shape[1]}x{images.shape[2]}')
+        if settings['transpose'] and images.shape[1] != images.shape[2]:
+            raise UserError(f'augmentation: transpose={settings["transpose"]} needs square images, not '
+                            f'{images.shape[1]}x{images.shape[2]}')
+        if boxes and settings['fill'] in ('reflect', 'wrap') and any(settings[name] for name in SHOWS_OUTSIDE):
+            raise UserError(f"augmentation: fill='{settings['fill']}' shows objects again that no box is around: with "
+                            "boxes it is 'edge' or a number from 0 to 1")
         if boxes and settings['elastic'] > box_moves.LARGEST_ELASTIC:
             raise UserError(f"augmentation: elastic={settings['elastic']} folds images, and boxes in a fold have no "
                             f'one place: it is at most {box_moves.LARGEST_ELASTIC} with boxes')
@@ -192,7 +208,7 @@ def _augment_example(settings, key, image, mask, boxes):
         The three as they have become.
     """
     on = {name for name in _OPERATIONS if settings[name]}
-    keys = {name: jax.random.fold_in(key, _OPERATIONS[name].number) for name in on}
+    keys = {name: jax.random.fold_in(key, _OPERATIONS[name].number) for name in sorted(on)}  # one program, always
     moving = bool(boxes) and bool(on & _GEOMETRIC)
     example = Example(image, None if mask is None else mask[..., None],
                       box_moves.outlines(boxes['boxes']) if moving else None)
@@ -201,10 +217,12 @@ def _augment_example(settings, key, image, mask, boxes):
         example = _flip(keys['flip_horizontal'], example, settings['flip_horizontal'], axis=1)
     if 'flip_vertical' in on:
         example = _flip(keys['flip_vertical'], example, settings['flip_vertical'], axis=0)
-    if on & _RESAMPLED:
+    if 'transpose' in on:
+        example = _transpose(keys['transpose'], example, settings['transpose'])
+    if not on.isdisjoint(_RESAMPLED):
         example = _resample(settings, keys, example)
     if 'random_crop' in on:
-        example = _random_crop(keys['random_crop'], example, settings['random_crop'])
+        example = _random_crop(keys['random_crop'], example, settings['random_crop'], settings['fill'])
     if 'rand_augment' in on:
         example = rand_augment.apply(keys['rand_augment'], example, settings['rand_augment'],
                                      settings['rand_augment_magnitude'], resampling(settings['fill']))
@@ -243,25 +261,40 @@ def _flip(key, example, probability, axis):
     return jax.lax.cond(jax.random.bernoulli(key, probability), swapped, lambda example: example, example)
 
 
-def _random_crop(key, example, pad):
-    """A window of the original size, of an image with `pad` zeros on each side."""
+def _transpose(key, example, probability):
+    """Swaps rows and columns of a square image, or does not."""
+    def swapped(example):
+        image, mask, outlines = example
+        if outlines is not None:
+            outlines = box_moves.placed(outlines, outlines.x, outlines.y, image.shape[:2])
+        return Example(*jax.tree.map(lambda pixels: jnp.swapaxes(pixels, 0, 1), (image, mask)), outlines)
+    return jax.lax.cond(jax.random.bernoulli(key, probability), swapped, lambda example: example, example)
+
+
+def _random_crop(key, example, pad, fill):
+    """A window of the original size, of an image with `pad` pixels more on each side."""
     image, mask, outlines = example
     size = image.shape[:2]
     start = [jax.random.randint(one, (), 0, 2 * pad + 1) for one in jax.random.split(key, 3)[:2]]  # the third is unused
+    mode = FILLS.get(fill, (None, None))[1] or 'constant'
     image, mask = jax.tree.map(lambda pixels: jax.lax.dynamic_slice(
-        jnp.pad(pixels, ((pad, pad), (pad, pad), (0, 0))), (*start, 0), pixels.shape), (image, mask))
+        jnp.pad(pixels, ((pad, pad), (pad, pad), (0, 0)), mode), (*start, 0), pixels.shape), (image, mask))
     if outlines is not None:
         outlines = box_moves.placed(outlines, outlines.y + pad - start[0], outlines.x + pad - start[1], size)
     return Example(image, mask, outlines)
 
 
 def _resample(settings, keys, example):
-    """Shift, rotation, zoom, shear, elastic as one resampling."""
+    """Homography, shifts, rotation, zoom, shear, elastic as one resampling."""
     height, width, _ = example.image.shape
     draws = {}
     if 'shift' in keys:
         shift = _symmetric(keys['shift'], settings['shift'], (2,))
         draws |= {'shift_y': shift[0] * height, 'shift_x': shift[1] * width}
+    if 'width_shift' in keys:
+        draws['shift_x'] = _symmetric(keys['width_shift'], settings['width_shift']) * width
+    if 'height_shift' in keys:
+        draws['shift_y'] = _symmetric(keys['height_shift'], settings['height_shift']) * height
     if 'rotation' in keys:
         draws['rotation'] = _symmetric(keys['rotation'], math.radians(settings['rotation']))
     if 'zoom' in keys:
@@ -271,37 +304,43 @@ def _resample(settings, keys, example):
     displacements = None
     if 'elastic' in keys:
         displacements = _elastic_displacements(keys['elastic'], settings['elastic'], height, width)
-    return resampling(settings['fill'])(example, affine_source(height, width, **draws), displacements)
+    source, goes = affine_source(height, width, **draws), None
+    if 'homography' in keys:
+        corners = _symmetric(keys['homography'], settings['homography'], (4, 2))
+        source, goes = homography.before(source, corners, height, width)
+    return resampling(settings['fill'])(example, source, displacements, goes)
 
 
 def resampling(fill: str | float) -> Callable:
-    """Returns resample(example, source, displacements=None) -> example.
+    """Returns resample(example, source, displacements=None, goes=None) -> example.
 
     It is bilinear for the image and takes the nearest of the mask.
-        source: (row, column) -> (row, column) that a pixel comes from, an affine map.
+        source: (row, column) -> (row, column) that a pixel comes from, an affine map unless `goes` is given.
         displacements: float32 [2, height, width] added to that, or None.
+        goes: the inverse of `source`; None for it to be found.
         fill: as the field.
     """
-    edge = fill == 'edge'
+    repeats = fill in FILLS
+    mode = FILLS[fill][0] if repeats else 'constant'
 
     def take(array, coordinates, order, outside):
         # Not dm_pix.affine_transform: it interpolates between channels too and is 20 to 50 times slower on two cores
         # (64x28x28x1: 4.3 ms against 0.2 ms; 128x32x32x3: 28 ms against 0.5 ms). One gather of packed neighbours
         # instead of map_coordinates' four is no faster there (256x256x1 image and mask: 1.0 ms against 0.4 ms).
         return jax.vmap(lambda channel: ndimage.map_coordinates(
-            channel, coordinates, order=order, mode='nearest' if edge else 'constant', cval=outside),
+            channel, coordinates, order=order, mode=mode, cval=outside),
             in_axes=-1, out_axes=-1)(array)
 
-    def resample(example, source, displacements=None):
+    def resample(example, source, displacements=None, goes=None):
         image, mask, outlines = example
         size = image.shape[:2]
         coordinates = coordinates_of(source, *size)
         if displacements is not None:
             coordinates = coordinates + displacements
-        image = take(image, coordinates, 1, 0.0 if edge else fill)
+        image = take(image, coordinates, 1, 0.0 if repeats else fill)
         mask = None if mask is None else take(mask, coordinates, 0, 0)
         if outlines is not None:
-            outlines = box_moves.resampled(outlines, source, size, displacements)
+            outlines = box_moves.resampled(outlines, source, size, displacements, goes)
         return Example(image, mask, outlines)
 
     return resample
@@ -361,8 +400,9 @@ def checked(config: Mapping) -> dict:
         largest = _FIELDS[name].largest
         if name == 'fill':
             value = _number_or_text(value)
-            if value != 'edge' and not _is_number_in(value, 1):
-                raise UserError(f"augmentation: fill is {value!r}; it must be 'edge' or a number from 0 to 1")
+            if value not in FILLS and not _is_number_in(value, 1):
+                raise UserError(f"augmentation: fill is {value!r}; it must be 'edge', 'reflect', 'wrap' or a number "
+                                'from 0 to 1')
         elif isinstance(DEFAULTS[name], int):
             if not _is_number_in(value, largest) or value != int(value):
                 limits = ' of pixels, 0 or more' if largest == math.inf else f' from 0 to {largest}'
@@ -372,6 +412,10 @@ def checked(config: Mapping) -> dict:
             limits = ', 0 or more' if largest == math.inf else f' from 0 to {largest}'
             raise UserError(f'augmentation: {name} is {value!r}; it must be a number{limits}')
         settings[name] = value
+    alone = [name for name in ('width_shift', 'height_shift') if settings[name]]
+    if settings['shift'] and alone:
+        raise UserError(f"augmentation: shift={settings['shift']} moves images both ways already: set it to 0, or "
+                        f'leave {" and ".join(alone)} out')
     return settings
 
 

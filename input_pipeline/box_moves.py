@@ -58,18 +58,19 @@ def placed(before: Outlines, y: jax.Array, x: jax.Array, size: tuple[int, int]) 
     return Outlines(*inside, before.left * share)
 
 
-def resampled(before: Outlines, source: Callable, size: tuple[int, int], displacements: jax.Array | None = None
-              ) -> Outlines:
+def resampled(before: Outlines, source: Callable, size: tuple[int, int], displacements: jax.Array | None = None,
+              goes: Callable | None = None) -> Outlines:
     """Returns outlines after a resampling of the image.
 
     Args:
       before: the outlines.
-      source: affine map (row, column) -> (row, column) of where a pixel comes from; whole numbers are pixel centres.
+      source: map (row, column) -> (row, column) of where a pixel comes from; whole numbers are pixel centres.
       size: (height, width).
       displacements: float32 [2, height, width], what is added to where each pixel comes from; None for nothing. They
         must not fold the image: a point in a fold has several places.
+      goes: the inverse of `source`; None if that is affine.
     """
-    goes = inverse(source)
+    goes = goes or inverse(source)
     row, column = before.y - 0.5, before.x - 0.5
 
     def closer(_, place):

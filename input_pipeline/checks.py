@@ -33,6 +33,8 @@ def check_source(source: Source, image: Mapping[str, Any], where: str) -> None:
     """
     batch = source.read(np.arange(min(len(source), _EXAMPLES)))
     check_batch(batch, source.info, image, where)
+    if image.get('bits', 8) == 16 and 'image' in batch and batch['image'].dtype == np.uint8:
+        logging.warning('warning: config.image.bits = 16, but the images of %s come with 8 bits', where)
     if isinstance(source, ArraySource):
         targets = {name: values for name, values in source.arrays.items() if name != 'image'}
         check_batch(targets, source.info, image, where)

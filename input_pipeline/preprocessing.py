@@ -7,17 +7,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
-from . import augmentation
+from . import augmentation, whitening
+
+# Of an image that is standardised, its deviation over its root mean square: below are a single grey and rounding.
+_LEAST_CONTRAST = 1e-4
 
 
-def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) -> Callable:
+def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None, *, info: DatasetInfo | None = None
+          ) -> Callable:
     """Returns `prepare(batch, keys) -> batch`.
 
     Args:
       image: config.image; the model sees (pixel - mean) / std, with `local_mean` even_out(pixel) in its place, where
         pixels are divided by 255 if they are uint8 and by 65535 if they are uint16; floats are taken as they are.
+        `samplewise_center` and `samplewise_std` come before that, `zca_epsilon` after it.
       augment: config.augment, for training only.
+      info: of the data that the model was trained on; images are whitened with what is known there, see whitening.py.
 
     The batch's 'image', [batch, height, width, channels] of one of these types, becomes float32; keys are one PRNG key
     per example and not used without augmentation. 'segmentation_mask', uint8 [batch, height, width], and 'boxes' with
@@ -39,6 +46,7 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
     if block < 0:
         raise UserError(f'config.image.local_mean = {block}: it is a number of pixels, or 0')
     change = augmentation.build(augment) if augment is not None else None
+    whiten = _whitening(image, info)
 
     def prepare(batch: Mapping[str, jax.Array], keys: jax.Array | None) -> dict[str, jax.Array]:
         if 'image' not in batch:
@@ -47,9 +55,66 @@ def build(image: Mapping[str, Any], augment: Mapping[str, Any] | None = None) ->
         if change is not None:
             batch = augmentation.apply(change, keys, batch)
         images = even_out(batch['image'], block) if block else batch['image']
-        return batch | {'image': (images - mean) / std}
+        if image['samplewise_center'] or image['samplewise_std']:
+            images = standardised(images, image['samplewise_center'], image['samplewise_std'])
+        return batch | {'image': whiten((images - mean) / std)}
 
     return prepare
+
+
+def unwhitened(image: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns config.image without the whitening, for what that is learned from."""
+    return {**image, 'zca_epsilon': 0.0}
+
+
+def unstandardised(image: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns config.image without what a picture of it would have to undo and cannot."""
+    return {**image, 'samplewise_center': False, 'samplewise_std': False, 'zca_epsilon': 0.0}
+
+
+def standardised(images: jax.Array, center: bool, std: bool) -> jax.Array:
+    """Returns images, float32 [..., height, width, channels], each minus its own mean, over its own deviation, or both.
+
+    Mean and standard deviation are those of all numbers of an image, its channels together. An image of a single grey
+    has no deviation to be divided by: it becomes zeros.
+    """
+    axes = (-3, -2, -1)
+    centred = images - images.mean(axes, keepdims=True)
+    found = centred if center else images
+    if not std:
+        return found
+    deviation = jnp.std(centred, axes, keepdims=True)
+    varies = deviation > _LEAST_CONTRAST * jnp.sqrt(jnp.square(images).mean(axes, keepdims=True))
+    return jnp.where(varies, found / jnp.where(varies, deviation, 1), 0)
+
+
+def _whitening(image: Mapping[str, Any], info: DatasetInfo | None) -> Callable:
+    """Returns what whitens images, float32 [batch, height, width, channels]."""
+    if not image['zca_epsilon']:
+        return lambda images: images
+    whitening.check(image)
+    if info is None:
+        raise ValueError('images are whitened with what was learned: give the info of the training data')
+    if info.whitening is None:
+        raise UserError(f'config.image.zca_epsilon = {image["zca_epsilon"]}: this run has learned no whitening, train '
+                        'one with it')
+    epsilon = info.whitening['epsilon']
+    if image['zca_epsilon'] != epsilon:
+        raise UserError(f'config.image.zca_epsilon = {image["zca_epsilon"]}: this run has learned to whiten with '
+                        f'{epsilon}, which cannot be changed afterwards (0 leaves images as they are)')
+    mean, matrix = whitening.arrays(info.whitening)
+    shape = tuple(info.whitening['shape'])
+
+    def whiten(images: jax.Array) -> jax.Array:
+        if images.shape[1:] != shape:
+            raise UserError(f'config.image.zca_epsilon: this run whitens images of {"x".join(map(str, shape))} alone, '
+                            f'not {"x".join(map(str, images.shape[1:]))}')
+        # Not rounded to TF32 by a GPU: what varies least is multiplied by most.
+        # images.shape[0] may be a symbol, in an export for batches of any size, which len() cannot return.
+        flat = jnp.dot(images.reshape(images.shape[0], -1) - mean, matrix, precision=jax.lax.Precision.HIGHEST)
+        return flat.reshape(images.shape)
+
+    return whiten
 
 
 def scale(images: jax.Array) -> jax.Array:

@@ -38,7 +38,7 @@ class ProcessSource(Source):
     def __init__(self, source: Source, processes: int):
         self.info, self.name, self.frames, self.needs_rng = source.info, source.name, source.frames, source.needs_rng
         self.has_masks, self.has_captions, self.has_boxes = source.has_masks, source.has_captions, source.has_boxes
-        self.labels = source.labels
+        self.labels, self.unit = source.labels, source.unit
         self._source, self._package, self._opening = source, None, threading.Lock()
         self._pool = _pools.setdefault(processes, _Pool(processes))
 

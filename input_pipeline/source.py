@@ -11,6 +11,9 @@ A source reads the same for the same index, from any thread. Features are named 
   box_crowd          uint8 [n, data.max_boxes], 1 for what is neither to be found nor an error to find: a crowd (COCO),
                      or an object that is hard to make out (Pascal VOC's 'difficult')
   captions           int32 [n, captions, length], token ids; see input_pipeline/captions.py
+  tokens             int32 [n, length], those of a text that has a label or is translated; see input_pipeline/texts.py
+  story, question    int32 [n, sentences, words] and [n, words], token ids; see input_pipeline/story_source.py
+  centre, context    int32 [n], words that stand near each other; see input_pipeline/word_pairs.py
   x                  float32 [n, ...], inputs that are no images
   y                  float32 [n] or [n, targets], numbers to be predicted
 Texts come as streams of tokens instead, see input_pipeline/text_source.py.
@@ -33,10 +36,12 @@ class Source:
     Attributes:
       info: what is known of the data set; it travels in checkpoints.
       name: for messages.
+      unit: what it has, for messages.
       frames: images of a video; 1 for single images, None for videos of any length.
       has_masks: whether examples have a segmentation mask.
       has_boxes: whether examples have boxes; `describe` then knows 'width' and 'height' of each image in its own size.
       has_captions: whether `describe` knows 'captions', a list of str for each example.
+      has_texts: whether `describe` knows 'text' of each example, which is to be classified or translated.
       needs_rng: whether `read` makes use of random numbers, such as for the part of an image that it crops.
       random_access: whether single examples can be read without reading all, as streaming takes.
       streams: how many contiguous streams an evaluation reads side by side; 0 for examples that stand alone.
@@ -51,10 +56,12 @@ class Source:
     """
     info: DatasetInfo = DatasetInfo()
     name: str = ''
+    unit: str = 'images'
     frames: int | None = 1
     has_masks: bool = False
     has_boxes: bool = False
     has_captions: bool = False
+    has_texts: bool = False
     needs_rng: bool = False
     random_access: bool = True
     streams: int = 0
@@ -117,6 +124,7 @@ class IndexedSource(Source):
         self.info = source.info if info is None else info
         self.name, self.frames, self.needs_rng = source.name, source.frames, source.needs_rng
         self.has_masks, self.has_captions, self.has_boxes = source.has_masks, source.has_captions, source.has_boxes
+        self.has_texts, self.unit = source.has_texts, source.unit
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -162,6 +170,7 @@ class ConcatenatedSource(Source):
         self.info, self.frames = first.info, first.frames
         self.name = ' + '.join(source.name for source in sources)
         self.has_masks, self.has_captions, self.has_boxes = first.has_masks, first.has_captions, first.has_boxes
+        self.has_texts = first.has_texts
         self.needs_rng, self.can_be_unreadable = first.needs_rng, first.can_be_unreadable
         self.random_access = all(source.random_access for source in sources)
 

@@ -19,17 +19,24 @@ from . import (
     csv_source,
     folder_source,
     images,
+    made_texts,
     mask_folder_source,
     memory,
+    point_source,
     proposals,
     region_source,
     relabelling,
     seed_source,
+    sound_source,
     splits,
+    story_source,
+    text_examples,
     text_source,
+    texts,
     tfds_source,
     unreadable,
     voc_source,
+    word_pairs,
     yolo_source,
 )
 from .arrays import ArraySource, concatenate
@@ -44,10 +51,16 @@ SOURCES = {
     'coco': coco_source.open_split,
     'csv': csv_source.open_split,
     'folder': folder_source.open_split,
+    'made_texts': made_texts.open_split,
     'mask_folder': mask_folder_source.open_split,
     'npz': array_files.open_split,
+    'points': point_source.open_split,
     'seeds': seed_source.open_split,
+    'sounds': sound_source.open_split,
+    'stories': story_source.open_split,
+    'texts': text_examples.open_split,
     'tfds': tfds_source.open_split,
+    'tfds_texts': text_examples.open_tfds,
     'voc_folder': voc_source.open_split,
     'yolo_folder': yolo_source.open_split,
 }
@@ -118,8 +131,12 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
                                     workers=data['workers'])
         examples = source if training else unreadable.NotingSource(source, chosen)
     examples = _with_labels(examples, source, sound, data, training and not of_regions)
-    if text is not None and source.has_captions:
+    if text is not None and source.has_texts:
+        examples = texts.tokenize(examples, text, vocabulary)
+    elif text is not None and source.has_captions:
         examples = captions.tokenize(examples, text, vocabulary)
+    if text is not None and data['source'] == 'stories':
+        examples = story_source.tokenize(examples, text, vocabulary)
     if invert:
         examples = examples.select(change=_inverted)
     if of_regions:
@@ -136,11 +153,15 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
 
 
 def _open_text(data: Mapping[str, Any], parts: list[splits.Part], text: Mapping[str, Any],
-               vocabulary: Vocabulary | None) -> TokenStream:
+               vocabulary: Vocabulary | None) -> TokenStream | word_pairs.WordPairs:
     if data['folds']:
         raise UserError('config.data.folds: a text is one stream, it has no folds')
+    for field, off in (('sampling', 'uniform'), ('merge_classes', ())):
+        if data[field] != off:
+            raise UserError(f'config.data.{field}: a text is one stream, it has no classes')
     lines, taken = _lines_of(data, parts)
-    stream = text_source.open_stream(lines, text, vocabulary)
+    make = word_pairs.open_pairs if text.get('window') else text_source.open_stream
+    stream = make(lines, text, vocabulary)
     stream.taken = taken
     return stream
 

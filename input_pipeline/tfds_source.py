@@ -373,6 +373,21 @@ def read_texts(data: Mapping[str, Any], split: str) -> list[str]:
     Raises:
       UserError: the data set is not there, or has no such split or feature.
     """
+    return _read_columns(data, split, ('text',))[0]['text']
+
+
+def read_labelled_texts(data: Mapping[str, Any], split: str) -> tuple[list[str], list[int], tuple[str, ...]]:
+    """Returns the features 'text' and 'label' of every example of a split, in order, and the names of the classes.
+
+    Raises:
+      UserError: as `read_texts`, or the data set has no 'label'.
+    """
+    columns, folder = _read_columns(data, split, ('text', 'label'))
+    return columns['text'], columns['label'], tuple(_class_names(folder, 'label', _features(folder)))
+
+
+def _read_columns(data: Mapping[str, Any], split: str, names: Sequence[str]) -> tuple[dict[str, list], Path]:
+    """Returns features of every example by name, of which 'text' is a text, and the folder they lie in."""
     folder = prepared_folder(data)
     info = json.loads((folder / 'dataset_info.json').read_text())
     splits = [s['name'] for s in info['splits']]
@@ -382,8 +397,12 @@ def read_texts(data: Mapping[str, Any], split: str) -> list[str]:
     if 'text' not in features.get('text', {}):
         raise UserError(f"config.data.name: {info['name']} is no data set of texts: it has no feature 'text', "
                         f"but {', '.join(features)}")
+    for name in names:
+        if name not in features:
+            raise UserError(f"config.data.name: {info['name']} has no feature {name!r}; "
+                            f'{nearest(name, list(features))}')
 
-    def read() -> list[str]:
+    def read() -> list[list]:
         import tensorflow_datasets as tfds
         builder = tfds.builder_from_directory(str(folder))
         if info.get('fileFormat', 'tfrecord') in _RANDOM_ACCESS:
@@ -391,8 +410,9 @@ def read_texts(data: Mapping[str, Any], split: str) -> list[str]:
             examples = opened.__getitems__(list(range(len(opened))))
         else:
             examples = _Listed(builder, split, dict).examples
-        return [_plain(example['text']) for example in examples]
-    return cached_json('texts', [str(folder), split, memory.fingerprint(sorted(folder.iterdir()))], read)
+        return [[_plain(example[name]) for example in examples] for name in names]
+    columns = cached_json('texts', [str(folder), split, *names, memory.fingerprint(sorted(folder.iterdir()))], read)
+    return dict(zip(names, columns)), folder
 
 
 def read_metadata(data: Mapping[str, Any]) -> dict[str, Any]:

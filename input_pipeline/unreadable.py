@@ -75,7 +75,7 @@ def leave_out(loaded: ArraySource, source: Source, indices: np.ndarray, limit: f
             values[i] = example[name][0]
         loaded.metadata[i] = source.describe(np.array([i]))[0]
     if reasons:
-        report(list(reasons.values()), len(indices), source.name, limit)
+        report(list(reasons.values()), len(indices), source, limit)
     return indices[~np.isin(indices, list(reasons))] if reasons else indices
 
 
@@ -115,7 +115,7 @@ def readable(source: Source, indices: np.ndarray, limit: float, *, pixels: bool,
         return reasons
 
     def check_all() -> list[int]:
-        logging.info('checking %s: %s images, once', source.name, f'{len(indices):,}')
+        logging.info('checking %s: %s %s, once', source.name, f'{len(indices):,}', source.unit)
         return list(check(indices))
 
     damaged = cached_json('unreadable', _identity(source, indices, pixels), check_all, f'checking {source.name}')
@@ -126,7 +126,7 @@ def readable(source: Source, indices: np.ndarray, limit: float, *, pixels: bool,
         except UserError as error:
             reasons[i] = str(error)
     if reasons:
-        report(list(reasons.values()), len(indices), source.name, limit)
+        report(list(reasons.values()), len(indices), source, limit)
     return indices[~np.isin(indices, list(reasons))]
 
 
@@ -190,7 +190,7 @@ class ReplacingSource(Source):
     def __init__(self, source: Source, limit: float, known: int):
         self.info, self.name, self.frames, self.needs_rng = source.info, source.name, source.frames, source.needs_rng
         self.has_masks, self.has_captions, self.has_boxes = source.has_masks, source.has_captions, source.has_boxes
-        self.labels = source.labels
+        self.labels, self.unit = source.labels, source.unit
         self._source, self._limit, self._known = source, limit, known
         self._damaged: dict[int, str] = {}
         self._lock = threading.Lock()  # several threads read
@@ -238,23 +238,24 @@ class ReplacingSource(Source):
                 return
             count, total = len(self._damaged) + 1, self._known + len(self)
             if self._known + count > self._limit * total or count == len(self):
-                raise _too_many([reason, *self._damaged.values()], self._known + count, total, self.name, self._limit)
+                raise _too_many([reason, *self._damaged.values()], self._known + count, total, self, self._limit)
             self._damaged[index] = reason
         if count & (count - 1) == 0:  # at 1, 2, 4, 8, ...: a damaged disk would otherwise fill the terminal
-            logging.warning('%s of %s images in %s turn out to be damaged, the next is taken in place of each; last: '
-                            '%s', f'{count:,}', f'{total:,}', self.name, reason)
+            logging.warning('%s of %s %s in %s turn out to be damaged, the next is taken in place of each; last: %s',
+                            f'{count:,}', f'{total:,}', self.unit, self.name, reason)
 
 
-def report(reasons: list[str], total: int, name: str, limit: float) -> None:
-    """Warns, once, of images that are left out; raises UserError if they are more than `limit` of `total`."""
+def report(reasons: list[str], total: int, source: Source, limit: float) -> None:
+    """Warns, once, of examples that are left out; raises UserError if they are more than `limit` of `total`."""
     if len(reasons) > limit * total or len(reasons) == total:
-        raise _too_many(reasons, len(reasons), total, name, limit)
-    warn_once(f'{len(reasons):,} of {total:,} images in {name} cannot be read and are left out: {_some(reasons)}')
+        raise _too_many(reasons, len(reasons), total, source, limit)
+    warn_once(f'{len(reasons):,} of {total:,} {source.unit} in {source.name} cannot be read and are left out: '
+              f'{_some(reasons)}')
 
 
-def _too_many(reasons: list[str], count: int, total: int, name: str, limit: float) -> UserError:
-    return UserError(f'{count:,} of {total:,} images in {name} cannot be read, more than config.data.max_unreadable '
-                     f'= {limit} allows: {_some(reasons)}')
+def _too_many(reasons: list[str], count: int, total: int, source: Source, limit: float) -> UserError:
+    return UserError(f'{count:,} of {total:,} {source.unit} in {source.name} cannot be read, more than '
+                     f'config.data.max_unreadable = {limit} allows: {_some(reasons)}')
 
 
 def _some(reasons: list[str]) -> str:

@@ -10,49 +10,75 @@ import jax.numpy as jnp
 from ..common.errors import UserError, nearest
 from .alexnet import AlexNet
 from .autoencoder import Autoencoder, ConvAutoencoder, LayerAutoencoder
+from .bag_of_words import BagOfWords
 from .captioner import Captioner
+from .convnext import ConvNeXt
 from .detector import Detector
 from .fcn import FCN
+from .gan import DCGAN, GAN
 from .googlenet import GoogLeNet
-from .lenet import LeNet
+from .inception_bn import InceptionBN
+from .lenet import LeNet, LeNet5
 from .line import Line
 from .lstm import LSTM
+from .memory_network import MemoryNetwork
 from .mlp import MLP
+from .polynomial import Polynomial
 from .q_network import QNetwork
+from .rbm import RBM
 from .rcnn import RCNN
 from .resnet import CifarResNet, ResNet
 from .resnet9 import ResNet9
 from .segmentation_mlp import SegmentationMLP
+from .skip_gram import SkipGram
 from .small_cnn import SmallCNN
+from .text_lstm import TextLSTM
+from .transformer import Transformer
+from .translator import Translator
 from .unet import UNet
 from .vae import VAE
 from .vgg import VGG
 from .video_captioner import VideoCaptioner
+from .vit import ViT
 
 MODELS: dict[str, type[nn.Module]] = {
     'alexnet': AlexNet,
     'autoencoder': Autoencoder,
+    'bag_of_words': BagOfWords,
     'captioner': Captioner,
     'conv_autoencoder': ConvAutoencoder,
+    'convnext': ConvNeXt,
+    'dcgan': DCGAN,
     'detector': Detector,
     'fcn': FCN,
+    'gan': GAN,
     'googlenet': GoogLeNet,
+    'inception_bn': InceptionBN,
     'layer_autoencoder': LayerAutoencoder,
     'lenet': LeNet,
+    'lenet5': LeNet5,
     'line': Line,
     'lstm': LSTM,
+    'memory_network': MemoryNetwork,
     'mlp': MLP,
+    'polynomial': Polynomial,
     'q_network': QNetwork,
+    'rbm': RBM,
     'rcnn': RCNN,
     'resnet': ResNet,
     'resnet9': ResNet9,
     'resnet_cifar': CifarResNet,
     'segmentation_mlp': SegmentationMLP,
+    'skip_gram': SkipGram,
     'small_cnn': SmallCNN,
+    'text_lstm': TextLSTM,
+    'translator': Translator,
+    'transformer': Transformer,
     'unet': UNet,
     'vae': VAE,
     'vgg': VGG,
     'video_captioner': VideoCaptioner,
+    'vit': ViT,
 }
 
 _PRECISIONS = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}

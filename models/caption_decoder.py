@@ -186,4 +186,4 @@ class CaptionDecoder(nn.Module):
 
     def _begin(self, features: jax.Array) -> tuple[Any, Carry]:
         # Here rather than before the endpoint, so that cached features are the same with and without.
-        return self.begin_writing(features if self.see_images else jnp.zeros_like(features))
+        return self.begin_writing(features if self.see_images else jax.tree.map(jnp.zeros_like, features))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..common.errors import UserError
+from .activations import activation
 from .layers import BatchNorm, Dropout
 from .net_surgery import flat_convolution, window_map
 from .pooling import adaptive_average_pool, global_pool
@@ -18,7 +19,7 @@ class DenseHeadNetwork(nn.Module):
     """A body of convolutions, of which a subclass has the stages, and a head of dense layers.
 
     Endpoints, after those of the body: pool where all pixels are pooled, and norm; fc6, fc7 with `hidden` of two
-    layers; logits. Those of convolutions and dense layers are values after the ReLU, before any dropout.
+    layers; logits. Those of convolutions and dense layers are values after the activation, before any dropout.
 
     Attributes:
       num_classes: number of logits.
@@ -29,6 +30,7 @@ class DenseHeadNetwork(nn.Module):
       pool_norm: whether BatchNorm brings what is pooled over all pixels to one scale, endpoint norm: a new head on a
         pretrained body then learns faster.
       dropout: rate of dropout, before the layers of DROPPED.
+      activation: of all layers but the logits, a name in activations.py.
       padding: of the convolutions, 'SAME' as in torchvision's form, or 'VALID' for none: then no window of a larger
         image sees where the image ends, and the map is flattened as it is, so that the images' size decides on fc6.
       window: height and width of windows, for logits of every window of larger images, see net_surgery.py; () for
@@ -43,6 +45,7 @@ class DenseHeadNetwork(nn.Module):
     global_pool: str = ''
     pool_norm: bool = False
     dropout: float = 0.5
+    activation: str = 'relu'
     padding: str = 'SAME'
     window: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
@@ -67,7 +70,7 @@ class DenseHeadNetwork(nn.Module):
           pool5, then [batch, size]. With `window` [batch, rows, columns, size] instead.
 
         Raises:
-          UserError: no such endpoint, or images that are too small.
+          UserError: no such endpoint or activation, or images that are too small.
         """
         if self.padding not in ('SAME', 'VALID'):
             raise UserError(f"config.model.padding = {self.padding!r}; it must be 'SAME' or 'VALID'")
@@ -97,6 +100,10 @@ class DenseHeadNetwork(nn.Module):
         """Returns module path -> (channels, height, width) of the feature map that the dense layer takes flattened."""
         return {'fc6': (self.MAP_CHANNELS, self.MAP_SIZE, self.MAP_SIZE)} if self.flattens() else {}
 
+    def activated(self, x: jax.Array) -> jax.Array:
+        """Returns x after the activation. Raises UserError: there is none of that name."""
+        return activation(self.activation)(x)
+
     def _dense(self, index: int, name: str, train: bool, part: tuple[int, int] | None, x: jax.Array) -> jax.Array:
         first = index == 0 and self.flattens()
         if first and not part:
@@ -109,5 +116,5 @@ class DenseHeadNetwork(nn.Module):
         fields = {'dtype': self.dtype, 'kernel_init': nn.initializers.he_normal(), 'name': name}
         if first and part:
             averaged_to = None if self.padding == 'VALID' else (self.MAP_SIZE, self.MAP_SIZE)
-            return nn.relu(flat_convolution(self.hidden[index], part, averaged_to, **fields)(x))
-        return nn.relu(nn.Dense(self.hidden[index], **fields)(x))
+            return self.activated(flat_convolution(self.hidden[index], part, averaged_to, **fields)(x))
+        return self.activated(nn.Dense(self.hidden[index], **fields)(x))

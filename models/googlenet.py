@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ..common.errors import UserError
-from .layers import BatchNorm, Conv, Dropout, max_pool
+from .activations import activation
+from .layers import BatchNorm, Conv, Dropout, local_response_norm, max_pool
 from .net_surgery import window_map
 from .pooling import adaptive_average_pool, global_pool
 from .stages import run_stages
@@ -42,14 +43,20 @@ class GoogLeNet(nn.Module):
     torchvision's own weights were trained on pixels of [-1, 1] (its transform_input=True makes these of images
     normalised with ImageNet's mean and deviation): use them with config.image.mean and .std = (0.5, 0.5, 0.5).
 
+    With `published` it is the network of the paper, in the form of Caffe's bvlc_googlenet: convolutions of 5x5,
+    biases, and local response normalisation after pool1 and conv3 instead of BatchNorm.
+
     Endpoints: conv1, pool1, conv2, conv3, pool2, inception3a, inception3b, pool3, inception4a, ..., inception4e,
-    pool4, inception5a, inception5b, pool (global average), logits.
+    pool4, inception5a, inception5b, pool (global average), logits; with `published` also norm1 and norm2, after pool1
+    and conv3.
 
     Attributes:
       num_classes: number of logits.
+      published: whether it is the paper's network instead of torchvision's; its dropout before the logits is 0.4.
       auxiliary: whether there are two more classifiers, on inception4a and inception4d, whose losses the paper adds
         with a weight of 0.3 in training.
       dropout: rate of dropout before the logits; that of the auxiliary heads is 0.7.
+      activation: in the place of the ReLUs, a name in activations.py.
       frozen_norm: whether BatchNorm uses its running averages in training too, for fine-tuning.
       window: height and width of windows, for logits [batch, rows, columns, num_classes] of every window of larger
         images, see net_surgery.py; () for logits of whole images.
@@ -57,8 +64,10 @@ class GoogLeNet(nn.Module):
     """
 
     num_classes: int
+    published: bool = False
     auxiliary: bool = False
     dropout: float = 0.2
+    activation: str = 'relu'
     frozen_norm: bool = False
     window: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
@@ -69,7 +78,8 @@ class GoogLeNet(nn.Module):
         """Classifies images.
 
         Args:
-          images: float [batch, height, width, channels], at least 15x15 pixels; or the value of endpoint `begin`.
+          images: float [batch, height, width, channels], at least 15x15 pixels, 31x31 with `published`; or the
+            value of endpoint `begin`.
           train: whether BatchNorm uses the statistics of the batch, and updates its averages in the collection
             'batch_stats', dropout is active, which then needs a 'dropout' rng, and auxiliary heads are computed.
           features: endpoint whose value to return instead of the logits; what lies beyond is not computed.
@@ -81,29 +91,34 @@ class GoogLeNet(nn.Module):
           value of `features`: [batch, height, width, channels] up to inception5b, then [batch, 1024].
 
         Raises:
-          UserError: no such endpoint, or images that are too small.
+          UserError: no such endpoint or activation, or images that are too small.
         """
-        unit = functools.partial(ConvNormReLU, use_running_average=not train or self.frozen_norm, dtype=self.dtype)
+        act = activation(self.activation)
+        unit = functools.partial(ConvNormReLU, use_running_average=not train or self.frozen_norm, dtype=self.dtype,
+                                 norm=not self.published, act=act)
         auxiliary = []
 
         def inception(name, x):
             if name in AUXILIARY_HEADS and self.auxiliary and (train or self.is_initializing()):
-                head = AuxiliaryHead(self.num_classes, unit, self.dtype, name=AUXILIARY_HEADS[name])
+                head = AuxiliaryHead(self.num_classes, unit, act, self.dtype, name=AUXILIARY_HEADS[name])
                 auxiliary.append(head(x, train=train))
-            return Inception(INCEPTIONS[name], unit, name=name)(x)
+            return Inception(INCEPTIONS[name], unit, 5 if self.published else 3, name=name)(x)
 
         def logits(x):
             x = Dropout(self.dropout, name='logits_dropout')(x, train=train)
             return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x).astype(jnp.float32)
 
-        stages = [('conv1', unit(64, 7, 2, 3, name='conv1')), ('pool1', _halve), ('conv2', unit(64, 1, name='conv2')),
-                  ('conv3', unit(192, 3, 1, 1, name='conv3')), ('pool2', _halve)]
+        halve = functools.partial(_halve, least=31 if self.published else 15)
+        norms = [[(name, local_response_norm)] if self.published else [] for name in ('norm1', 'norm2')]
+        stages = [('conv1', unit(64, 7, 2, 3, name='conv1')), ('pool1', halve), *norms[0],
+                  ('conv2', unit(64, 1, name='conv2')), ('conv3', unit(192, 3, 1, 1, name='conv3')), *norms[1],
+                  ('pool2', halve)]
         for name in INCEPTIONS:
             stages.append((name, functools.partial(inception, name)))
             if name == 'inception3b':
-                stages.append(('pool3', _halve))
+                stages.append(('pool3', halve))
             elif name == 'inception4e':
-                stages.append(('pool4', functools.partial(_halve, window=2)))
+                stages.append(('pool4', functools.partial(halve, window=3 if self.published else 2)))
         window = window_map(self, 'inception5b') if self.window else None
         stages += [('pool', functools.partial(global_pool, how='average', window=window)), ('logits', logits)]
         outputs = run_stages(stages, images, begin=begin, features=features)
@@ -126,12 +141,14 @@ class GoogLeNet(nn.Module):
 
 
 class ConvNormReLU(nn.Module):
-    """A convolution without bias, BatchNorm and ReLU.
+    """A convolution without bias, BatchNorm and ReLU; or a convolution with bias and ReLU.
 
     Attributes:
       features, kernel_size, stride, padding: of the convolution.
       use_running_average: whether BatchNorm uses, and leaves, its running averages.
       dtype: of the computation; parameters are float32.
+      norm: whether there is BatchNorm instead of a bias.
+      act: the activation.
     """
 
     features: int
@@ -140,25 +157,31 @@ class ConvNormReLU(nn.Module):
     padding: int = 0
     use_running_average: bool = True
     dtype: jnp.dtype = jnp.float32
+    norm: bool = True
+    act: Callable[[jax.Array], jax.Array] = nn.relu
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps x, float [batch, height, width, channels], to [batch, out height, out width, features]."""
-        x = Conv(self.features, self.kernel_size, self.stride, self.padding, use_bias=False, dtype=self.dtype,
-                 name='conv')(x)
-        return nn.relu(BatchNorm(self.use_running_average, epsilon=1e-3, dtype=self.dtype, name='bn')(x))
+        x = Conv(self.features, self.kernel_size, self.stride, self.padding, use_bias=not self.norm,
+                 dtype=self.dtype, name='conv')(x)
+        if self.norm:
+            x = BatchNorm(self.use_running_average, epsilon=1e-3, dtype=self.dtype, name='bn')(x)
+        return self.act(x)
 
 
 class Inception(nn.Module):
-    """Four branches side by side: 1x1; 1x1 and 3x3; 1x1 and 3x3 again; max pooling and 1x1 (paper, figure 2b).
+    """Four branches side by side: 1x1; 1x1 and 3x3; 1x1 and 5x5, or 3x3 again; max pooling and 1x1 (paper, figure 2b).
 
     Attributes:
       channels: as in INCEPTIONS.
       unit: unit(features, kernel_size, stride, padding, name=...) makes a ConvNormReLU.
+      largest: kernel size of the third branch.
     """
 
     channels: tuple[int, ...]
     unit: Callable[..., nn.Module]
+    largest: int
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -167,7 +190,8 @@ class Inception(nn.Module):
         return jnp.concatenate([
             self.unit(first, 1, name='branch1')(x),
             self.unit(second, 3, 1, 1, name='branch2_1')(self.unit(second_reduced, 1, name='branch2_0')(x)),
-            self.unit(third, 3, 1, 1, name='branch3_1')(self.unit(third_reduced, 1, name='branch3_0')(x)),
+            self.unit(third, self.largest, 1, self.largest // 2, name='branch3_1')(
+                self.unit(third_reduced, 1, name='branch3_0')(x)),
             self.unit(fourth, 1, name='branch4_1')(max_pool(x, 3, 1, 1)),
         ], axis=-1)
 
@@ -178,24 +202,26 @@ class AuxiliaryHead(nn.Module):
     Attributes:
       num_classes: number of logits.
       unit: as in Inception.
+      act: the activation.
       dtype: of the computation; parameters and logits are float32.
     """
 
     num_classes: int
     unit: Callable[..., nn.Module]
+    act: Callable[[jax.Array], jax.Array]
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps x, float [batch, height, width, channels], to logits, float32 [batch, num_classes]."""
         x = self.unit(128, 1, name='conv')(adaptive_average_pool(x, 4)).reshape(x.shape[0], -1)
-        x = nn.relu(nn.Dense(1024, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name='fc1')(x))
+        x = self.act(nn.Dense(1024, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name='fc1')(x))
         x = Dropout(AUXILIARY_DROPOUT)(x, train=train)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='fc2')(x).astype(jnp.float32)
 
 
-def _halve(x: jax.Array, window: int = 3) -> jax.Array:
+def _halve(x: jax.Array, least: int, window: int = 3) -> jax.Array:
     """Max pooling with stride 2 that keeps the last rows and columns, in windows that end beyond the edge."""
     if min(x.shape[1:3]) < window - 1:
-        raise UserError('googlenet needs images of at least 15x15 pixels: config.image.size')
+        raise UserError(f'googlenet needs images of at least {least}x{least} pixels: config.image.size')
     return max_pool(x, window, 2, ceil_mode=True)

@@ -189,6 +189,29 @@ def max_pool(x: jax.Array, window: int = 2, stride: int = 2, padding: int = 0, *
     return nn.max_pool(x, (window, window), (stride, stride), pads)
 
 
+def local_response_norm(x: jax.Array, size: int = 5, k: float = 2.0, alpha: float = 1e-4, beta: float = 0.75
+                        ) -> jax.Array:
+    """Divides every value by what its channel and the neighbouring ones have at the same pixel.
+
+    Krizhevsky et al. 2012, "ImageNet classification with deep convolutional neural networks", section 3.3, with its
+    constants: x_i / (k + alpha * sum_j x_j ** 2) ** beta over the `size` channels j around channel i, fewer at the
+    ends. PyTorch's and Caffe's layers divide their alpha by `size` first. There are no parameters.
+
+    Args:
+      x: float [..., channels].
+      size: channels that count, an odd number.
+      k, alpha, beta: constants of the formula.
+
+    Returns:
+      float [..., channels], of x's type; computed in float32.
+    """
+    wide = x.astype(jnp.float32)
+    beside = size // 2
+    squares = jnp.pad(wide ** 2, [(0, 0)] * (x.ndim - 1) + [(beside, beside)])
+    total = sum(squares[..., shift:shift + x.shape[-1]] for shift in range(size))
+    return (wide * (k + alpha * total) ** -beta).astype(x.dtype)
+
+
 def bilinear(stride: int) -> nn.initializers.Initializer:
     """An initialiser that makes a ConvTranspose interpolate each channel bilinearly.
 

@@ -4,11 +4,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ..common.errors import UserError, nearest
+from .activations import activation
 from .layers import Dropout
 from .stages import mark
-
-ACTIVATIONS = {'relu': nn.relu, 'sigmoid': nn.sigmoid, 'tanh': nn.tanh}
 
 
 class MLP(nn.Module):
@@ -20,7 +18,7 @@ class MLP(nn.Module):
       num_classes: number of logits.
       hidden: widths of the hidden layers.
       dropout: rate of dropout after each hidden layer.
-      activation: of the hidden layers, one of ACTIVATIONS.
+      activation: of the hidden layers, a name in activations.py.
       dtype: of the computation; parameters and logits are float32.
     """
 
@@ -44,12 +42,10 @@ class MLP(nn.Module):
         Raises:
           UserError: unknown activation.
         """
-        if self.activation not in ACTIVATIONS:
-            raise UserError(f'config.model.activation = {self.activation!r}; '
-                            f'{nearest(self.activation, list(ACTIVATIONS))}')
+        act = activation(self.activation)
         x = inputs.astype(self.dtype).reshape(inputs.shape[0], -1)
         for i, width in enumerate(self.hidden):
             x = nn.Dense(width, dtype=self.dtype, name=f'dense{i + 1}')(x)
-            x = mark(f'dense{i + 1}', ACTIVATIONS[self.activation](x))
+            x = mark(f'dense{i + 1}', act(x))
             x = Dropout(self.dropout)(x, train=train)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='logits')(x).astype(jnp.float32)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ..common.errors import UserError
+from .activations import activation
 from .layers import BatchNorm, Conv, max_pool
 from .net_surgery import window_map
 from .pooling import global_pool
@@ -37,6 +38,8 @@ class ResNet(nn.Module):
       width: channels of the stem and, before the factor 4 of bottlenecks, of layer1; doubled from layer to layer.
       zero_init: whether every block begins as its shortcut, the scale of its last BatchNorm being zero (Goyal et al.
         2017, section 5.1).
+      residual: whether blocks have shortcuts; without them it is the plain network of figure 3 in the paper.
+      activation: in the place of the ReLUs, a name in activations.py.
       frozen_norm: whether BatchNorm uses its running averages in training too, for fine-tuning.
       window: height and width of windows, for logits [batch, rows, columns, num_classes] of every window of larger
         images, see net_surgery.py; () for logits of whole images.
@@ -48,6 +51,8 @@ class ResNet(nn.Module):
     stem: str = 'imagenet'
     width: int = 64
     zero_init: bool = False
+    residual: bool = True
+    activation: str = 'relu'
     frozen_norm: bool = False
     window: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
@@ -68,20 +73,20 @@ class ResNet(nn.Module):
           Logits, float32 [batch, num_classes], or the value of endpoint `features`.
 
         Raises:
-          UserError: unknown depth, stem or endpoint.
+          UserError: unknown depth, stem, activation or endpoint, or zero_init where there are no shortcuts.
         """
         _check('depth', self.depth, BLOCKS)
         _check('stem', self.stem, STEMS)
-        conv, norm = _layers(self, train)
+        conv, norm, act = _layers(self, train)
         cifar = self.stem == 'cifar'
 
         def stem(x):
             x = conv(self.width, *((3, 1, 1) if cifar else (7, 2, 3)), name='conv1')(x.astype(self.dtype))
-            x = nn.relu(norm(name='bn1')(x))
+            x = act(norm(name='bn1')(x))
             return x if cifar else max_pool(x, 3, 2, 1)
 
         stages = [('stem', stem)]
-        block = BasicBlock if self.depth < 50 else Bottleneck
+        block = functools.partial(BasicBlock if self.depth < 50 else Bottleneck, act=act, residual=self.residual)
         for layer, blocks in enumerate(BLOCKS[self.depth]):
             for number in range(blocks):
                 name = f'layer{layer + 1}_block{number}'
@@ -114,12 +119,14 @@ class CifarResNet(nn.Module):
     Attributes:
       num_classes: number of logits.
       depth: 20, 32, 44, 56 or 110.
-      zero_init, frozen_norm, window, dtype: as of ResNet.
+      zero_init, residual, activation, frozen_norm, window, dtype: as of ResNet.
     """
 
     num_classes: int
     depth: int = 20
     zero_init: bool = False
+    residual: bool = True
+    activation: str = 'relu'
     frozen_norm: bool = False
     window: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
@@ -129,15 +136,15 @@ class CifarResNet(nn.Module):
                  begin: str | None = None) -> jax.Array:
         """Classifies images; arguments and results as of ResNet."""
         _check('depth', self.depth, CIFAR_DEPTHS)
-        conv, norm = _layers(self, train)
-        stages = [('stem', lambda x: nn.relu(norm(name='bn1')(
+        conv, norm, act = _layers(self, train)
+        stages = [('stem', lambda x: act(norm(name='bn1')(
             conv(16, 3, 1, 1, name='conv1')(x.astype(self.dtype)))))]
         for layer in range(3):
             for number in range((self.depth - 2) // 6):
                 name = f'layer{layer + 1}_block{number}'
                 stride = 2 if layer > 0 and number == 0 else 1
                 stages.append((name, BasicBlock(16 * 2 ** layer, stride, conv, norm, self.zero_init,
-                                                projection=False, name=name)))
+                                                act, self.residual, projection=False, name=name)))
             stages.append((f'layer{layer + 1}', _identity))
         return run_stages(stages + _head(self, stages[-1][0]), images, begin=begin, features=features)
 
@@ -150,6 +157,8 @@ class BasicBlock(nn.Module):
       stride: of the first convolution and of the shortcut.
       conv, norm: make the layers.
       zero_init: whether the block begins as its shortcut.
+      act: the activation.
+      residual: whether there is a shortcut.
       projection: whether a shortcut between different shapes is a convolution (option B) or has no parameters (A).
     """
 
@@ -158,17 +167,21 @@ class BasicBlock(nn.Module):
     conv: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
     zero_init: bool
+    act: Callable[[jax.Array], jax.Array]
+    residual: bool
     projection: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = nn.relu(self.norm(name='bn1')(self.conv(self.width, 3, self.stride, 1, name='conv1')(x)))
+        y = self.act(self.norm(name='bn1')(self.conv(self.width, 3, self.stride, 1, name='conv1')(x)))
         y = self.conv(self.width, 3, 1, 1, name='conv2')(y)
         y = self.norm(scale_init=_last_scale(self.zero_init), name='bn2')(y)
+        if not self.residual:
+            return self.act(y)
         if self.projection:
-            return nn.relu(y + _projection(self, x, self.width))
+            return self.act(y + _projection(self, x, self.width))
         channels = (0, self.width - x.shape[-1])
-        return nn.relu(y + jnp.pad(x[:, :: self.stride, :: self.stride], ((0, 0), (0, 0), (0, 0), channels)))
+        return self.act(y + jnp.pad(x[:, :: self.stride, :: self.stride], ((0, 0), (0, 0), (0, 0), channels)))
 
 
 class Bottleneck(nn.Module):
@@ -182,14 +195,16 @@ class Bottleneck(nn.Module):
     conv: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
     zero_init: bool
+    act: Callable[[jax.Array], jax.Array]
+    residual: bool
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = nn.relu(self.norm(name='bn1')(self.conv(self.width, 1, name='conv1')(x)))
-        y = nn.relu(self.norm(name='bn2')(self.conv(self.width, 3, self.stride, 1, name='conv2')(y)))
+        y = self.act(self.norm(name='bn1')(self.conv(self.width, 1, name='conv1')(x)))
+        y = self.act(self.norm(name='bn2')(self.conv(self.width, 3, self.stride, 1, name='conv2')(y)))
         y = self.conv(4 * self.width, 1, name='conv3')(y)
         y = self.norm(scale_init=_last_scale(self.zero_init), name='bn3')(y)
-        return nn.relu(y + _projection(self, x, 4 * self.width))
+        return self.act(y + _projection(self, x, 4 * self.width) if self.residual else y)
 
 
 def _projection(block, x, width):
@@ -200,9 +215,13 @@ def _projection(block, x, width):
 
 
 def _layers(model, train):
-    """Makers of convolutions and normalisations."""
+    """Makers of convolutions and normalisations, and the activation."""
+    if model.zero_init and not model.residual:
+        raise UserError('config.model.zero_init = True makes blocks begin as their shortcuts, and config.model.residual'
+                        ' = False leaves them none: a network of zeros learns nothing')
     return (functools.partial(Conv, use_bias=False, dtype=model.dtype),
-            functools.partial(BatchNorm, not train or model.frozen_norm, dtype=model.dtype))
+            functools.partial(BatchNorm, not train or model.frozen_norm, dtype=model.dtype),
+            activation(model.activation))
 
 
 def _head(model, endpoint) -> list[Stage]:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..common.errors import UserError
+from .activations import activation
 from .layers import BatchNorm, Conv, Dropout, max_pool
 from .net_surgery import flat_convolution, window_map
 from .stages import run_stages
@@ -27,6 +28,7 @@ class SmallCNN(nn.Module):
       block_dropout: rate of dropout in each block.
       dropout: rate of dropout after the hidden layer.
       batch_norm: whether blocks have BatchNorm.
+      activation: in the place of the ReLUs, a name in activations.py.
       window: height and width of windows, for logits [batch, rows, columns, num_classes] of every window of larger
         images, see net_surgery.py; () for logits of whole images.
       dtype: of the computation; parameters and logits are float32.
@@ -38,6 +40,7 @@ class SmallCNN(nn.Module):
     block_dropout: tuple[float, ...] = (0.0, 0.2, 0.0)
     dropout: float = 0.3
     batch_norm: bool = True
+    activation: str = 'relu'
     window: tuple[int, ...] = ()
     dtype: jnp.dtype = jnp.float32
 
@@ -58,7 +61,7 @@ class SmallCNN(nn.Module):
           Logits, float32 [batch, num_classes], or the value of `features`.
 
         Raises:
-          UserError: no such endpoint, or not one rate of dropout per block.
+          UserError: no such endpoint or activation, or not one rate of dropout per block.
         """
         if len(self.block_dropout) != len(self.features):
             raise UserError(f'config.model.block_dropout has {len(self.block_dropout)} rates and config.model.features '
@@ -73,7 +76,7 @@ class SmallCNN(nn.Module):
         ], images, begin=begin, features=features)
 
     def _block(self, number: int, features: int, dropout: float, train: bool, x: jax.Array) -> jax.Array:
-        x = nn.relu(Conv(features, 3, padding=1, dtype=self.dtype, name=f'conv{number}')(x))
+        x = activation(self.activation)(Conv(features, 3, padding=1, dtype=self.dtype, name=f'conv{number}')(x))
         x = Dropout(dropout, name=f'dropout{number}')(x, train=train)
         if self.batch_norm:
             x = BatchNorm(not train, dtype=self.dtype, name=f'bn{number}')(x)
@@ -81,7 +84,8 @@ class SmallCNN(nn.Module):
 
     def _hidden_layer(self, window: tuple[int, int] | None, x: jax.Array) -> jax.Array:
         layer = functools.partial(flat_convolution, size=window) if window else nn.Dense
-        return nn.relu(layer(self.hidden, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name='hidden')(x))
+        layer = layer(self.hidden, dtype=self.dtype, kernel_init=nn.initializers.he_normal(), name='hidden')
+        return activation(self.activation)(layer(x))
 
     def _logits(self, train: bool, x: jax.Array) -> jax.Array:
         x = Dropout(self.dropout, name='hidden_dropout')(x, train=train)

@@ -5,33 +5,43 @@ from typing import Any
 
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, nearest
-from .animation import Animation
+from .adversarial import Adversarial
+from .animation import Animation, Frame
 from .captioning import Captioning
 from .classification import Classification
+from .contrastive_divergence import ContrastiveDivergence
 from .detection import Detection
 from .language_model import LanguageModel
 from .multi_label import MultiLabel
 from .q_learning import QLearning
+from .question_answering import QuestionAnswering
 from .reconstruction import Reconstruction
 from .region_detection import RegionDetection
 from .regression import Regression
 from .segmentation import Segmentation
+from .skip_gram import SkipGramTask
 from .task import PerExample, Task
+from .translation import Translation
 from .variational import Variational
 
-__all__ = ['Animation', 'PerExample', 'RegionDetection', 'TASKS', 'Task', 'build']
+__all__ = ['Animation', 'Frame', 'PerExample', 'RegionDetection', 'TASKS', 'Task', 'build']
 
 TASKS: dict[str, type[Task]] = {
+    'adversarial': Adversarial,
     'captioning': Captioning,
     'classification': Classification,
+    'contrastive_divergence': ContrastiveDivergence,
     'detection': Detection,
     'language_model': LanguageModel,
     'multi_label': MultiLabel,
     'q_learning': QLearning,
+    'question_answering': QuestionAnswering,
     'reconstruction': Reconstruction,
     'region_detection': RegionDetection,
     'regression': Regression,
     'segmentation': Segmentation,
+    'skip_gram': SkipGramTask,
+    'translation': Translation,
     'variational': Variational,
 }
 

@@ -1,4 +1,4 @@
-"""An animated picture."""
+"""Animated pictures."""
 
 import dataclasses
 
@@ -15,3 +15,13 @@ class Animation:
     """
     frames: np.ndarray
     seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """What a task draws again in every evaluation, to be seen changing: all of them are a GIF of the run's folder.
+
+    Attributes:
+      pixels: uint8 [height, width, 3].
+    """
+    pixels: np.ndarray

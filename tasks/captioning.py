@@ -102,12 +102,12 @@ class Captioning(Task):
         Args:
           model: a flax module with `start` and `step`, see models/captioner.py.
           variables: its parameters and statistics.
-          batch: 'image', or 'features' if `begin` says of which endpoint they are the value.
+          batch: what is looked at, 'image', or 'features' if `begin` says of which endpoint they are the value.
 
         Returns:
           'generated', int32 [batch, max_length]: tokens up to and with <end>, then <pad>. The longest have no <end>.
         """
-        images = batch['features' if begin else 'image']
+        images = batch['features' if begin else self.input_features[0]]
         state = model.apply(variables, images, begin=begin, method='start')
         # What is seen is the same for all beams of an image: only what the LSTM carries is reordered with them.
         seen = jax.tree.map(lambda leaf: jnp.repeat(leaf, self.beam_size, axis=0), state['seen'])

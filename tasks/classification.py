@@ -13,6 +13,8 @@ from clu import metrics as clu_metrics
 
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError, some
+from ..common.vocabulary import Vocabulary
+from . import fit_figures
 from .classification_examples import ClassificationExamples, draw_worst_examples
 from .classification_metrics import CalibrationError, QuadraticKappa, RocAuc, log_odds, per_class_table
 from .decisions import Decisions
@@ -46,7 +48,7 @@ class Classification(Task):
     takes_mixed_labels = True
 
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
-        self.input_features = ('x',) if 'x' in info.features and 'image' not in info.features else ('image',)
+        self.input_features = (next((name for name in ('image', 'x', 'tokens') if name in info.features), 'image'),)
         super().__init__(config, info)
         self.class_names = tuple(info.class_names or ())
         if len(self.class_names) < 2:
@@ -61,6 +63,8 @@ class Classification(Task):
         self.auxiliary_weight = config.get('auxiliary_weight', 0.3)
         self.decisions = Decisions(config.get('decisions', ()), self.class_names)
         self.per_example = ClassificationExamples(self.class_names) if config.get('per_example', False) else None
+        if 'tokens' in self.input_features and info.vocabulary is not None:
+            self.input_vocabulary = Vocabulary.from_meta(info.vocabulary)
         num_classes = len(self.class_names)
 
         @flax.struct.dataclass
@@ -82,8 +86,9 @@ class Classification(Task):
         self.eval_metrics = clu_metrics.Collection.create(**evaluated)
 
     def model_fields(self) -> dict[str, Any]:
-        """Returns the number of classes."""
-        return {'num_classes': len(self.class_names)}
+        """Returns the number of classes, and of the tokens of texts."""
+        fields = {'num_classes': len(self.class_names)}
+        return fields | ({'input_vocabulary_size': self.input_vocabulary.size} if self.input_vocabulary else {})
 
     def score(self, outputs: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Scores each example.
@@ -147,7 +152,7 @@ class Classification(Task):
         return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(logits.shape[0])
 
     def predict(self, logits: np.ndarray, image: np.ndarray, metadata: Mapping[str, Any], top_k: int) -> Prediction:
-        """Returns the `top_k` classes of one image with their probabilities in percent, the likeliest first.
+        """Returns the `top_k` classes of one example with their probabilities in percent, the likeliest first.
 
         Args:
           logits: float [classes].
@@ -186,6 +191,14 @@ class Classification(Task):
         if worst:
             figures['worst_examples'] = draw_worst_examples(worst)
         return figures
+
+    def fit_figures(self, model: Any, variables: Mapping[str, Any], sets: Mapping[str, Mapping[str, np.ndarray]]
+                    ) -> dict[str, Any]:
+        """Returns which class each point of a plane is taken for, as 'regions'."""
+        if not fit_figures.is_plane(sets):
+            return {}
+        return {'regions': fit_figures.draw_regions(
+            lambda points: softmax(fit_figures.apply(model, variables, points)), sets, self.class_names)}
 
     def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         """Returns precision, recall and F1 of every class."""

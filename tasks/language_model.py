@@ -24,19 +24,28 @@ _SAMPLE_LENGTHS = {'words': 40, 'whitespace': 40, 'characters': 200}
 class LanguageModel(Task):
     """Cross-entropy of the next token, every token of a text alike.
 
+    Fields:
+      carry: whether windows go on with what the model carried from the one before, such as the state of an LSTM, which
+        is zero where a stream begins; True unless given. False: every window of config.text.num_steps tokens begins
+        without a past, in training and evaluations. Models that return no 'carry' never have one.
+
     Args:
-      config: no fields but the name.
+      config: the fields above.
       info: 'vocabulary', see common/vocabulary.py.
 
     Raises:
-      UserError: the data have no vocabulary.
+      UserError: the data have no vocabulary, or `carry` is neither True nor False.
     """
+    fields = ('carry',)
     input_features = ('tokens',)
 
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
         super().__init__(config, info)
         if info.vocabulary is None:
             raise UserError("language_model needs texts: config.data.source is 'text' or 'tfds_text'")
+        self._carries = config.get('carry', True)
+        if self._carries not in (True, False):
+            raise UserError(f'config.task.carry = {self._carries!r}: it is True or False')
         self.vocabulary = Vocabulary.from_meta(info.vocabulary)
         characters = self.vocabulary.kind == 'characters'  # <end> is the end of a line, and one of them
         self._write = None
@@ -50,12 +59,13 @@ class LanguageModel(Task):
         """Returns tokens and what the window before left behind, zeroed where a stream begins."""
         if 'carry' not in batch:
             return super().inputs(batch)
-        going_on = 1 - batch['begin'][:, None]
-        return *super().inputs(batch), jax.tree.map(lambda leaf: leaf * going_on, batch['carry'])
+        def going_on(leaf: jax.Array) -> jax.Array:
+            return leaf * (1 - batch['begin']).reshape(-1, *(1,) * (leaf.ndim - 1))
+        return *super().inputs(batch), jax.tree.map(going_on, batch['carry'])
 
     def carried(self, outputs: Mapping[str, Any]) -> Any:
-        """Returns what the next window of each row begins with."""
-        return outputs['carry']
+        """Returns what the next window of each row begins with; {} if windows begin without a past."""
+        return outputs.get('carry', {}) if self._carries else {}
 
     def model_fields(self) -> dict[str, Any]:
         """Returns the size of the vocabulary."""

@@ -98,6 +98,11 @@ class QLearning(Task):
         self.per_example = Episodes()
         self._record = None
 
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of what is seen of a state."""
+        return jax.eval_shape(lambda: self.environment.observe(self.environment.reset(jax.random.key(0)))).shape
+
     def model_fields(self) -> dict[str, Any]:
         """Returns the number of actions as that of the model's outputs."""
         return {'num_classes': len(self.environment.actions)}
@@ -286,9 +291,9 @@ class Episodes(PerExample):
         return {name: outputs[name] for name in ('return', 'length')}
 
     def measure(self, output, example, metadata) -> dict[str, Any]:
-        """Returns 'seed', 'return' and 'length' of one episode."""
+        """Returns 'seed', a name, 'return' and 'length' of one episode."""
         del metadata
-        return {'seed': int(example['seed']), 'return': float(output['return']), 'length': int(output['length'])}
+        return {'seed': str(example['seed']), 'return': float(output['return']), 'length': int(output['length'])}
 
     def severity(self, scores: Mapping[str, Any]) -> float:
         """Returns how bad an episode was."""

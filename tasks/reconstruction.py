@@ -44,6 +44,7 @@ class Reconstruction(Task):
       UserError: a field is out of range or names no class.
     """
     fields = ('loss', 'noise', 'anomaly', 'per_example')
+    noise_fields = ('noise',)
     primary_metric = 'squared_error'
     writes_files, takes_top_k, takes_pixels = True, False, True
 

@@ -61,13 +61,26 @@ def draw_errors(metrics: Mapping[str, Any]):
 def draw_grid(images: np.ndarray, title: str):
     """Draws images, float [rows, columns, height, width, channels] in [0, 1], side by side without gaps."""
     from matplotlib.figure import Figure
-    sheet = _sheet(np.round(255 * np.clip(images, 0, 1)).astype(np.uint8), gap=0)
-    height, width = sheet.shape[:2]
+    pixels = _sheet(_pixels(images), gap=0)
+    height, width = pixels.shape[:2]
     figure = Figure(figsize=(6, 6 * height / width + _TITLE_INCHES))
     axes = figure.add_axes((0, 0, 1, 1 - _TITLE_INCHES / figure.get_figheight()))
-    _show(axes, sheet)
+    _show(axes, pixels)
     axes.set_title(title, fontsize=9)
     return figure
+
+
+def sheet(images: np.ndarray, scale: int = 2) -> np.ndarray:
+    """Returns images, float [rows, columns, height, width, channels] in [0, 1], as one, uint8 [height, width, 3].
+
+    Args:
+      images: of 3 channels, or of any other number, whose mean is shown.
+      scale: pixels that become of each, in height and width.
+    """
+    pixels = _sheet(_pixels(images), gap=0)
+    if pixels.shape[-1] != 3:
+        pixels = np.repeat(pixels.mean(axis=-1, keepdims=True).astype(np.uint8), 3, axis=-1)
+    return pixels.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def _draw_sheets(sheets: Sequence[tuple[str, np.ndarray, Sequence[str]]], names: Sequence[str]):

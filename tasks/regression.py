@@ -10,6 +10,7 @@ from clu import metrics as clu_metrics
 
 from ..common.dataset_info import DatasetInfo
 from ..common.errors import UserError
+from . import fit_figures
 from .metrics import Mean
 from .prediction import Prediction
 from .task import Task
@@ -40,9 +41,21 @@ class Regression(Task):
         error = (outputs.reshape(target.shape) - target).reshape(len(target), -1)
         return {'loss': jnp.mean(error ** 2, axis=1), 'absolute_error': jnp.mean(jnp.abs(error), axis=1)}
 
+    def fit_figures(self, model: Any, variables: Mapping[str, Any], sets: Mapping[str, Mapping[str, np.ndarray]]
+                    ) -> dict[str, Any]:
+        """Returns the curve of a function of one number among the points, as 'fit'."""
+        if not fit_figures.is_curve(sets):
+            return {}
+        shape = next(iter(sets.values()))['x'].shape[1:]
+        return {'fit': fit_figures.draw_curve(
+            lambda x: fit_figures.apply(model, variables, x.reshape(-1, *shape)).ravel(), sets)}
+
     def predict(self, outputs: np.ndarray, image: np.ndarray, metadata: Mapping[str, Any], top_k: int) -> Prediction:
         """Returns the predicted number of one example as 'value', several as 'value_1' and so on."""
         del image, metadata, top_k
         values = np.ravel(outputs).astype(float).tolist()
+        if self.info.targets and len(values) != self.info.targets:
+            raise UserError(f'the model gives {len(values)} numbers for this example, it learned to give '
+                            f'{self.info.targets}: the example has too many')
         return Prediction({'value': values[0]} if len(values) == 1 else
                           {f'value_{number}': value for number, value in enumerate(values, start=1)})

@@ -8,6 +8,7 @@ import numpy as np
 from clu import metrics as clu_metrics
 
 from ..common.dataset_info import DatasetInfo
+from ..common.vocabulary import Vocabulary
 from .metrics import Mean
 from .prediction import Prediction
 
@@ -34,12 +35,17 @@ class Task:
       needs_rng: whether batch['rng'] holds a PRNG key of every example, [batch]: new ones in every training step, the
         same ones in every evaluation. They depend on the seed, the step and the example's place in the global batch or
         in the evaluation set, and not on devices or batch sizes.
+      noise_fields: fields of config.task that change images at random before the model sees them, see `given`.
+      init_examples: how many training examples a model is initialised with, for those whose parameters begin at
+        statistics of the data.
       takes_pixels: whether images must come as pixels in [0, 1], as config.image.mean = 0 and std = 1 leave them.
       takes_mixed_labels: whether `score` knows batch['mixed_label'] and batch['mix'], see input_pipeline/mixing.py.
       per_example: what looks at every evaluated example on the host; None: nothing does.
       writes_files: whether predictions come with files, such as masks.
       output_name: what the model's output is called where it leaves the project, if it is one array.
+      figures_over_time: whether `model_figures` are drawn in every evaluation, and not just now and then.
       takes_top_k: whether `predict` tells as many alternatives as it is asked for.
+      input_vocabulary: what texts that go in are read in; None where the inputs are no texts.
       train_metrics, eval_metrics: clu.metrics Collections over what `score` returns and 'mask'; the mean loss by
         default.
     """
@@ -47,12 +53,16 @@ class Task:
     input_features: tuple[str, ...] = ('image',)
     primary_metric: str = 'loss'
     needs_rng: bool = False
+    init_examples: int = 1
     takes_pixels: bool = False
+    noise_fields: tuple[str, ...] = ()
     takes_mixed_labels: bool = False
     per_example: 'PerExample | None' = None
     writes_files: bool = False
+    figures_over_time: bool = False
     output_name: str = 'outputs'
     takes_top_k: bool = True
+    input_vocabulary: Vocabulary | None = None
 
     def __init__(self, config: Mapping[str, Any], info: DatasetInfo):
         self.config, self.info = config, info
@@ -186,10 +196,39 @@ class Task:
         del metrics, worst, first
         return {}
 
+    @property
+    def row_shape(self) -> tuple[int, ...] | None:
+        """The shape of what a model that looks at no images looks at, where the task itself knows it."""
+        return None
+
+    def given(self, images: jax.Array, batch: Mapping[str, jax.Array]) -> jax.Array:
+        """Returns what the model sees of images, of the same shape: themselves, unless one of `noise_fields` is on."""
+        del batch
+        return images
+
     def model_figures(self, model: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns name -> matplotlib figure or `Animation`, drawn from the model alone: samples of a generative one."""
+        """Returns name -> matplotlib figure, `Animation` or `Frame`, drawn from the model alone: its samples."""
         del model, variables
         return {}
+
+    def fit_figures(self, model: Any, variables: Mapping[str, Any], sets: Mapping[str, Mapping[str, np.ndarray]]
+                    ) -> dict[str, Any]:
+        """Returns name -> matplotlib figure of what the model makes of few numbers, such as a curve among points.
+
+        It is asked for where the model's only input is 'x', after evaluations; the pictures become a film.
+
+        Args:
+          model: for one device.
+          variables: on the host.
+          sets: 'train' and the evaluated sets -> features of at most 1,000 of their examples.
+        """
+        del model, variables, sets
+        return {}
+
+    @property
+    def fits_numbers(self) -> bool:
+        """Whether there may be `fit_figures`."""
+        return self.input_features == ('x',) and type(self).fit_figures is not Task.fit_figures
 
     def tables(self, metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
         """Returns name -> rows, dicts of equal keys, each for a csv file."""

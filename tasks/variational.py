@@ -35,6 +35,7 @@ class Variational(Reconstruction):
       info: not used.
     """
     fields = ('binary', 'per_example')
+    noise_fields = ('binary',)
     primary_metric = 'loss'
     needs_rng = True
 
@@ -107,7 +108,7 @@ class Variational(Reconstruction):
             steps = jax.scipy.stats.norm.ppf((jnp.arange(_PLANE) + 0.5) / _PLANE)
             codes, title = jnp.stack(jnp.meshgrid(steps, steps), axis=-1), 'the plane of codes'
         else:
-            codes, title = _walks(walk, model.code), 'from one drawn code to another'
+            codes, title = walks(walk, model.code), 'from one drawn code to another'
         return {'samples': figures_lib.draw_grid(images(samples), 'images of codes drawn from the prior'),
                 'latent_walk': figures_lib.draw_grid(images(codes), title)}
 
@@ -121,7 +122,7 @@ def kl_from_standard_normal(mean: jax.Array, log_variance: jax.Array) -> jax.Arr
     return 0.5 * jnp.sum(mean ** 2 + jnp.exp(log_variance) - 1 - log_variance, axis=-1)
 
 
-def _walks(key: jax.Array, code: int) -> jax.Array:
+def walks(key: jax.Array, code: int) -> jax.Array:
     """Returns codes on arcs between pairs of drawn ones, [walks, steps, code].
 
     An arc keeps the length that codes of the prior have, which a straight line between two would leave.

@@ -23,6 +23,7 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 # no longer knows the flag says so and ends; XLA_FLAGS='' runs the tests without it.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
+os.environ['PYTHONDONTWRITEBYTECODE'] = '1'  # where a test has no room on the disk, half a module would be kept
 for _name in ('SLURM_STEP_NODELIST', 'OMPI_COMM_WORLD_SIZE', 'JAX_COORDINATOR_ADDRESS', 'JAX_LOCAL_DEVICE_IDS'):
     os.environ.pop(_name, None)
 
@@ -91,6 +92,16 @@ def free_memory() -> None:
 def _memory_of_a_module():
     yield
     free_memory()
+
+
+@pytest.fixture(autouse=True)
+def _level_of_the_log():
+    """Fails the test that changes it for all that follow, which differ from worker to worker."""
+    before = logging.getLogger().level
+    yield
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(before)
+    assert level == before, 'the log is left at another level: use call_launch in place of launch.main'
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Which part may know what. Imports are read from the source; that it works without TensorFlow is tried out."""
 
 import ast
+import functools
 import json
 import os
 import subprocess
@@ -36,7 +37,8 @@ def room(path: Path) -> str:
     return path.relative_to(ROOT).with_suffix('').parts[0].removeprefix('__init__')
 
 
-def imports(path: Path) -> set[str]:
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
     """The modules that a file imports anywhere, functions included; those of ours without 'practicum.' before them."""
     found = set()
     package = path.relative_to(ROOT).parent.parts
@@ -49,7 +51,7 @@ def imports(path: Path) -> set[str]:
             found |= {module} | {f'{module}.{alias.name}'.lstrip('.') for alias in node.names}
         elif isinstance(node, ast.Call) and 'import' in ast.unparse(node.func) and node.args:
             found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)}
-    return {name.removeprefix('practicum.') for name in found if name}
+    return frozenset(name.removeprefix('practicum.') for name in found if name)
 
 
 def importers(*packages: str) -> set[str]:

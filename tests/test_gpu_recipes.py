@@ -86,6 +86,7 @@ def test_imagenet_resnet50_on_tfds(tmp_path, monkeypatch):
     assert {name: len(source) for name, source in opened.items()} == {'validation': 1, 'test': 20}
 
 
+@pytest.mark.thorough
 def test_cifar10_resnet_for_a_gpu(tmp_path, monkeypatch):
     """All that a step is sent are indices."""
     monkeypatch.setenv('PRACTICUM_CACHE', str(tmp_path / 'cache'))

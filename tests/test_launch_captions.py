@@ -81,6 +81,7 @@ def test_the_report_shows_captions(run, call_launch, tmp_path):
     assert 'that is' in page and page.count('data:image/') >= 2
 
 
+@pytest.mark.thorough
 def test_cached_features_are_the_same_as_looking_again(folder, tmp_path, call_launch):
     """A frozen body without dropout: heads trained on cached features end in the same parameters."""
     found = {}

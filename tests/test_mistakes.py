@@ -371,7 +371,8 @@ def test_nothing_readable_writes_no_file(call_launch, trained_run, tmp_path):
     (('--format', 'xml'), ('--format', 'csv')),
     (('--output', 'p.xlsx'), ('p.xlsx', '.csv', '.json')),
     (('--output', 'p'), ('--output p:', '.csv')),
-    (('--output', 'p.txt', '--format', 'csv'), ('p.txt', 'for a table')),
+    (('--output', 'p.txt', '--format', 'csv'), ('p.txt', 'is for --format table; end it in .csv')),
+    (('-0.5,1',), ('-0.5,1 is taken for an option', 'put -- before')),
 ])
 def test_wrong_arguments_of_predict_are_one_line(args, parts, call_launch, trained_run, digit_files):
     assert_one_line(call_launch('predict', '--workdir', trained_run, digit_files / '0.png', *args), *parts)
@@ -384,7 +385,7 @@ def test_a_folder_without_images_is_one_line(call_launch, trained_run, tmp_path)
 def test_a_run_that_does_not_look_at_images_predicts_none(call_launch, digit_files, tmp_path):
     assert call_launch('--config', 'line', '--workdir', tmp_path, '--config.batch_size=8', '--config.total=2 steps',
                        '--config.tensorboard=False').code == 0
-    assert_one_line(call_launch('predict', '--workdir', tmp_path, digit_files / '0.png'), 'line', 'images')
+    assert_one_line(call_launch('predict', '--workdir', tmp_path, digit_files / '0.png'), '0.png', 'trained on numbers')
 
 
 @pytest.mark.parametrize('override, parts', [

@@ -48,6 +48,7 @@ def workplace(tmp_path_factory) -> Path:
     return root
 
 
+@pytest.mark.thorough
 def test_the_how_to_works_as_written(workplace, call_launch, monkeypatch):
     monkeypatch.chdir(workplace)
     train, predict = commands()

@@ -1,8 +1,12 @@
 """What happens between two steps: log lines, evaluations, checkpoints, and whether the training is over."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
+from ..input_pipeline.source import Examples, Source
 from ..tasks import Task
 from . import config as config_lib
 from . import results
@@ -15,6 +19,17 @@ from .progress import Progress
 from .state import evaluated_variables
 from .step import TrainState
 from .window import MetricWindow
+
+_MOST_FITTED = 1000  # examples of each set in a picture
+_MOST_FRAMES = 30  # of a film
+
+
+def fitted_sets(source: Source, sources: Mapping[str, Source], names: Sequence[str]) -> dict[str, Examples]:
+    """Returns what `Task.fit_figures` takes: examples of the training and of evaluation sets, spread evenly."""
+    found = {name: one.read(np.unique(np.linspace(0, len(one) - 1, min(len(one), _MOST_FITTED)).astype(np.int64)))
+             for name, one in {'train': source, **{name: sources[name] for name in names}}.items()}
+    return {name: examples for name, examples in found.items()
+            if name == 'train' or not all(map(np.array_equal, examples.values(), found['train'].values()))}
 
 
 class Boundary:
@@ -140,12 +155,24 @@ class Boundary:
         if names and type(task).model_figures is not Task.model_figures:
             host = self._training.parallel.fetch(variables)  # in all processes, each of which may have a part of them
             self._outputs.model_figures(step, lambda: task.model_figures(self._evaluations.model, host),
-                                        last=step == self.end)
+                                        always=step == self.end or task.figures_over_time)
+        if names and task.fits_numbers and self._is_filmed(step, names):
+            host = self._training.parallel.fetch(variables)
+            self._outputs.fit_figures(step, lambda: task.fit_figures(
+                self._evaluations.model, host, fitted_sets(self._training.source, self._evaluations.sources, names)))
         if row:
             self.metrics.update(row)
             self._outputs.scalars(step, row, {'wall_seconds': self._progress.wall_seconds})
             logging.info('evaluation at step %s: %s', f'{step:,}',
                          results.metric_line(row, self._training.task.primary_metric))
+
+    def _is_filmed(self, step: int, names: tuple[str, ...]) -> bool:
+        """Whether `Task.fit_figures` are drawn: always of the same sets, at no more than 30 steps, spread evenly."""
+        training, fields = self._training, self._training.config.evaluation
+        if names != tuple(fields.periodic or fields.final):
+            return False
+        every = training.evaluate_every or training.total
+        return step == self.end or step // every % -(-training.total // (every * _MOST_FRAMES)) == 0
 
     def _stop_early(self, step: int) -> None:
         if self._early_stopping.update(step, self.metrics) and step < self.end:

@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import functools
+import inspect
+import json
 import logging
 import math
 import os
@@ -15,20 +17,23 @@ from ml_collections import ConfigDict
 
 from .. import tasks
 from ..common.dataset_info import DatasetInfo
-from ..common.errors import UserError, nearest
+from ..common.errors import UserError, nearest, some
 from ..common.vocabulary import SPECIAL, Vocabulary
-from ..input_pipeline import checks, mixing, preprocessing, relabelling, sources
+from ..input_pipeline import checks, mixing, preprocessing, relabelling, sources, whitening
 from ..input_pipeline.batches import BatchesOfRuns, batches_of_runs, train_batches
 from ..tasks import Task
-from . import array_paths, checkpoints, durations, early_stopping, evaluation_sets, forward
+from . import array_paths, checkpoints, durations, early_stopping, evaluation_sets, forward, unused_fields
 from .optimizer import Optimizer
 from .parallel import Parallel
 from .resident import Resident
 from .schedules import build_schedule
 from .state import hyperparameters, init_states, initial_carry, initial_experience
-from .step import TRAIN, MetricLayout, TrainState, apply_model, make_train_step
+from .step import TRAIN, MetricLayout, TrainState, apply_model, make_gradients, make_train_step
 
-_FEW_PARAMETERS = 16  # models of so many show them beside the result
+# Fields of config.augment that make another sound of a spectrogram: backwards, other pitches, times as pitches.
+_AGAINST_SOUNDS = ('flip_horizontal', 'flip_vertical', 'transpose', 'homography', 'rotation', 'shear', 'invert',
+                   'rand_augment')
+FEW_PARAMETERS = 16  # models of so many show them beside the result
 
 
 @dataclasses.dataclass
@@ -45,6 +50,8 @@ class Training:
       total, log_every, evaluate_every, save_every: in steps; 0 for never.
       train_step: compiled (state, sharded batch) -> (state, metrics packed by `layout`).
       traces: how often the train step has been traced so far, a list of one int.
+      gradients: what `step.make_gradients` returns for the same parts; not compiled.
+      histograms_every, parameters_every: in steps; 0 for never.
     """
     config: ConfigDict
     parallel: Parallel
@@ -63,6 +70,9 @@ class Training:
     train_step: Callable
     layout: MetricLayout
     traces: list[int]
+    gradients: Callable
+    histograms_every: int
+    parameters_every: int
 
     def learning_rate(self, step: int) -> float:
         """Returns the learning rate of a step, on the host."""
@@ -76,13 +86,14 @@ class Training:
 
     def example(self) -> tuple:
         """Returns the model's inputs for one example."""
-        return self._example()[0]
+        return self._examples(1)[0]
 
-    def _example(self) -> tuple[tuple, dict[str, Any]]:
-        """Returns the model's inputs for one example, and the prepared batch that they come from."""
-        batch = preprocessing.build(self.config.image)(self.source.read(np.zeros(1, np.int64)), None)
+    def _examples(self, count: int) -> tuple[tuple, dict[str, Any]]:
+        """Returns the model's inputs for the first examples, and the prepared batch that they come from."""
+        first = np.arange(min(count, len(self.source)), dtype=np.int64)
+        batch = preprocessing.build(self.config.image, info=self.info)(self.source.read(first), None)
         if self.task.needs_rng:
-            batch |= {'rng': jax.random.split(jax.random.key(0), 1)}
+            batch |= {'rng': jax.random.split(jax.random.key(0), len(first))}
         with self._naming_what_is_missing(batch):
             return self.task.inputs(batch), batch
 
@@ -105,9 +116,16 @@ class Training:
         Raises:
           UserError: the model does not fit the images, or the task the model.
         """
-        inputs, batch = self._example()
-        states = init_states(self.model, inputs, self.optimizer, list(map(hyperparameters, configs)),
-                             ema=bool(self.config.ema_decay))
+        inputs, batch = self._examples(self.task.init_examples)
+        _check_inputs(self.config, self.model, inputs)
+        try:
+            states = init_states(self.model, inputs, self.optimizer, list(map(hyperparameters, configs)),
+                                 ema=bool(self.config.ema_decay))
+        except (ValueError, TypeError, IndexError) as error:
+            refusal = _looks_at_images_alone(self.config, self.model, inputs, batch)
+            if refusal is None:
+                raise
+            raise refusal from error
         state = states[0]
         # A device that has not so much memory says so only later, when files are written.
         _check_fits('config.model and its optimizer', len(states) * sum(leaf.size * leaf.dtype.itemsize
@@ -160,7 +178,7 @@ class Training:
 
     def learned(self, state: TrainState) -> dict[str, float]:
         """Returns the parameters of a model of a few numbers by path, 'm' and 'b' of a line; {} of larger ones."""
-        if sum(array.size for array in jax.tree.leaves(state.params)) > _FEW_PARAMETERS:
+        if sum(array.size for array in jax.tree.leaves(state.params)) > FEW_PARAMETERS:
             return {}
         arrays = array_paths.flatten(self.parallel.fetch(state.params))
         return {path + ''.join(f'[{i}]' for i in index): float(value) for path, array in arrays.items()
@@ -198,7 +216,8 @@ def build_training(config: ConfigDict, seeds: Sequence[int] | None = None) -> Tr
     if endpoint:
         prepare = functools.partial(forward.select_view, width=config.image.size[1])
     else:
-        prepare = preprocessing.build(config.image, config.augment)
+        prepare = preprocessing.build(preprocessing.unwhitened(config.image), config.augment)
+    whitening.check(config.image)
     source = sources.open_split(config.data, config.image, config.data.train, training=True, text=config.text,
                                 vocabulary=given_vocabulary(config.text))
     checks.check_source(source, config.image, 'the training set')
@@ -218,12 +237,21 @@ def build_training(config: ConfigDict, seeds: Sequence[int] | None = None) -> Tr
     info = source.info.replace(features=tuple(source.read(np.zeros(1, np.int64))))
     if config.task.get('class_weights') == 'balanced':
         info = info.replace(class_counts=relabelling.count_labels(source))
+    if config.image.zca_epsilon:
+        info = info.replace(whitening=_whitening(config, source, parallel))
+        prepare = prepare if endpoint else preprocessing.build(config.image, config.augment, info=info)
     task = tasks.build(config.task, info)
     _check_metrics(config, task)
     _check_pixels(config, task)
+    unused_fields.warn(config, info, task)
+    _warn_of_sounds(config, task)
     model = forward.build_model(config, task)
 
     def to_steps(duration: str, field: str) -> int:
+        parsed = durations.parse(duration) if isinstance(duration, str) else None
+        if config.data.source == 'seeds' and parsed is not None and parsed[1] == 'epochs':
+            raise UserError(f'config.{field} = {duration!r}: {config.task.name} makes its own examples, an epoch of '
+                            "them means nothing: give steps, such as '1000 steps'")
         return durations.to_steps(duration, batch_size=config.batch_size, num_examples=batches.examples, field=field)
 
     total = to_steps(config.total, 'total')
@@ -242,9 +270,10 @@ def build_training(config: ConfigDict, seeds: Sequence[int] | None = None) -> Tr
     def count_trace() -> None:
         traces[0] += 1
 
-    train_step = make_train_step(forward.build_forward(config, model, task), task, optimizer, schedule, prepare,
-                                 mix=mix, ema_decay=config.ema_decay, accumulate=accumulate, remat=config.remat,
-                                 on_trace=count_trace)
+    apply = forward.build_forward(config, model, task)
+    how = {'mix': mix, 'accumulate': accumulate, 'remat': config.remat}
+    train_step = make_train_step(apply, task, optimizer, schedule, prepare, ema_decay=config.ema_decay,
+                                 on_trace=count_trace, **how)
     if seeds is not None:
         train_step = jax.vmap(train_step, in_axes=(0, 0 if isinstance(batches, BatchesOfRuns) else None))
     return Training(
@@ -253,7 +282,10 @@ def build_training(config: ConfigDict, seeds: Sequence[int] | None = None) -> Tr
         log_every=to_steps(config.log_every, 'log_every'),
         evaluate_every=to_steps(config.evaluation.every, 'evaluation.every'),
         save_every=to_steps(config.checkpoint.every, 'checkpoint.every'),
-        train_step=parallel.compile(train_step, **TRAIN), layout=MetricLayout(task.train_metrics), traces=traces)
+        train_step=parallel.compile(train_step, **TRAIN), layout=MetricLayout(task.train_metrics), traces=traces,
+        gradients=make_gradients(apply, task, optimizer, prepare, **how),
+        histograms_every=to_steps(config.inspect.histograms_every, 'inspect.histograms_every'),
+        parameters_every=to_steps(config.inspect.parameters_every, 'inspect.parameters_every'))
 
 
 def _resident(config: ConfigDict, parallel: Parallel, source: Any) -> Resident | None:
@@ -263,6 +295,13 @@ def _resident(config: ConfigDict, parallel: Parallel, source: Any) -> Resident |
     if config.cached_features.endpoint:
         raise UserError('config.data.on_device: config.cached_features takes the place of the images; set it to False')
     return Resident(parallel, source)
+
+
+def _whitening(config: ConfigDict, source: Any, parallel: Parallel) -> dict[str, Any]:
+    """Returns what whitens the images of a run: in every process what process 0 has learned."""
+    learned = whitening.learn(source, config.image.zca_epsilon,
+                              preprocessing.build(preprocessing.unwhitened(config.image)))
+    return json.loads(parallel.broadcast_text(json.dumps(learned)))
 
 
 def _check_memory(batch_size: int, source) -> None:
@@ -310,6 +349,9 @@ def check_fields(config: ConfigDict) -> None:
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
         raise UserError(f'config.image.size = {size}: it is (height, width) in pixels')
     _check_fits(f'config.image.size = {size}', 4 * config.image.channels * math.prod(size))
+    if config.augment.transpose and size[0] != size[1] and not config.cached_features.endpoint:
+        raise UserError(f'config.augment.transpose = {config.augment.transpose} needs square images, not '
+                        f'config.image.size = {size}')
     known = set(config.evaluation.sets)
     for name in (*config.evaluation.periodic, *config.evaluation.final):
         if name not in known:
@@ -329,6 +371,42 @@ def _check_pixels(config: ConfigDict, task: Task) -> None:
     if task.takes_pixels and (any(image.mean) or any(std != 1 for std in image.std) or image.local_mean):
         raise UserError(f'config.image.mean, std and local_mean: {config.task.name} is about pixels in [0, 1]: leave '
                         'them at (0.0,), (1.0,) and 0')
+    for field in ('samplewise_center', 'samplewise_std', 'zca_epsilon') if task.takes_pixels else ():
+        if image[field]:
+            raise UserError(f'config.image.{field}: {config.task.name} is about pixels in [0, 1]: leave it off')
+
+
+def _warn_of_sounds(config: ConfigDict, task: Task) -> None:
+    """Says which fields make another sound of each."""
+    if config.data.source != 'sounds' or 'image' not in task.input_features:
+        return
+    fields = [f'config.augment.{name}' for name in _AGAINST_SOUNDS if config.augment[name]]
+    if config.cached_features.endpoint and config.cached_features.flip:
+        fields.append('config.cached_features.flip')
+    if fields:
+        logging.warning('warning: sounds become other ones, played backwards or at other pitches, with %s',
+                        some(fields))
+
+
+def _looks_at_images_alone(config: ConfigDict, model: Any, inputs: tuple, batch: dict[str, Any]) -> UserError | None:
+    """Returns what a user is told where a network for images fails at examples that are none."""
+    parameters = list(inspect.signature(type(model).__call__).parameters)
+    if parameters[1:2] != ['images'] or inputs[0].ndim > 3:
+        return None
+    found = next((name for name, values in batch.items() if values is inputs[0]), 'examples')
+    waves = ' (config.image.sound.window = 0: waves)' if config.data.source == 'sounds' else ''
+    return UserError(f'config.model.name = {config.model.name!r} looks at images, and {found!r} has the shape '
+                     f"{list(inputs[0].shape[1:])}{waves}: another config.model, such as 'mlp'")
+
+
+def _check_inputs(config: ConfigDict, model: Any, inputs: tuple) -> None:
+    """Raises UserError if a task has more inputs, such as PRNG keys, than the model takes."""
+    kinds = [parameter.kind for parameter in inspect.signature(type(model).__call__).parameters.values()]
+    taken = sum(kind is inspect.Parameter.POSITIONAL_OR_KEYWORD for kind in kinds) - 1  # self
+    if taken < len(inputs) and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        inputs_taken = f'{taken} input{"s" if taken != 1 else ""}'
+        raise UserError(f'config.model.name = {config.model.name!r} takes {inputs_taken}, and config.task.name = '
+                        f'{config.task.name!r} gives it {len(inputs)}: another config.model')
 
 
 def _check_metrics(config: ConfigDict, task: Task) -> None:

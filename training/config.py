@@ -1,6 +1,7 @@
 """Experiment files and command-line overrides -> one locked ConfigDict; and back to JSON."""
 
 import ast
+import importlib.machinery
 import importlib.util
 import inspect
 import math
@@ -169,8 +170,17 @@ def experiment_files() -> list[Path]:
     return sorted(p for p in EXPERIMENTS.glob('*.py') if p.stem not in ('__init__', 'base'))
 
 
+class _FromSource(importlib.machinery.SourceFileLoader):
+    """Compiles a file each time: by its date and size alone a file that was changed within a second is the same."""
+
+    def get_code(self, fullname: str):
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _import(path: Path):
-    spec = importlib.util.spec_from_file_location(f'experiment_{path.stem}', path)
+    name = f'experiment_{path.stem}'
+    loader = _FromSource(name, str(path)) if path.suffix == '.py' else None
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None:
         raise UserError(f'{path} is not a Python file')
     module = importlib.util.module_from_spec(spec)

@@ -25,7 +25,10 @@ def base() -> ConfigDict:
     config.data = ConfigDict()
     # 'tfds', 'folder' (class/image), 'mask_folder' (images and masks), 'voc_folder', 'coco', 'yolo_folder' (images and
     # boxes), 'caption_folder' (images and captions), 'csv' (tables), 'npz' (arrays of numpy), 'text' (files),
-    # 'tfds_text', 'arrays' (below) or 'seeds' (numbers alone, for tasks that make their own data)
+    # 'tfds_text', 'texts' (tables or class folders of texts), 'tfds_texts' (those of tfds with a label each),
+    # 'made_texts' ('dates', 'reviews', ...), 'stories' (with questions; also drawn ones), 'points' (drawn ones, see
+    # input_pipeline/point_source.py), 'sounds' (class/wave, or drawn), 'arrays' (below) or 'seeds' (numbers alone, for
+    # tasks that make their own data)
     config.data.source = 'tfds'
     config.data.name = ''  # tfds name, or path of the folder
     config.data.data_dir = config_dict.placeholder(str)  # tfds data_dir; None: $TFDS_DATA_DIR or ~/tensorflow_datasets
@@ -53,8 +56,11 @@ def base() -> ConfigDict:
     config.data.max_boxes = 100  # most boxes of an image, of data with boxes; more are an error that says how many
     config.data.merge_classes = ()  # (new class, (old names or regexes, ...)) pairs; examples of none are left out
     config.data.arrays = ConfigDict()  # for source 'arrays': feature name -> tuple of examples
-    config.data.columns = ()  # for source 'csv': columns of numbers that are the input 'x'; (): all but the target
-    config.data.target = ''  # for source 'csv': column to be predicted, or several of numbers, 'height,width'
+    # For source 'csv': columns of numbers that are the input 'x'; (): all but the target. Of 'texts': the column that
+    # is read, 'text', or with the one that is written, ('source', 'target')
+    config.data.columns = ()
+    # For source 'csv': column to be predicted, or several of numbers, 'height,width'; of 'texts' the class, 'label'
+    config.data.target = ''
     config.data.image_column = ''  # for source 'csv': column with image files, relative to the table; '': no images
 
     # Examples are regions of images with boxes, cut out and brought to config.image.size, for R-CNN; see
@@ -77,12 +83,27 @@ def base() -> ConfigDict:
     config.image.mean = (0.0,)
     config.image.std = (1.0,)
     config.image.local_mean = 0  # pixels: divide by the mean brightness around, against shading in MRI; 0: off
+    config.image.samplewise_center = False  # subtract from each image its own mean, before mean and std above
+    config.image.samplewise_std = False  # divide each image by its own standard deviation, likewise
+    # ZCA whitening, learned from the training images, after all of these: what is added to the variances, 0.01 to 0.1
+    # is usual; 0: off. For small images, see input_pipeline/whitening.py
+    config.image.zca_epsilon = 0.0
+    config.image.sound = ConfigDict()  # how sounds become images, for source 'sounds': as spectrograms
+    config.image.sound.rate = 8000  # samples per second that sounds are brought to: pitches up to half of it are seen
+    config.image.sound.seconds = 1.0  # what is longer is cut off, what is shorter is followed by silence
+    config.image.sound.window = 256  # samples of which the pitches are found together; 0: the wave itself, 'x'
+    config.image.sound.step = 64  # samples from one window to the next
+    config.image.sound.range_db = 60.0  # decibels between the loudest, white, and black
 
     config.augment = ConfigDict()  # inside the train step, on the device; see input_pipeline/augmentation.py
     config.augment.invert = 0.0  # probability of 1 - image
     config.augment.flip_horizontal = 0.0  # probability
     config.augment.flip_vertical = 0.0  # probability
+    config.augment.transpose = 0.0  # probability of rows as columns, of square images
+    config.augment.homography = 0.0  # +- fraction by which each corner moves: random perspective; 0.15 is the most
     config.augment.shift = 0.0  # +- fraction of height and width
+    config.augment.width_shift = 0.0  # +- fraction of the width, in place of shift
+    config.augment.height_shift = 0.0  # +- fraction of the height, in place of shift
     config.augment.rotation = 0.0  # +- degrees
     config.augment.zoom = 0.0  # scale in 1 +- zoom
     config.augment.shear = 0.0  # +- degrees
@@ -92,24 +113,37 @@ def base() -> ConfigDict:
     config.augment.gamma = 0.0  # exponent of pixels in [0, 1], log-uniform in 1 / (1 + gamma) to 1 + gamma
     config.augment.noise = 0.0  # largest standard deviation of Gaussian noise on pixels in [0, 1]
     config.augment.channel_shift = 0.0  # +- added per channel
-    config.augment.random_crop = 0  # pixels of zero padding on each side before a crop of the original size
+    config.augment.random_crop = 0  # pixels of padding on each side before a crop of the original size
     config.augment.rand_augment = 0  # operations per image of RandAugment, 2 is usual; 0: off
     config.augment.rand_augment_magnitude = 9  # their strength, of 10
     config.augment.mixup = 0.0  # images of a batch mixed in pairs, with their labels: alpha, 0.2 is usual; 0: off
     config.augment.cutmix = 0.0  # a box of one image in another, with their labels: alpha, 1.0 is usual; 0: off
     config.augment.mix_probability = 1.0  # share of the batches that mixup or cutmix change; both on: half each
     config.augment.cutout = 0  # side in pixels of a square that is blanked
-    config.augment.fill = 'edge'  # value outside the image for geometric changes: 'edge' or a grey value, '0' to '1'
+    # What geometric changes show from outside the image: 'edge' repeats its last pixels, 'reflect' mirrors it, 'wrap'
+    # repeats it, '0' to '1' is a grey value. random_crop shows zeros unless it is 'reflect' or 'wrap'
+    config.augment.fill = 'edge'
 
     config.text = ConfigDict()  # how texts become tokens; the vocabulary travels in the checkpoint
-    config.text.tokens = 'words'  # 'words' (lower case, no punctuation), 'whitespace' (what it parts) or 'characters'
+    # 'words' (lower case, no punctuation), 'pieces' (words, digits and punctuation marks, lower case), 'whitespace'
+    # (what it parts) or 'characters'
+    config.text.tokens = 'words'
     config.text.lowercase = False  # before they are split; 'words' always are
     config.text.min_count = 1  # rarer tokens of the training texts are read as <unk>
     config.text.max_size = 0  # most tokens of the vocabulary; 0: all
     config.text.vocabulary_from = ''  # workdir of a run whose vocabulary to use instead
-    config.text.max_length = 20  # words of a caption that are learned
+    config.text.max_length = 20  # words of a caption, of a text with a label, or of a sentence of a story
+    config.text.max_sentences = 50  # of a story: its last so many are read
     config.text.num_steps = 20  # tokens of a window of running text, over which gradients go back
     config.text.streams = 20  # contiguous parts of an evaluation text that are read side by side
+    config.text.window = 0  # words on each side of a word that are near it: pairs of words; 0: running text
+    config.text.subsample = 1e-3  # of pairs: words of more than this share of the text are left out now and then
+    config.text.source = ConfigDict()  # the same of the texts that are translated; those above are of what is written
+    config.text.source.tokens = 'words'
+    config.text.source.lowercase = False
+    config.text.source.min_count = 1
+    config.text.source.max_size = 0
+    config.text.source.max_length = 50  # words; longer ones are cut in training and refused by predict
 
     config.model = ConfigDict({'name': ''})  # name in models/__init__.py and the fields of that module
     config.task = ConfigDict({'name': 'classification', 'label_smoothing': 0.0})  # and fields of the task's module
@@ -197,4 +231,11 @@ def base() -> ConfigDict:
     config.profile = ConfigDict()  # a trace for TensorBoard or Perfetto in <workdir>/profile
     config.profile.start_step = 0
     config.profile.steps = 0  # 0: off
+
+    config.inspect = ConfigDict()  # more of a training shown, see docs/how-to/watch-a-training.md
+    # Histograms of weights and gradients, such as '100 steps', each of which costs about as much as a step; '': off
+    config.inspect.histograms_every = ''
+    # The values of a model of at most 16 numbers, and of two of them the loss surface with their path; '': off
+    config.inspect.parameters_every = ''
+    config.inspect.program = False  # what the compiled train step is made of, the layers of the model and its graph
     return config

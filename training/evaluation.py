@@ -60,16 +60,19 @@ class Evaluations:
         views = Views(config.evaluation.tta, config.image.size)
         model = self.model = forward.build_model(config, task)
         if views.count > 1:
+            if config.data.source == 'sounds':
+                raise UserError(f"config.evaluation.tta = {views.name!r}: sounds mean something else backwards, they "
+                                "take 'none' alone")
             if config.cached_features.endpoint:
                 raise UserError("config.evaluation.tta: cached features are of one view; evaluate the run afterwards: "
                                 f"launch.py evaluate --tta {views.name}")
-            apply, prepare = forward.in_views(model, task, views), preprocessing.build(config.image)
+            apply, prepare = forward.in_views(model, task, views), preprocessing.build(config.image, info=info)
         elif config.cached_features.endpoint:
             apply, prepare = forward.build_forward(config, model, task), forward.unchanged
             apply = forward.generating(apply, model, task, begin=config.cached_features.endpoint)
         else:
             apply = forward.generating(apply_model(model, task), model, task)
-            prepare = preprocessing.build(config.image)
+            prepare = preprocessing.build(config.image, info=info)
         self.task, self._apply, self._prepare = task, apply, prepare
         self._several = seeds is not None
         self.count = len(seeds) if self._several else 1

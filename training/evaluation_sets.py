@@ -84,8 +84,8 @@ def check(config: ConfigDict, name: str) -> None:
     chosen = config.evaluation.sets.get(name)
     if not isinstance(chosen, ConfigDict):
         raise UserError(f"{where} is {chosen!r}; it is a section, such as {{'split': 'test'}}")
-    known = dict(_leaves(template()))
-    for path, value in _leaves(chosen):
+    known = dict(leaves(template()))
+    for path, value in leaves(chosen):
         if isinstance(template().get(path), ConfigDict):
             raise UserError(f'{where}.{path} is a section; its fields: {", ".join(template()[path])}')
         if path not in known:
@@ -106,7 +106,7 @@ def add(config: ConfigDict, key: str) -> None:
       UserError: no set has such a field.
     """
     name, _, path = key.removeprefix('evaluation.sets.').partition('.')
-    known = dict(_leaves(template()))
+    known = dict(leaves(template()))
     if path not in known:
         fields = [f'evaluation.sets.{name}.{field}' for field in known]
         raise UserError(f'unknown field config.{key}; {nearest(key, fields)}')
@@ -138,12 +138,12 @@ def check_added(sets: ConfigDict, before: set[str], used: tuple[str, ...]) -> No
                             'be named by config.evaluation.periodic or final, or by --sets)')
 
 
-def _leaves(section: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
+def leaves(section: ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
     """Yields path and value of every field; data.arrays, whose keys are free, is one field."""
     for key in section:
         value = section.get(key)
         if isinstance(value, ConfigDict) and prefix + key != 'data.arrays':
-            yield from _leaves(value, f'{prefix}{key}.')
+            yield from leaves(value, f'{prefix}{key}.')
         else:
             yield prefix + key, value
 

@@ -43,6 +43,9 @@ def check(training: Training, state: TrainState) -> None:
     endpoint = config.cached_features.endpoint
     if not endpoint:
         return
+    if training.task.input_features[0] != 'image':
+        raise UserError(f'config.cached_features: it is for images, and {config.task.name} here reads '
+                        f'{training.task.input_features[0]}: leave config.cached_features.endpoint empty')
     shapes = forward.body_shapes(training.model, training.example(), endpoint)
     body = flax.traverse_util.flatten_dict(shapes.get('params', {}), sep='/')
     frozen = matches(config.optimizer.freeze, state.params, 'optimizer.freeze')
@@ -102,7 +105,7 @@ class _Extractor:
         self._parallel, self._variables, self._stop = training.parallel, variables, stop
         self._batch_size = self._parallel.round_up(config.cached_features.batch_size)
         body = forward.apply_body(training.model, config.cached_features.endpoint)
-        prepare = preprocessing.build(config.image)
+        prepare = preprocessing.build(config.image, info=training.info)
 
         def step(variables, batch):
             variables = {**variables, 'params': batch_axis.whole(variables['params'])}
@@ -117,6 +120,8 @@ class _Extractor:
         program = jax.jit(lambda variables, batch: body(variables, prepare(batch, None))).lower(variables, example)
         self._shape = program.out_info.shape[1:]
         self._identity = [_VERSION, hashlib.blake2b(program.as_text().encode()).hexdigest(), weights.hexdigest()]
+        if whitening := training.info.whitening:
+            self._identity += [whitening['of'], whitening['epsilon']]
 
     def __call__(self, source: ArraySource, name: str, *, mirrored: bool = False) -> np.ndarray:
         """Returns features of every example, float32 [examples, ...], the same in all processes."""

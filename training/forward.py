@@ -65,9 +65,9 @@ def in_views(model, task, views: Views) -> Callable:
     """Returns forward(variables, batch, **how) that combines the outputs of several views of every image.
 
     Raises:
-      UserError: the task cannot combine views.
+      UserError: the task cannot combine views, or does not look at images.
     """
-    if not task.combines_views:
+    if not task.combines_views or task.input_features[0] != 'image':
         raise UserError(f"config.evaluation.tta = {views.name!r}: this task takes 'none' alone")
     inner = apply_model(model, task)
 

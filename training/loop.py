@@ -17,7 +17,7 @@ from ..common.files import digest
 from ..common.vocabulary import Vocabulary
 from ..input_pipeline import checks
 from ..input_pipeline.batches import stream
-from . import components, feature_cache
+from . import components, feature_cache, inspection
 from . import config as config_lib
 from .boundary import Boundary
 from .checkpoint_meta import NonFiniteError
@@ -59,6 +59,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         # Before anything is written: these raise whatever in the config does not fit.
         state = training.initial_state()
         feature_cache.check(training, state)
+        looking = inspection.build(training, state)
         taken = None
         if training.parallel.is_writer:  # the others may not have this run's workdir
             taken = init_unless_resuming(config.init_from, state.variables, training.info, workdir)
@@ -77,7 +78,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
                     logging.info('asked to stop: the features so far are cached; the same command goes on from there')
                     return stop.exit_code
                 resumed['wall_seconds'] = resumed.get('wall_seconds', 0.0) + time.monotonic() - began
-            return run(training, evaluations, state, resumed, stop, outputs, workdir)
+            return run(training, evaluations, state, resumed, stop, outputs, workdir, looking)
 
 
 @contextlib.contextmanager
@@ -141,6 +142,9 @@ def _check_same_data(meta: dict[str, Any], training: components.Training, workdi
     if found.stream != now.stream:
         raise UserError(f'the training text is not the one that the run in {workdir} is in the middle of: it, '
                         'config.data.train or config.text.num_steps has changed; take another --workdir')
+    if any((found.whitening or {}).get(name) != (now.whitening or {}).get(name) for name in ('of', 'epsilon')):
+        raise UserError(f'the run in {workdir} whitens images as it has learned from others: the training set or '
+                        'config.image has changed; take another --workdir')
     names = [list(info.class_names or ()) for info in (now, found)]
     if all(names) and names[0] != names[1]:
         place = next((i for i, (one, other) in enumerate(zip(*names)) if one != other), min(map(len, names)))
@@ -154,17 +158,21 @@ def _check_same_data(meta: dict[str, Any], training: components.Training, workdi
 
 
 def run(training: components.Training, evaluations: Evaluations, state: TrainState, resumed: dict[str, Any],
-        stop: StopRequest, outputs: Outputs, workdir: Path) -> int:
+        stop: StopRequest, outputs: Outputs, workdir: Path, looking: inspection.Inspection | None = None) -> int:
     """Takes the steps that are left of a run and writes its result. Returns the exit code."""
     config, step = training.config, resumed.get('step', 0)
     progress = Progress(training.total, step, config.batch_size, resumed.get('wall_seconds', 0.0))
     boundary = Boundary(training, evaluations, resumed, progress, stop, outputs)
     if not begin(training, step, state, boundary, outputs):
         return 0
+    if looking:
+        looking.begin(step, state, outputs)
     try:
-        step, state = take_steps(training, step, state, boundary, progress, stop, workdir)
+        step, state = take_steps(training, step, state, boundary, progress, stop, workdir, looking)
     except Interrupted:
         return stop.exit_code
+    if looking:
+        looking.finish(step, state)
     boundary.finish(step, state)
     return 0
 
@@ -180,7 +188,8 @@ def begin(training: components.Training, step: int, state: TrainState, boundary:
 
 
 def take_steps(training: components.Training, step: int, state: TrainState, boundary: Boundary, progress: Progress,
-               stop: StopRequest, workdir: Path) -> tuple[int, TrainState]:
+               stop: StopRequest, workdir: Path, looking: inspection.Inspection | None = None
+               ) -> tuple[int, TrainState]:
     """Takes the steps up to `boundary.end`; between them the boundary logs, evaluates and saves.
 
     Args:
@@ -191,6 +200,7 @@ def take_steps(training: components.Training, step: int, state: TrainState, boun
       progress: is told how long the loop waited for data.
       stop: whether the process was asked to stop.
       workdir: where a profiler trace goes.
+      looking: what looks at the states and batches of a run besides; None for nothing.
 
     Returns:
       The step it ended with and the state.
@@ -219,12 +229,16 @@ def take_steps(training: components.Training, step: int, state: TrainState, boun
             if stop():
                 raise Interrupted
             profiler.before(step)
+            if looking:
+                looking.before(step, state, batch)
             with training.parallel.guard(), jax.profiler.StepTraceAnnotation('train', step_num=step):
                 state, metrics = train_step(state, batch)
                 step += 1
                 batch = next_batch() if step < training.total else None  # while the devices are at work
             boundary.add(metrics)
             profiler.after(step, metrics)
+            if looking:
+                looking.after(step, state)
             if step == upcoming:
                 boundary(step, state)
                 upcoming = boundary.next(step)

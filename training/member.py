@@ -97,7 +97,7 @@ class _MemberEvaluations:
 
     def __init__(self, shared: Shared, member: int):
         self._shared, self._member = shared, member
-        self.model = shared.evaluations.model
+        self.model, self.sources = shared.evaluations.model, shared.evaluations.sources
 
     def __call__(self, name: str, variables: Any, stop_requested: Any) -> Evaluation:
         """See `Evaluations`."""

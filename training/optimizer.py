@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import logging
 import math
 import re
 import types
@@ -18,7 +17,6 @@ from ml_collections import ConfigDict
 
 from ..common.errors import UserError, nearest
 from .array_paths import compile_pattern, select
-from .defaults import base as default_fields
 
 # Optimizers of our own: what scales the gradient and which fields of config.optimizer are its arguments. Earlier
 # checkpoints hold their states, so what they are built of does not change. All others are optax's, as they are.
@@ -29,9 +27,13 @@ _OWN = {
     'rmsprop': (optax.scale_by_rms, ('eps',)),
     'adagrad': (optax.scale_by_rss, ()),
 }
+NAMES = tuple(_OWN)
 _OWN_DEFAULTS = {'rmsprop': {'decay': 0.9}}
 _WITH_MOMENTUM = ('sgd', 'rmsprop')
-_FIELDS_OF_OWN = ('momentum', 'nesterov', 'b1', 'b2', 'eps')  # for optax's they are in `arguments`
+# Fields that only some optimizers of our own have; what optax's take is in `arguments`.
+FIELDS = {'momentum': _WITH_MOMENTUM, 'nesterov': _WITH_MOMENTUM,
+          **{field: tuple(name for name, (_, fields) in _OWN.items() if field in fields)
+             for field in ('b1', 'b2', 'eps')}}
 # Arguments of optax's optimizers that fields of config.optimizer are for.
 _FIELD_FOR = {'learning_rate': 'learning_rate', 'adam_learning_rate': 'learning_rate_scales',
               'weight_decay': 'weight_decay', 'weight_decay_rate': 'weight_decay', 'adam_weight_decay': 'weight_decay',
@@ -168,12 +170,6 @@ class Optimizer:
                    and key not in {*self._arguments, 'learning_rate'}]
         if missing:
             raise UserError(f'config.optimizer.name = {name!r} needs config.optimizer.arguments.{missing[0]}')
-        if self._function is not None:
-            usual = default_fields().optimizer
-            ignored = [field for field in _FIELDS_OF_OWN if self.config[field] != usual[field]]
-            if ignored:
-                logging.warning('config.optimizer.%s is not used by %s: what it takes is in config.optimizer.arguments',
-                                ignored[0], name)
 
         def one_step(params, learning_rate):
             tried = self._from_optax(learning_rate) if self._function is not None else optax.chain(*self._scaling())

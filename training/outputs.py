@@ -4,18 +4,22 @@ state that spans processes, of which each writes its part."""
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from ..common.errors import UserError
+from ..common.files import write_json, write_text
 from ..common.threads import import_lock
 from . import results, snapshot, writers
 from .checkpoints import FOLDER, Checkpoint, Checkpoints
 from .evaluation import Evaluation
+from .histograms import Histogram
 from .parallel import Parallel
+from .program_summary import Program
+from .rows import to_json
 from .shards import BlockWriter
 from .step import TrainState
 
@@ -40,6 +44,7 @@ class Outputs:
         self._metrics: writers.MetricWriters | None = None
         self._drawn = dict.fromkeys(('', *config.evaluation.periodic), time.monotonic())  # set -> when last drawn
         self._about: dict[str, Any] | None = None
+        self._films: dict[str, int] = {}  # figure -> step of its latest frame
         everyone = parallel.shards_over_processes
         self._checkpoints = self._block_writer = None
         if parallel.is_writer:
@@ -111,19 +116,66 @@ class Outputs:
                 self._metrics.images(step, results.write_evaluation(self._workdir, name, step, task, found,
                                                                     figures=self._config.figures))
 
-    def model_figures(self, step: int, draw: Callable[[], dict[str, Any]], *, last: bool) -> None:
-        """Writes what is drawn from the model alone, as often as `figures`: <workdir>/<figure>.png.
+    def model_figures(self, step: int, draw: Callable[[], dict[str, Any]], *, always: bool) -> None:
+        """Writes what is drawn from the model alone, see `results.write_model_figures`.
 
         Args:
-          draw: returns name -> matplotlib figure.
-          last: whether this is the last evaluation.
+          draw: returns name -> matplotlib figure, `Animation` or `Frame`.
+          always: whether to draw now; otherwise as often as `figures`.
         """
         now = time.monotonic()
-        if self._metrics and self._config.figures and (last or now - self._drawn.get('', now) > _IMAGE_SECONDS):
+        if self._metrics and self._config.figures and (always or now - self._drawn.get('', now) > _IMAGE_SECONDS):
             self._drawn[''] = now
             with self._writing(), import_lock:
-                self._metrics.images(step, {f'model/{key}': results.write_image(self._workdir / f'{key}.png', figure)
-                                            for key, figure in draw().items()})
+                self._metrics.images(step, results.write_model_figures(self._workdir, step, draw()))
+
+    def fit_figures(self, step: int, draw: Callable[[], dict[str, Any]]) -> None:
+        """Writes pictures of what the model makes of few numbers: <workdir>/<figure>.png, and frames of a film.
+
+        Args:
+          step: of the parameters.
+          draw: returns name -> matplotlib figure.
+        """
+        if not self._metrics or not self._config.figures:
+            return
+        with self._writing(), import_lock:
+            for key, figure in draw().items():
+                figure.axes[0].set_title(f'{self._config.experiment}, step {step:,}', fontsize=10)
+                pixels = results.write_image(self._workdir / f'{key}.png', figure)
+                self._metrics.images(step, {f'model/{key}': pixels})
+                if self._config.evaluation.every:  # otherwise there is one picture, at the end
+                    results.keep_frame(self._workdir / f'{key}_film', step, pixels)
+                    self._films[key] = step
+
+    def picture(self, step: int, name: str, draw: Callable[[Path], Any]) -> None:
+        """Writes a matplotlib figure, which draw(workdir) returns: <workdir>/<name>.png."""
+        if self._metrics and self._config.figures:
+            with self._writing(), import_lock:
+                pixels = results.write_image(self._workdir / f'{name}.png', draw(self._workdir))
+                self._metrics.images(step, {f'model/{name}': pixels})
+
+    def histograms(self, step: int, histograms: Mapping[str, Histogram]) -> None:
+        """Writes histograms of weights and gradients, see `Writer.histograms`."""
+        if self._metrics:
+            with self._writing():
+                self._metrics.histograms(step, histograms)
+
+    def parameters(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes the parameters of a model of a few numbers."""
+        if self._metrics:
+            with self._writing():
+                self._metrics.parameters(step, values)
+
+    def program(self, step: int, program: Program) -> None:
+        """Writes the summary of the compiled train step, for people and as JSON."""
+        if self._metrics:
+            with self._writing():
+                write_text(self._workdir / 'program.txt', program.text)
+                write_json(self._workdir / 'program.json', to_json(program.facts))
+                results.write_table(self._workdir / 'program_operations.csv', [
+                    {'operation': kind, 'launched': launched, 'in_fusions': within}
+                    for kind, (launched, within) in program.facts['operations'].items()])
+                self._metrics.program(step, program)
 
     def samples(self, step: int, name: str, samples: Sequence[dict[str, Any]]) -> None:
         """Writes texts that were written at this step, see `Writer.samples`."""
@@ -172,6 +224,8 @@ class Outputs:
         if self._config.checkpoint.best_metric and (step := self._checkpoints.best_step()) is not None:
             best = {'step': step, 'metric': self._config.checkpoint.best_metric}
         with self._writing(), import_lock:
+            for key, latest in self._films.items():
+                results.write_film(self._workdir / f'{key}_film', latest)
             results.write_result(self._workdir, self._config, metrics, best=best, about=self._about, **facts)
 
     @contextlib.contextmanager
@@ -187,3 +241,6 @@ class Outputs:
 def _warn_of_changes(changed: list[str]) -> None:
     if changed:
         logging.warning('the config differs from the one of the last start:\n  %s', '\n  '.join(changed))
+    if any(line.startswith('init_from.') for line in changed):
+        logging.warning('warning: no effect of config.init_from: this run goes on with its own weights; to begin with '
+                        'others take another --workdir')

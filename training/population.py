@@ -132,6 +132,8 @@ def _check(configs: Sequence[ConfigDict], workdirs: Sequence[Path]) -> None:
     if first.cached_features.endpoint:
         raise UserError('config.cached_features: a population cannot be trained on cached features; train its runs one '
                         'by one: the features are computed once for all')
+    if first.inspect.program or first.inspect.histograms_every or first.inspect.parameters_every:
+        logging.warning('config.inspect is for single runs: nothing of it is shown of a population')
     for name in first.writers:
         if name in _ONE_A_PROCESS:
             raise UserError(f'config.writers: {name} takes one run from a process, and a population is several: leave '

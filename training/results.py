@@ -14,13 +14,14 @@ from ml_collections import ConfigDict
 from ..common.console import format_metric, format_seconds
 from ..common.errors import some
 from ..common.files import replacing, write_json, write_text
-from ..tasks import Animation
+from ..tasks import Animation, Frame
 from .evaluation import Evaluation
 from .learning_curves import draw_learning_curves
 from .rows import to_json
 from .writers import read_rows
 
 RESULT_FILE = 'result.json'
+_FRAME_SECONDS = 0.3
 
 
 def write_result(workdir: Path, config: ConfigDict, metrics: dict[str, float], *, step: int, wall_seconds: float,
@@ -144,15 +145,37 @@ def write_evaluation(workdir: Path, name: str, step: int, task: Any, found: Eval
         content = {'step': step, 'metrics': found.scalars(), 'examples': rows}
         write_json(workdir / f'{name}_examples.json', to_json(content))
     for key, rows in task.tables(found.metrics).items():
-        table = io.StringIO(newline='')
-        writer = csv.DictWriter(table, list(rows[0]), lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(workdir / f'{name}_{key}.csv', table.getvalue())
+        write_table(workdir / f'{name}_{key}.csv', rows)
     if not figures:
         return {}
     return {f'{name}/{key}': write_image(workdir / f'{name}_{key}.png', figure)
             for key, figure in task.figures(found.metrics, found.worst, found.first).items()}
+
+
+def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes rows of equal keys as a csv file."""
+    table = io.StringIO(newline='')
+    writer = csv.DictWriter(table, list(rows[0]), lineterminator='\n')
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, table.getvalue())
+
+
+def write_model_figures(workdir: Path, step: int, figures: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Writes figures that are drawn from the model alone; returns name -> pixels for TensorBoard.
+
+    They are <workdir>/<figure>.png, the latest. A `Frame` is kept as <workdir>/<figure>/<step>.png, and all frames up
+    to this one become <workdir>/<figure>.gif: those of steps that a resumed run does again are drawn again.
+    """
+    images = {}
+    for name, figure in figures.items():
+        if isinstance(figure, Frame):
+            keep_frame(workdir / name, step, figure.pixels)
+            write_film(workdir / name, step)
+            images[f'model/{name}'] = figure.pixels
+        else:
+            images[f'model/{name}'] = write_image(workdir / f'{name}.png', figure)
+    return images
 
 
 def write_image(path: Path, figure) -> np.ndarray:
@@ -168,6 +191,26 @@ def write_image(path: Path, figure) -> np.ndarray:
     with replacing(path) as file:
         canvas.print_png(file)
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def keep_frame(folder: Path, step: int, pixels: np.ndarray) -> None:
+    """Writes a picture, uint8 [height, width, 3], as <folder>/<step>.png, of which `write_film` makes a film."""
+    from PIL import Image
+    folder.mkdir(exist_ok=True)
+    with replacing(folder / f'{step}.png') as file:
+        Image.fromarray(pixels).save(file, 'PNG')
+
+
+def write_film(folder: Path, step: int) -> None:
+    """Writes the frames of a folder up to a step as <folder>.gif; those of the latest frame's size."""
+    from PIL import Image
+    steps = sorted(int(path.stem) for path in folder.glob('*.png') if path.stem.isdecimal() and int(path.stem) <= step)
+    frames = []
+    for kept in steps:
+        with Image.open(folder / f'{kept}.png') as image:
+            frames.append(np.asarray(image.convert('RGB')))
+    fitting = [pixels for pixels in frames if pixels.shape == frames[-1].shape]
+    _write_animation(folder.with_suffix('.gif'), Animation(np.stack(fitting), _FRAME_SECONDS))
 
 
 def _write_animation(path: Path, animation: Animation) -> np.ndarray:

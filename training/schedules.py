@@ -29,6 +29,14 @@ _ARGUMENTS = {
     'one_cycle': {'div_factor': 25.0, 'final_div_factor': 1e4},
     'warmup_stable_decay': {},
 }
+NAMES = tuple(_ARGUMENTS)
+# Fields of config.schedule that only some of them have.
+FIELDS = {
+    'decay_rate': ('exponential',), 'staircase': ('exponential',),
+    'decay_steps': ('exponential', 'warmup_stable_decay'),
+    'final_factor': ('cosine', 'linear', 'polynomial', 'warmup_stable_decay'),
+    'boundaries': ('piecewise',), 'factors': ('piecewise',),
+}
 _WHOLE = ('decay_steps', 'transition_steps')  # of optax's schedules: all that is left of the training, if not given
 _ASCENT = 0.3  # share of a one_cycle whose learning rate rises, where config.schedule.warmup gives no length
 

@@ -83,32 +83,16 @@ def apply_model(model, task: Task) -> Callable:
     return forward
 
 
-def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable, prepare: Callable, *,
-                    mix: Callable | None = None, ema_decay: float = 0.0, accumulate: int = 1, remat: bool = False,
-                    on_trace: Callable[[], None] = lambda: None) -> Callable:
-    """Returns `train_step(state, batch) -> (state, metrics)`.
+def make_gradients(forward: Callable, task: Task, optimizer, prepare: Callable, *, mix: Callable | None = None,
+                   accumulate: int = 1, remat: bool = False) -> Callable:
+    """Returns `find(state, batch) -> (gradients, found, batch_stats, experience)`: a step but for its update.
 
     Args:
-      forward: (variables, batch, **how to apply) -> outputs of the model, such as `apply_model`.
-      task: see tasks/task.py.
-      optimizer: `training.optimizer.Optimizer`.
-      schedule: step -> learning rate as a factor of the peak.
-      prepare: (batch, keys) -> batch, augmentation and normalisation; keys: one PRNG key per example.
-      mix: (key, batch, features of the global batch, rows) -> batch, see input_pipeline/mixing.py.
-      ema_decay: of the moving averages of params and batch_stats; 0 switches them off.
-      accumulate: number of micro-batches whose gradients are averaged before the one update.
-      remat: whether the backward pass computes again what is neither a convolution nor a matrix product.
-      on_trace: called whenever the step is traced, to notice recompilation.
+      forward, task, optimizer, prepare, mix, accumulate, remat: see `make_train_step`.
 
-    Every random number is a function of the seed, the step and the example's index in the global batch. What a task
-    carries from batch to batch is part of the state, and for the task 'carry' of the batch. A task that collects takes
-    the batch for places to be filled: gradients are those of what it fills them with.
-
-    The returned metrics are `task.train_metrics` over the global batch, 'gradient_norm' and 'learning_rate', packed by
-    `MetricLayout`.
+    The gradients are those of the mean loss of the global batch, as they are before clipping and weight decay; 'found'
+    has the task's 'scores' of this trace's rows and what it carries on.
     """
-    layout = MetricLayout(task.train_metrics)
-
     def gradients(params, batch_stats, batch, dropout_key):
         def loss_fn(params):
             params = batch_axis.whole(optimizer.stop_frozen(params))
@@ -142,10 +126,8 @@ def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable
         found = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), found)
         return jax.tree.map(lambda g: g / accumulate, total), found, batch_stats
 
-    def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, jax.Array]:
-        on_trace()
-        hyperparameters = state.hyperparameters
-        step_key = jax.random.fold_in(jax.random.key(hyperparameters['seed']), state.step)
+    def find(state: TrainState, batch: dict[str, jax.Array]) -> tuple[Any, dict[str, Any], Any, Any]:
+        step_key = jax.random.fold_in(jax.random.key(state.hyperparameters['seed']), state.step)
         dropout_key = jax.random.split(step_key)[1]
         rows = batch_axis.positions(len(jax.tree.leaves(batch)[0]))
         batch = prepare_batch(prepare, mix, step_key, batch, rows) | _carried(state.carry)
@@ -157,7 +139,42 @@ def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable
             batch, experience = task.collect(forward, variables, experience, batch, step=state.step,
                                              key=jax.random.fold_in(step_key, _COLLECT))
         grads, found, batch_stats = accumulated(state.params, state.batch_stats, batch, dropout_key)
-        grads = batch_axis.mean(grads)
+        return batch_axis.mean(grads), found, batch_stats, experience
+
+    return find
+
+
+def make_train_step(forward: Callable, task: Task, optimizer, schedule: Callable, prepare: Callable, *,
+                    mix: Callable | None = None, ema_decay: float = 0.0, accumulate: int = 1, remat: bool = False,
+                    on_trace: Callable[[], None] = lambda: None) -> Callable:
+    """Returns `train_step(state, batch) -> (state, metrics)`.
+
+    Args:
+      forward: (variables, batch, **how to apply) -> outputs of the model, such as `apply_model`.
+      task: see tasks/task.py.
+      optimizer: `training.optimizer.Optimizer`.
+      schedule: step -> learning rate as a factor of the peak.
+      prepare: (batch, keys) -> batch, augmentation and normalisation; keys: one PRNG key per example.
+      mix: (key, batch, features of the global batch, rows) -> batch, see input_pipeline/mixing.py.
+      ema_decay: of the moving averages of params and batch_stats; 0 switches them off.
+      accumulate: number of micro-batches whose gradients are averaged before the one update.
+      remat: whether the backward pass computes again what is neither a convolution nor a matrix product.
+      on_trace: called whenever the step is traced, to notice recompilation.
+
+    Every random number is a function of the seed, the step and the example's index in the global batch. What a task
+    carries from batch to batch is part of the state, and for the task 'carry' of the batch. A task that collects takes
+    the batch for places to be filled: gradients are those of what it fills them with.
+
+    The returned metrics are `task.train_metrics` over the global batch, 'gradient_norm' and 'learning_rate', packed by
+    `MetricLayout`.
+    """
+    layout = MetricLayout(task.train_metrics)
+    find = make_gradients(forward, task, optimizer, prepare, mix=mix, accumulate=accumulate, remat=remat)
+
+    def train_step(state: TrainState, batch: dict[str, jax.Array]) -> tuple[TrainState, jax.Array]:
+        on_trace()
+        hyperparameters = state.hyperparameters
+        grads, found, batch_stats, experience = find(state, batch)
         if batch_axis.norms_differ():
             batch_stats = _mean_of_small(batch_stats)
         learning_rate = hyperparameters['learning_rate'] * schedule(state.step)

@@ -20,10 +20,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ..common.errors import UserError, nearest
+from .histograms import Histogram
+from .program_summary import Program
 from .rows import keep_rows, parse_rows, to_json
 
 METRICS_FILE = 'metrics.jsonl'
 SAMPLES_FILE = 'samples.jsonl'
+HISTOGRAMS_FILE = 'histograms.jsonl'
+PARAMETERS_FILE = 'parameters.jsonl'
 
 
 class Writer:
@@ -54,12 +58,21 @@ class Writer:
           samples: dicts with 'text', and what is known of it, such as the 'references' of a caption.
         """
 
+    def histograms(self, step: int, histograms: Mapping[str, Histogram]) -> None:
+        """Takes histograms of weights and gradients, 'weights/conv1/kernel' -> histogram."""
+
+    def parameters(self, step: int, values: Mapping[str, float]) -> None:
+        """Takes the parameters of a model of a few numbers."""
+
+    def program(self, step: int, program: Program) -> None:
+        """Takes the summary of the compiled train step."""
+
     def close(self) -> None:
         """Waits until everything is written."""
 
 
 class JsonlWriter(Writer):
-    """metrics.jsonl and samples.jsonl: a row is an object on a line, a number that is not finite is null.
+    """metrics.jsonl, samples.jsonl, ...: a row is an object on a line, a number that is not finite is null.
 
     Args:
       workdir: the run's folder.
@@ -75,9 +88,10 @@ class JsonlWriter(Writer):
             again = redo_evaluation and row['step'] == resumed_step and 'train/loss' not in row
             return row['step'] <= resumed_step and not again
 
-        self._samples = workdir / SAMPLES_FILE
+        self._workdir = workdir
         self.dropped = keep_rows(workdir / METRICS_FILE, is_kept)
-        keep_rows(self._samples, is_kept)
+        for name in (SAMPLES_FILE, HISTOGRAMS_FILE, PARAMETERS_FILE):
+            keep_rows(workdir / name, is_kept)
         self._file = (workdir / METRICS_FILE).open('a')
 
     def scalars(self, step, values, timings=None):
@@ -88,8 +102,20 @@ class JsonlWriter(Writer):
 
     def samples(self, step, name, samples):
         """See `Writer`."""
-        with self._samples.open('a') as file:
-            file.write(json.dumps(to_json({'step': step, 'set': name, 'samples': list(samples)})) + '\n')
+        self._append(SAMPLES_FILE, {'step': step, 'set': name, 'samples': list(samples)})
+
+    def histograms(self, step, histograms):
+        """See `Writer`."""
+        self._append(HISTOGRAMS_FILE, *({'step': step, 'name': name, 'low': found.low, 'high': found.high,
+                                         'counts': found.counts.tolist()} for name, found in histograms.items()))
+
+    def parameters(self, step, values):
+        """See `Writer`."""
+        self._append(PARAMETERS_FILE, {'step': step, 'parameters': dict(values)})
+
+    def _append(self, name: str, *rows: Mapping[str, Any]) -> None:
+        with (self._workdir / name).open('a') as file:
+            file.writelines(json.dumps(to_json(row)) + '\n' for row in rows)
 
     def close(self):
         """See `Writer`."""
@@ -121,6 +147,38 @@ class TensorBoardWriter(Writer):
     def samples(self, step, name, samples):
         """See `Writer`."""
         self._writer.write_texts(step, {f'{name}/{i}': sample['text'] for i, sample in enumerate(samples)})
+
+    def histograms(self, step, histograms):
+        """See `Writer`."""
+        from tensorboard.plugins.histogram import metadata
+        # As TensorBoard stores them: rows of left end, right end, count.
+        values = {name: np.stack([found.edges[:-1], found.edges[1:], found.counts], axis=1).astype(np.float64)
+                  for name, found in histograms.items()}
+        about = metadata.create_summary_metadata(display_name=None, description=None)
+        self._writer.write_summaries(step, values, dict.fromkeys(values, about))
+
+    def parameters(self, step, values):
+        """See `Writer`."""
+        self._writer.write_scalars(step, {f'parameters/{name}': value for name, value in values.items()})
+
+    def program(self, step, program):
+        """See `Writer`."""
+        from tensorboard.compat.proto.graph_pb2 import GraphDef
+        from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, SummaryMetadata
+        from tensorboard.plugins.graph import metadata
+        text = '\n'.join(f'    {line}' for line in program.text.splitlines())  # indented, it keeps its columns
+        self._writer.write_texts(step, {'program': text})
+        graph = GraphDef()
+        for node in program.graph:
+            added = graph.node.add(name=node.name, op=node.operation, input=node.inputs)
+            shape = added.attr['_output_shapes'].list.shape.add()
+            for size in node.shape:
+                shape.dim.add(size=size)
+        # The form into which TensorBoard itself brings the graphs of TensorFlow.
+        about = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=metadata.PLUGIN_NAME),
+                                data_class=DATA_CLASS_BLOB_SEQUENCE)
+        self._writer.write_summaries(step, {metadata.RUN_GRAPH_NAME: [graph.SerializeToString()]},
+                                     {metadata.RUN_GRAPH_NAME: about})
 
     def close(self):
         """See `Writer`."""
@@ -157,6 +215,15 @@ class MlflowWriter(Writer):
         """See `Writer`."""
         self._mlflow.log_text('\n\n'.join(sample['text'] for sample in samples), f'samples/{name}/{step:09}.txt')
 
+    def parameters(self, step, values):
+        """See `Writer`."""
+        self._mlflow.log_metrics({f'parameters/{name}': value for name, value in values.items()}, step=step)
+
+    def program(self, step, program):
+        """See `Writer`."""
+        del step
+        self._mlflow.log_text(program.text, 'program.txt')
+
     def close(self):
         """See `Writer`."""
         self._mlflow.end_run()
@@ -189,6 +256,15 @@ class WandbWriter(Writer):
         """See `Writer`."""
         table = self._wandb.Table(columns=['text'], data=[[sample['text']] for sample in samples])
         self._run.log({f'{name}/samples': table}, step=step)
+
+    def histograms(self, step, histograms):
+        """See `Writer`."""
+        self._run.log({name: self._wandb.Histogram(np_histogram=(found.counts, found.edges))
+                       for name, found in histograms.items()}, step=step)
+
+    def parameters(self, step, values):
+        """See `Writer`."""
+        self._run.log({f'parameters/{name}': value for name, value in values.items()}, step=step)
 
     def close(self):
         """See `Writer`."""
@@ -265,15 +341,30 @@ class MetricWriters(Writer):
         for writer in self._writers:
             writer.samples(step, name, samples)
 
+    def histograms(self, step, histograms):
+        """See `Writer`."""
+        for writer in self._writers:
+            writer.histograms(step, histograms)
+
+    def parameters(self, step, values):
+        """See `Writer`."""
+        for writer in self._writers:
+            writer.parameters(step, values)
+
+    def program(self, step, program):
+        """See `Writer`."""
+        for writer in self._writers:
+            writer.program(step, program)
+
     def close(self):
         """See `Writer`."""
         for writer in self._writers:
             writer.close()
 
 
-def read_rows(workdir: Path) -> list[dict[str, Any]]:
-    """Returns the rows of a run's metrics.jsonl; damaged lines are left out."""
-    path = workdir / METRICS_FILE
+def read_rows(workdir: Path, name: str = METRICS_FILE) -> list[dict[str, Any]]:
+    """Returns the rows of a run's metrics.jsonl, or of another of its files; damaged lines are left out."""
+    path = workdir / name
     return parse_rows(path.read_bytes())[0] if path.is_file() else []
 
 
@@ -321,6 +412,18 @@ class _Threaded(Writer):
     def samples(self, step, name, samples):
         """See `Writer`."""
         self._put('samples', step, name, samples)
+
+    def histograms(self, step, histograms):
+        """See `Writer`."""
+        self._put('histograms', step, histograms)
+
+    def parameters(self, step, values):
+        """See `Writer`."""
+        self._put('parameters', step, values)
+
+    def program(self, step, program):
+        """See `Writer`."""
+        self._put('program', step, program)
 
     def close(self):
         """See `Writer`."""

@@ -86,7 +86,8 @@ async function choose(name) {
 async function question(blob) {
   last = blob;
   const number = ++asked;
-  const query = new URLSearchParams({top_k: 5, invert: byId('invert').checked});
+  const query = new URLSearchParams({invert: byId('invert').checked});
+  if (model.parameters.takes_top_k) query.set('top_k', 5);
   if (model.parameters.task === 'segmentation') query.set('files', 'overlay.png');
   const begin = performance.now();
   try {

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from ... import tasks
 from ...common.vocabulary import Vocabulary
 from ...input_pipeline import augmentation, checks, mixing, preprocessing, sources
 from ...input_pipeline.batches import TrainBatches
-from ...tasks import box_drawing, overlays
+from ...tasks import TASKS, box_drawing, overlays
 from ...training.step import prepare_batch
 from .. import images
 from .classes import Classes
@@ -128,6 +129,9 @@ class Display:
         elif pixels.low < checks.LOWEST or pixels.high > checks.HIGHEST:
             self._low, self._high = pixels.low, pixels.high
             notes.append(f'values from {pixels.low:.4g} (black) to {pixels.high:.4g} (white)')
+        after = [field for field in ('samplewise_center', 'samplewise_std', 'zca_epsilon') if image[field]]
+        if after:
+            notes.append(f'as they are before {" and ".join(f"config.image.{field}" for field in after)}')
         self._channels = 3 if image.channels >= 3 else 1
         if image.channels not in (1, 3):
             notes.append(f'of {image.channels} channels the first{" three" if self._channels == 3 else ""} '
@@ -147,7 +151,7 @@ class Display:
 
 def draw_groups(groups: Sequence[Group], data_set: DataSet, display: Display, kind: str) -> None:
     """Gives groups their tiles: examples as the network gets them where nothing is augmented."""
-    prepare = preprocessing.build(data_set.image)
+    prepare = preprocessing.build(preprocessing.unstandardised(data_set.image))
     vocabulary = _vocabulary(data_set.source)
     for group in groups:
         for begin in range(0, len(group.places), 16):
@@ -166,7 +170,8 @@ def draw_groups(groups: Sequence[Group], data_set: DataSet, display: Display, ki
 def tile(data_set: DataSet, place: int, display: Display) -> Tile:
     """Returns one example without what is drawn on it, and its class."""
     examples = data_set.source.read(np.array([place]))
-    shown = display(preprocessing.build(data_set.image)({'image': examples['image']}, None)['image'])[0]
+    prepare = preprocessing.build(preprocessing.unstandardised(data_set.image))
+    shown = display(prepare({'image': examples['image']}, None)['image'])[0]
     names = data_set.source.info.class_names
     lines = [names[int(examples['label'][0])]] if names and 'label' in examples else []
     frame = shown[len(shown) // 2] if shown.ndim == 4 else shown
@@ -179,15 +184,23 @@ def is_augmented(config: ConfigDict) -> bool:
     fields = {name: config.augment[name] for name in off if name not in ('fill', 'rand_augment_magnitude',
                                                                         'mix_probability')}
     return not config.cached_features.endpoint and (
-        bool(config.data.random_resized_crop) or any(value != off[name] for name, value in fields.items()))
+        bool(config.data.random_resized_crop) or any(value != off[name] for name, value in fields.items())
+        or bool(task_noise(config)))
+
+
+def task_noise(config: ConfigDict) -> dict[str, Any]:
+    """Returns the fields of config.task that change images at random, such as the noise of denoising."""
+    kind = TASKS.get(config.task.name)
+    names = () if kind is None else kind.noise_fields
+    return {f'task.{name}': config.task[name] for name in names if config.task.get(name)}
 
 
 def augmentations(config: ConfigDict) -> dict[str, Any]:
-    """Returns the fields of config.augment that differ from their defaults, and config.data.random_resized_crop."""
+    """Returns what changes examples at random: fields of config.augment that differ from their defaults, and others."""
     found = {f'augment.{name}': config.augment[name] for name, off in augmentation.DEFAULTS.items()
              if config.augment[name] != off}
     area = config.data.random_resized_crop
-    return found | ({'data.random_resized_crop': list(area)} if area else {})
+    return found | ({'data.random_resized_crop': list(area)} if area else {}) | task_noise(config)
 
 
 def augmented(config: ConfigDict, data_set: DataSet, places: np.ndarray, versions: int
@@ -208,13 +221,18 @@ def augmented(config: ConfigDict, data_set: DataSet, places: np.ndarray, version
     if config.data.random_resized_crop:
         source = sources.open_split(config.data, config.image, config.data.train, training=True)
         places = places[places < len(source)]
-    prepare, mix = preprocessing.build(config.image, config.augment), mixing.build(config.augment)
+    prepare = preprocessing.build(preprocessing.unstandardised(config.image), config.augment)
+    mix = mixing.build(config.augment)
+    task = tasks.build(config.task, source.info) if task_noise(config) else None
     seed, rows = np.uint32(config.seed), np.arange(len(places))
 
     @jax.jit
     def step(number: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         key = jax.random.fold_in(jax.random.key(seed), number)
-        return prepare_batch(prepare, mix, key, batch, rows)
+        batch = prepare_batch(prepare, mix, key, batch, rows)
+        if task is not None:
+            batch['image'] = task.given(batch['image'], batch | {'rng': jax.random.split(key, len(places))})
+        return batch
 
     batches = TrainBatches(source, len(places), config.seed)
     found = []
@@ -234,7 +252,7 @@ def draw_augmented(config: ConfigDict, data_set: DataSet, found: Survey, groups:
         others = drawn(found.indices, kind, config.seed)[:shown]
         places = np.concatenate([places, others])
     originals, facts, steps = augmented(config, data_set, places, versions)
-    prepare = preprocessing.build(data_set.image)
+    prepare = preprocessing.build(preprocessing.unstandardised(data_set.image))
     plain = display(prepare({'image': originals['image']}, None)['image'])
     changed = [display(step['image']) for step in steps]
     names = data_set.source.info.class_names
@@ -242,7 +260,7 @@ def draw_augmented(config: ConfigDict, data_set: DataSet, found: Survey, groups:
     for row, known in enumerate(facts[:shown]):
         example = {name: values[row] for name, values in originals.items()}
         lines = [names[int(example['label'])]] if names and 'label' in example else []
-        original = Tile(_pictures(plain[row], example, data_set, kind), lines, _title(known, row))
+        original = Tile(_pictures(plain[row], example, data_set, kind), lines, _title(known, places[row]))
         made = []
         for pixels, step in zip(changed, steps):
             new = {name: values[row] for name, values in step.items()}

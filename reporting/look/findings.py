@@ -64,7 +64,8 @@ def _of_repeats(one: Repeats) -> list[str]:
         lines.append(f'{one.same:,} of {one.compared:,} examples of {one.name} are in {one.within}, too{other}: its '
                      'metrics do not say how well new ones are done')
     if one.alike:
-        lines.append(f'{one.alike:,} of {one.compared:,} images of {one.name} are almost the same as one of '
+        lines.append(f'{one.alike:,} of {one.compared:,} images of {one.name} '
+                     f'{"is" if one.alike == 1 else "are"} almost the same as one of '
                      f"{one.within}: look at them; config.data.group_by = 'near_duplicates', or a group, keeps such "
                      'images in one fold')
     return lines

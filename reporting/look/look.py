@@ -11,8 +11,10 @@ from ml_collections import ConfigDict
 from ...common.errors import UserError, file_error, nearest, printable
 from ...common.files import replacing
 from ...common.vocabulary import Vocabulary
+from ...tasks import TASKS
 from ...training.learning_curves import TRAIN
 from . import examples, texts
+from . import mean_image as mean_images
 from .classes import Classes, classes_of
 from .columns import Column, columns_of
 from .data_sets import DataSet, check_name, open_sets
@@ -59,9 +61,9 @@ class Look:
 
     @property
     def vocabulary(self) -> Vocabulary | None:
-        """Of the training texts."""
+        """Of the training texts; of translations that of what is read."""
         meta = self.sets[TRAIN].source.info.vocabulary
-        return None if meta is None else Vocabulary.from_meta(meta)
+        return None if meta is None else _read_in(meta)
 
     def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Returns what config.image.mean and std would be for the shown set, of four digits; None without images."""
@@ -72,8 +74,44 @@ class Look:
                      for values in (found.pixels.mean, found.pixels.std))
         return mean, std
 
+    def why_no_config(self) -> str:
+        """Returns why `mean_and_std` are not what the experiment's file is to have; '' if they are."""
+        if self.shown != TRAIN or self.chosen:
+            of = f'{self.shown}, class {self.chosen}' if self.chosen else self.shown
+            return f'They are of {of}: config.image.mean and std are those of all of {TRAIN}.'
+        if self.config.task.name in TASKS and TASKS[self.config.task.name].takes_pixels:
+            return (f'{self.config.task.name} is about pixels in [0, 1]: config.image.mean and std stay (0.0,) and '
+                    '(1.0,).')
+        image = self.config.image
+        if image.samplewise_center or image.samplewise_std:
+            fields = [f'config.image.{name}' for name in ('samplewise_center', 'samplewise_std') if image[name]]
+            return (f'They are of the pixels, and config.image.mean and std come after {" and ".join(fields)}, '
+                    'where the numbers are others.')
+        if image.zca_epsilon:
+            return ('config.image.zca_epsilon takes the mean image off and evens out what varies: config.image.mean '
+                    'and std can stay (0.0,) and (1.0,).')
+        return ''
 
-def look(config: ConfigDict, output: Path, shown: str = TRAIN, chosen: str = '') -> Look:
+    def input_steps(self) -> list[str]:
+        """Returns in words how pixels become what goes into the network, in this order."""
+        image, own = self.config.image, []
+        if image.samplewise_center:
+            own.append('minus its own mean')
+        if image.samplewise_std:
+            own.append('over its own standard deviation')
+        return [*([f'each image {" and ".join(own)}'] if own else []),
+                '(pixel \u2212 config.image.mean) / config.image.std',
+                *(['whitened (config.image.zca_epsilon)'] if image.zca_epsilon else [])]
+
+    def image_lines(self) -> list[str]:
+        """Returns `mean_and_std` as lines, for the experiment's file where that is what they are for."""
+        mean, std = self.mean_and_std()
+        prefix = '' if self.why_no_config() else 'config.image.'
+        return [f'{prefix}mean = {mean}', f'{prefix}std = {std}']
+
+
+def look(config: ConfigDict, output: Path, shown: str = TRAIN, chosen: str = '', mean_image: Path | None = None
+         ) -> Look:
     """Looks at the data of an experiment and writes <output> and, beside it, its numbers as .json.
 
     Args:
@@ -81,6 +119,7 @@ def look(config: ConfigDict, output: Path, shown: str = TRAIN, chosen: str = '')
       output: the page, .html.
       shown: 'train' or one of config.evaluation.sets.
       chosen: a class, of which alone examples are shown; of captions and texts a word.
+      mean_image: where the mean image of the set is written to, see mean_image.py; None for nowhere.
 
     Raises:
       UserError: no such set or class, data that cannot be opened, or the files cannot be written.
@@ -94,7 +133,14 @@ def look(config: ConfigDict, output: Path, shown: str = TRAIN, chosen: str = '')
     if beside.exists() and not _is_ours(beside):
         raise file_error(beside, 'is there and holds something else: name another --output, beside which it is not')
     check_name(config, shown)
+    if mean_image is not None:
+        mean_images.check(mean_image)
     found = find(config, shown, chosen)
+    if mean_image is not None:
+        surveyed = found.surveys.get(shown)
+        if surveyed is None or surveyed.pixels is None:
+            raise UserError(f'--mean_image: the examples of {config.experiment} are no images')
+        mean_images.write(mean_image, surveyed.pixels.mean_image)
     text, numbers = render(found), json.dumps(as_json(found), indent=2)
     try:
         with replacing(output) as page, replacing(beside) as file:  # both or none
@@ -146,6 +192,9 @@ def find(config: ConfigDict, shown: str, chosen: str) -> Look:
     columns, column_count = columns_of(sets[shown], surveys[shown].arrays) if shown in surveys else ([], 0)
     ranges = {name: one.pixels for name, one in surveys.items() if one.pixels is not None}
     wrong, fine = findings(sets, problems, limit, classes, ranges, repeats)
+    if config.data.source == 'seeds':
+        fine = [f'the examples are seeds: what {config.task.name} learns from, it makes while it trains, so that there '
+                'is nothing to look at before; launch.py report shows an episode of a run']
     for name, (count, total) in repeated.items():
         if sets[name].source.streams and total and count > 0.01 * total:
             wrong.append(f'{count:,} of {total:,} long lines of {name} are in {TRAIN}, word for word')
@@ -153,12 +202,17 @@ def find(config: ConfigDict, shown: str, chosen: str) -> Look:
                 column_count, repeated)
 
 
+def _read_in(meta: Any) -> Vocabulary:
+    vocabulary = Vocabulary.from_meta(meta)
+    return vocabulary.source or vocabulary
+
+
 def _words(sets: dict[str, DataSet]) -> tuple[dict[str, texts.Words], dict[str, tuple[int, int]]]:
     """Returns the words of every set, and for each evaluation set how many of its texts are in the training set."""
     meta = sets[TRAIN].source.info.vocabulary
     if meta is None:
         return {}, {}
-    vocabulary = Vocabulary.from_meta(meta)
+    vocabulary = _read_in(meta)
     words, repeated = {}, {}
     training = texts.texts_of(sets[TRAIN])
     for name, one in sets.items():
@@ -226,9 +280,11 @@ def console_lines(found: Look) -> list[str]:
         lines.append(f'vocabulary: {found.vocabulary.size:,}')
     said = {f'{name}: {text}' for name, one in found.sets.items() for text in one.said}  # in the log already
     lines += [line for line in found.wrong if line not in said]
-    if (numbers := found.mean_and_std()) is not None:
+    if found.config.data.source == 'seeds':
+        lines += found.fine
+    if found.mean_and_std() is not None:
         pixels, surveyed = found.surveys[found.shown].pixels, found.surveys[found.shown]
         part = '' if surveyed.complete else f', {len(surveyed.indices):,} of {surveyed.total:,} examples'
         lines += [f'over {pixels.images:,} images of {found.shown}{part}:',
-                  f'config.image.mean = {numbers[0]}', f'config.image.std = {numbers[1]}']
+                  *found.image_lines(), *filter(None, [found.why_no_config()])]
     return list(map(printable, lines))

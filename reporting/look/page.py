@@ -23,7 +23,8 @@ def render(found: Look) -> str:
     """Returns the page of a look. It is ASCII: no encoding can be wrong."""
     pictures = _pictures(found)
     sections = {'sets': 'Sets', 'classes': 'Classes' if found.classes else '',
-                'excerpts': 'Excerpts' if found.data_set.source.streams else '',
+                'excerpts': 'Excerpts' if found.data_set.source.streams else
+                'Texts' if found.data_set.source.has_texts else '',
                 'examples': 'Examples' if pictures else '',
                 'training': 'As the training sees them' if pictures.get('training') else '',
                 'pixels': 'Pixels' if pictures else '', 'files': 'Sizes of files' if pictures else '',
@@ -35,7 +36,8 @@ def render(found: Look) -> str:
         'look.html', filters, css=templates.read('look.css'), look=found, sections=sections, config=found.config,
         facts=_facts(found), sets=_sets(found), classes=_classes(found), pictures=pictures, pixels=_pixels(found),
         files=_files(found), columns=_columns(found), words=_words(found), excerpts=_excerpts(found),
-        repeats=_repeats(found), training=TRAIN)
+        repeats=_repeats(found), training=TRAIN, noise=list(examples.task_noise(found.config)),
+        steps=found.input_steps())
 
 
 def _facts(found: Look) -> dict[str, str]:
@@ -139,7 +141,7 @@ def _pixels(found: Look) -> dict[str, Any] | None:
     names = ('red', 'green', 'blue') if len(pixels.mean) == 3 else [f'{i}' for i in range(len(pixels.mean))]
     rows = [{'name': name, 'colour': colours[i], 'mean': f'{pixels.mean[i]:.4f}', 'std': f'{pixels.std[i]:.4f}'}
             for i, name in enumerate(names)]
-    return {'paste': f'config.image.mean = {numbers[0]}\nconfig.image.std = {numbers[1]}', 'images': pixels.images,
+    return {'paste': '\n'.join(found.image_lines()), 'why_not': found.why_no_config(), 'images': pixels.images,
             'complete': surveyed.complete, 'total': surveyed.total, 'low': pixels.low, 'high': pixels.high,
             'configured': (tuple(image.mean), tuple(image.std)), 'chart': chart, 'rows': rows,
             'local_mean': image.local_mean, 'pretrained': bool(found.config.init_from.workdir)}
@@ -199,16 +201,30 @@ def _words(found: Look) -> dict[str, Any] | None:
              for title, pairs in (('The most frequent', shown.frequent),
                                   ('The most frequent of those that are unknown', shown.unknown_words)) if pairs]
     return {'rows': rows, 'lists': lists, 'what': 'characters' if characters else 'words',
-            'texts': 'lines' if found.data_set.source.streams else 'captions',
+            'texts': 'lines' if found.data_set.source.streams else 'texts' if found.data_set.source.has_texts
+            else 'captions',
             'lengths': charts.histogram(np.minimum(shown.lengths, np.quantile(shown.lengths, 0.995)),
                                         'tokens of a text') if len(shown.lengths) else None}
 
 
 def _excerpts(found: Look) -> dict[str, Any] | None:
+    if found.data_set.source.has_texts:
+        return _texts(found)
     if not found.data_set.source.streams:
         return None
     windows, total = texts.excerpts(found.data_set.source, found.vocabulary, found.chosen, found.config.seed)
     return {'windows': windows, 'total': total, 'steps': found.data_set.source.num_steps}
+
+
+def _texts(found: Look) -> dict[str, Any]:
+    surveyed, classes = found.surveys[found.shown], found.classes.get(found.shown)
+    places = surveyed.indices
+    if found.chosen and classes is not None:
+        places = classes.places(classes.number(found.chosen))
+    elif found.chosen:
+        places = places[texts.with_word(surveyed.arrays, found.vocabulary, found.chosen, 'tokens')]
+    drawn = np.sort(examples.drawn(places, 'image', found.config.seed))
+    return {'windows': texts.examples_of(found.data_set, drawn, found.vocabulary), 'total': len(places), 'steps': 0}
 
 
 def _repeats(found: Look) -> list[dict[str, Any]]:
@@ -233,7 +249,7 @@ def _why_not(found: Look, name: str) -> str:
     prints = found.surveys[name].prints
     if prints is None:
         return ''
-    return f'images of fewer than {LEAST_SIDE} pixels are compared for equality alone' if not prints.comparable \
+    return f'images with a side below {LEAST_SIDE} pixels are compared for equality alone' if not prints.comparable \
         else f'more than {MOST_COMPARED:,} images are compared for equality alone'
 
 

@@ -40,10 +40,12 @@ class Words:
 
 
 def texts_of(data_set: DataSet) -> list[str]:
-    """Returns the captions of a set, or the lines of its text."""
+    """Returns the captions of a set, the lines of its text, or its texts that are read."""
     if data_set.source.streams:
         return sources.read_lines(data_set.data, data_set.split)
     described = data_set.source.describe(np.arange(len(data_set.source)))
+    if data_set.source.has_texts:
+        return [facts['text'] for facts in described]
     return [text for facts in described for text in facts.get('captions', ())]
 
 
@@ -110,6 +112,24 @@ def excerpts(stream: Any, vocabulary: Vocabulary, word: str, seed: int) -> tuple
     return shown, len(windows)
 
 
+def examples_of(data_set: DataSet, places: np.ndarray, vocabulary: Vocabulary) -> list[list[tuple[str, str]]]:
+    """Returns texts with their class or translation, as (text, 'unknown' or '') pieces.
+
+    Args:
+      data_set: of texts.
+      places: int [n], examples of it.
+      vocabulary: that they are read in.
+    """
+    names, found = data_set.source.info.class_names, []
+    gap = ' ' * (vocabulary.kind == 'characters')  # words have one behind them
+    examples = data_set.source.read(places)
+    for row, facts in enumerate(data_set.source.describe(places)):
+        pieces = _pieces(examples['tokens'][row], vocabulary, -1)
+        said = facts['captions'][0] if 'captions' in facts else names[int(examples['label'][row])]
+        found.append([*pieces, (f'{gap}\u2192 {said}', '')])
+    return found
+
+
 def _pieces(ids: np.ndarray, vocabulary: Vocabulary, chosen: int) -> list[tuple[str, str]]:
     between = '' if vocabulary.kind == 'characters' else ' '
     pieces: list[tuple[str, str]] = []
@@ -125,17 +145,20 @@ def _pieces(ids: np.ndarray, vocabulary: Vocabulary, chosen: int) -> list[tuple[
     return pieces
 
 
-def with_word(arrays: dict[str, np.ndarray], vocabulary: Vocabulary, word: str) -> np.ndarray:
-    """Returns which examples have a word in a caption, int [n].
+def with_word(arrays: dict[str, np.ndarray], vocabulary: Vocabulary, word: str, feature: str = 'captions'
+              ) -> np.ndarray:
+    """Returns which examples have a word in a caption, or in another feature of token ids, int [n].
 
     Raises:
       UserError: the vocabulary does not have the word, or no caption.
     """
+    unit = 'caption' if feature == 'captions' else 'text'
     tokens = vocabulary.split(word)
     if len(tokens) != 1 or tokens[0] not in vocabulary.entries[len(SPECIAL):]:
-        raise UserError(f'--class {word}: captions have no such word; '
+        raise UserError(f'--class {word}: {unit}s have no such word; '
                         f'{nearest(word, vocabulary.entries[len(SPECIAL):])}')
-    rows = np.flatnonzero((arrays['captions'] == vocabulary.entries.index(tokens[0])).any((1, 2)))
+    rows = np.flatnonzero((arrays[feature].reshape(len(arrays[feature]), -1) == vocabulary.entries.index(
+        tokens[0])).any(1))
     if not len(rows):
-        raise UserError(f'--class {word}: no caption of this set has that word')
+        raise UserError(f'--class {word}: no {unit} of this set has that word')
     return rows

@@ -138,6 +138,24 @@ def test_difference_says_where():
         assert "'whitespace' (lowercase False)" in ours.difference(other)
 
 
+def test_pieces_are_words_digits_and_marks():
+    pieces = Vocabulary('pieces', SPECIAL)
+    assert pieces.split("Oct 12th, '84") == ['oct', '1', '2', 'th', ',', "'", '8', '4']
+    assert pieces.split("the eighty-fourth: isn't it? 3_4") == [
+        'the', 'eighty', '-', 'fourth', ':', "isn't", 'it', '?', '3', '_', '4']
+    assert pieces.lowercase
+
+
+def test_a_translation_has_two_vocabularies_that_travel_as_one():
+    source, other = build(['x y']), build(['x z'])
+    both = Vocabulary('characters', (*SPECIAL, 'a'), source=source)
+    again = Vocabulary.from_meta(json.loads(json.dumps(both.to_meta())))
+    assert again.source.entries == source.entries and again.entries == both.entries and not both.difference(again)
+    assert both.difference(Vocabulary('characters', (*SPECIAL, 'a'), source=other)) == "token 5 is 'y' and 'z'"
+    assert both.difference(Vocabulary('characters', (*SPECIAL, 'a'))) == 'one of them translates'
+    assert 'source' not in source.to_meta()
+
+
 # Mistakes
 
 

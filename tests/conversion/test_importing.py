@@ -99,12 +99,14 @@ def test_class_names_come_from_a_file(tmp_path, call_launch):
     weights = write(tmp_path / 'tiny.safetensors', tiny_network.state_dict())
     (tmp_path / 'names.txt').write_text('cat\ndog\nbig bird\n')
     (tmp_path / 'names.json').write_text('["cat", "dog", "big bird"]')
-    for index, names in enumerate(('names.txt', 'names.json')):
+    (tmp_path / 'index.json').write_text('{"0": ["n1", "cat"], "2": ["n3", "big bird"], "1": ["n2", "dog"]}')
+    for index, names in enumerate(('names.txt', 'names.json', 'index.json')):
         result = call_launch('import', '--from', 'torchvision', '--arch', 'tiny_net', '--weights', weights, '--output',
                              tmp_path / str(index), '--class_names', tmp_path / names, '--size', 8, 12, '--mean', 0, 0,
                              0, '--std', 1, 1, 1)
         assert result.code == 0, result.err
         assert '9 mapped, 0 missing, 0 unused' in result.out
+        assert checkpoints.read(tmp_path / str(index), 'last').meta['data']['class_names'] == ['cat', 'dog', 'big bird']
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)).save(tmp_path / 'a.png')
     result = call_launch('predict', '--workdir', tmp_path / '0', tmp_path / 'a.png', '--format', 'json')
     assert result.code == 0, result.err
@@ -145,7 +147,8 @@ def assign(arrays, arch):
     return importing.assign(arrays, arch, importing.architectures()[arch], (224, 224))
 
 
-@pytest.mark.parametrize('depth, arch', [(18, 'resnet34'), (34, 'resnet18')])
+@pytest.mark.parametrize('depth, arch', [
+    pytest.param(18, 'resnet34', marks=pytest.mark.thorough), (34, 'resnet18')])
 def test_weights_of_another_architecture_name_theirs(depth, arch):
     """resnet18's tensors all have a place in resnet34 and resnet34's first ones in resnet18."""
     with pytest.raises(UserError, match=f'not the weights of {arch}: .*look like resnet{depth}: --arch resnet{depth}'):
@@ -159,6 +162,26 @@ def test_resnets_fit_and_their_head_says_the_number_of_classes():
     found, num_classes, report = assign(arrays, 'resnet18')
     assert num_classes == 5 and found['params/logits/kernel'].shape == (512, 5)
     assert len(report.mapped) == len(arrays) and not report.missing and not report.unused
+
+
+def test_a_classifier_of_imagenet_from_its_two_files(tmp_path, call_launch):
+    """As docs/how-to/import-weights.md says, with made ones: torchvision's names and shapes, and a thousand classes."""
+    arrays = resnet_state_dict(18)
+    arrays |= {name: np.ones_like(array) for name, array in arrays.items() if name.endswith('running_var')}
+    arrays['fc.bias'] = np.linspace(0, 1, 1000, dtype=np.float32)
+    arrays['fc.bias'][[207, 281]] = 20, 19
+    weights = write(tmp_path / 'resnet18-f37072fd.pth', arrays)
+    index = {str(i): [f'n{i:08}', f'class_{i}'] for i in range(1000)} | {'207': ['n02099601', 'golden_retriever']}
+    (tmp_path / 'imagenet_class_index.json').write_text(json.dumps(index))
+    result = call_launch('import', '--from', 'torchvision', '--arch', 'resnet18', '--weights', weights, '--output',
+                         tmp_path / 'out', '--class_names', tmp_path / 'imagenet_class_index.json', '--size', 32, 32)
+    assert result.code == 0 and '102 mapped, 0 missing, 0 unused' in result.out, (result.out, result.err)
+    Image.new('RGB', (50, 40)).save(tmp_path / 'dog.jpg')
+    result = call_launch('predict', '--workdir', tmp_path / 'out', tmp_path / 'dog.jpg', '--format', 'json',
+                         '--top_k', 2)
+    found = json.loads(result.out)[0]
+    assert found['classes'] == ['golden_retriever', 'class_281']
+    np.testing.assert_allclose(found['percent'], 100 * np.array([1, np.exp(-1)]) / (1 + np.exp(-1)), rtol=1e-3)
 
 
 def test_a_flattened_feature_map_has_as_many_elements_as_the_dense_layer_inputs():

@@ -47,6 +47,8 @@ RUNS = {
     'video': dict(model={'name': 'video_captioner', 'body': BODY, 'endpoint': 'block1', 'hidden': 4, 'embedding': 4},
                   task='captioning', info=of_texts(frames=3, **CAPTIONS), size=(8, 8)),
     'lstm': dict(model={'name': 'lstm', 'hidden': 4, 'embedding': 4}, task='language_model', info=of_texts()),
+    'transformer': dict(model={'name': 'transformer', 'width': 4, 'layers': 1, 'heads': 2, 'context': 3},
+                        task='language_model', info=of_texts()),
 }
 QUICK = {'lenet', 'table', 'small_cnn', 'multi_label', 'captioner', 'lstm'}
 
@@ -57,7 +59,8 @@ def rows_of(function: Function, rows: int) -> dict[str, np.ndarray]:
             for name, values in function.examples().items()}
 
 
-@pytest.mark.parametrize('name', RUNS)
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=[pytest.mark.thorough] * (name in ('googlenet', 'resnet'))) for name in RUNS])
 def test_every_model_is_a_function_of_batches_of_any_size(name, tmp_path):
     assert list(Function.of(untrained(workdir=tmp_path, **RUNS[name])).export('cpu', ())) == ['any']
 

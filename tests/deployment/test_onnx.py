@@ -14,6 +14,7 @@ from practicum.common.errors import UserError
 from practicum.deployment import onnx_export, onnx_runtime
 from practicum.deployment.export import Function
 from practicum.deployment.runtime import Model
+from practicum.models.activations import ACTIVATIONS
 from tests.untrained import MASKS, untrained
 
 WHY = 'ONNX is an optional extra: pip install -r requirements-onnx.txt'
@@ -32,6 +33,8 @@ RUNS = {
                              (32, 32)),
     # Max pooling is padded on both sides.
     'resnet': lambda: untrained({'name': 'resnet', 'depth': 18, 'width': 4}, (33, 32), std=(0.2, 0.3, 0.4)),
+    'vit': lambda: untrained({'name': 'vit', 'patch': 4, 'width': 8, 'layers': 1, 'heads': 2}, (8, 12)),
+    'convnext': lambda: untrained({'name': 'convnext', 'blocks': (1, 1), 'width': 8, 'layer_scale': 1.0}, (8, 16)),
     'resnet_cifar': lambda: untrained({'name': 'resnet_cifar', 'depth': 20}, (8, 8)),
 }
 
@@ -144,6 +147,7 @@ def test_what_onnx_cannot_hold_is_refused(tmp_path):
     lambda x: jax.image.resize(x, (x.shape[0], 8, 2, 3), 'linear'),
     lambda x: x.transpose(0, 2, 1, 3)[:, :, 1:3],
     lambda x: jax.nn.gelu(x) + jax.lax.rsqrt(1 + x * x),
+    lambda x: sum(function(x) for function in ACTIVATIONS.values()),
     lambda x: x.argmax(-1).astype(jnp.int32),
     lambda x: jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 2, 2, 1), (1, 1, 2, 1), 'SAME')])
 def test_operations_are_those_of_jax(function):

@@ -18,6 +18,7 @@ from practicum.common.errors import UserError
 from practicum.deployment import serving
 from practicum.deployment.runtime import Model
 from practicum.deployment.server import Limits
+from practicum.tasks.classification import Classification
 from tests.conftest import ROOT
 from tests.deployment.running import PREDICT, Running, in_threads, png, wait_for
 
@@ -176,11 +177,20 @@ def test_bad_bodies_are_told_in_one_line_what_is_wrong(running):
     ('/nowhere', None, 404, '/nowhere'), (PREDICT, None, 405, 'GET'), ('/v2', '{}', 405, 'POST'),
     (PREDICT + '?top_k=0', b'x', 400, 'top_k'), (PREDICT + '?top_k=%D9%A3', b'x', 400, 'top_k'),
     (PREDICT + '?invert=yes', b'x', 400, 'invert'), (PREDICT + '?topk=3', b'x', 400, "'topk'"),
+    (PREDICT + '?top_k=2&top_k=3', png(), 400, 'top_k is given twice'), (PREDICT + '?files=all', png(), 400, 'none'),
     (PREDICT + '?files=mask.png', png(), 400, 'mask.png'), ('/v2/models/digits/', None, 404, 'no such address'),
 ])
 def test_what_else_is_refused(running, path, body, status, words):
     found, _, said = running.ask(path, body)
     assert found == status and words in said['error'] and '\n' not in said['error']
+
+
+def test_what_tells_one_answer_is_not_asked_for_several(running, monkeypatch):
+    monkeypatch.setattr(Classification, 'takes_top_k', False)
+    status, _, said = running.ask(PREDICT + '?top_k=2', png())
+    assert status == 400 and said['error'] == 'top_k is for classifiers; the task of digits is classification'
+    assert running.ask(PREDICT, png())[0] == 200
+    assert running.ask('/v2/models/digits')[2]['parameters']['takes_top_k'] is False
 
 
 def test_large_bodies_and_images_are_refused(running):

@@ -1,5 +1,8 @@
 """What a network sees: filters, Grad-CAM, occlusion and activation maximisation, against independent formulas."""
 
+import dataclasses
+import types
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,9 +13,10 @@ from practicum import models
 from practicum.common.dataset_info import DatasetInfo
 from practicum.common.errors import UserError
 from practicum.inference import explanation_sheet as sheet
-from practicum.inference.explanation import Filters
+from practicum.inference.explanation import Explainer, Filters
 from practicum.inference.maximization import maximize_classes, maximize_units
-from practicum.models.layers import Conv
+from practicum.inference.targets import Targets
+from practicum.models.layers import BatchNorm, Conv
 from practicum.models.stages import run_stages
 from practicum.tasks.prediction import softmax
 from tests.untrained import MASKS, of_texts, untrained
@@ -23,12 +27,16 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
 class TinyCam(nn.Module):
     """A convolution, the mean over its pixels, a dense layer: there class activation maps are exact."""
     num_classes: int
+    norm: bool = False
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, images, *, train=False, features=None, begin=None):
+        def conv(x):
+            x = nn.relu(Conv(6, 3, 2, 1, name='conv')(x))
+            return BatchNorm(not train, name='norm')(x) if self.norm else x
         return run_stages([
-            ('conv', lambda x: nn.relu(Conv(6, 3, 2, 1, name='conv')(x))),
+            ('conv', conv),
             ('last_conv', lambda x: x),
             ('mean', lambda x: x.mean((1, 2))),
             ('logits', nn.Dense(self.num_classes, name='logits')),
@@ -48,11 +56,30 @@ class TinyLabeller(nn.Module):
         ], images, begin=begin, features=features)
 
 
+class TinyDetector(nn.Module):
+    """What a cell says depends on its pixel alone; its box is 2 wide and 4 high."""
+    num_classes: int
+    image_size: tuple[int, int]
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images, *, train=False, features=None, begin=None):
+        def outputs(x):
+            grid = (*x.shape[:3], 1)
+            centres = jnp.stack(jnp.meshgrid(*(jnp.arange(side) + 0.5 for side in self.image_size[::-1])), axis=-1)
+            return {'logits': Conv(self.num_classes, 1, name='scores')(x),
+                    'centres': jnp.broadcast_to(centres, (*x.shape[:3], 2)),
+                    'distances': jnp.tile(jnp.array([1.0, 2.0, 1.0, 2.0]), grid)}
+        return run_stages([('hidden', lambda x: nn.relu(Conv(8, 1, name='hidden')(x))), ('outputs', outputs)], images,
+                          begin=begin, features=features)
+
+
 @pytest.fixture(scope='module', autouse=True)
 def tiny_models():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models.MODELS, 'tiny_cam', TinyCam)
         patch.setitem(models.MODELS, 'tiny_labeller', TinyLabeller)
+        patch.setitem(models.MODELS, 'tiny_detector', TinyDetector)
         yield
 
 
@@ -129,6 +156,33 @@ def test_a_class_of_a_segmentation_is_the_mean_over_its_pixels():
     np.testing.assert_allclose(found.grad_cam, np.maximum(features @ weights, 0), rtol=1e-4, atol=1e-6)
 
 
+def test_an_object_of_a_detector_is_looked_at_alone():
+    """Of two that look alike the map lies on one, and hiding this one is not made good by the other."""
+    run = untrained({'name': 'tiny_detector'}, (6, 6), task='detection')
+    image = np.zeros((6, 6, 3), np.uint8)
+    image[2, 1] = image[4, 4] = (250, 20, 120)
+    run.variables['params']['scores']['kernel'] *= 100
+    see = jax.jit(lambda images: (run.model.apply(run.variables, images, features='hidden'),
+                                  run.model.apply(run.variables, images)))
+    features, outputs = see(run.preprocess(image))
+    logits, features = np.asarray(outputs['logits'][0]), np.asarray(features[0])
+    weights = np.asarray(run.variables['params']['scores']['kernel'])[0, 0]
+    there = (logits[2, 1] - logits[0, 0] + 100 * (features[2, 1] @ weights > 0)).argmax()
+    assert logits[2, 1, there] > logits[0, 0, there], 'random weights that tell nothing apart'
+    found = run.explain(image, class_name=run.class_names[there], endpoint='hidden', patch=1)[0]
+    expected = np.zeros((6, 6), np.float32)
+    expected[2, 1] = features[2, 1] @ weights[:, there]
+    np.testing.assert_allclose(found.grad_cam, expected, rtol=1e-4)
+    own, hidden = (1 / (1 + np.exp(-logits[place][there])) for place in ((2, 1), (0, 0)))
+    drops = np.zeros((6, 6), np.float32)
+    drops[2, 1] = own - hidden
+    np.testing.assert_allclose(found.drops, drops, atol=1e-5)
+    assert found.share == pytest.approx(own, abs=1e-5) and found.box == (0.5, 0.5, 2.5, 4.5)
+    assert own - hidden > 0.1 and expected[2, 1] > 0.1
+    section = sheet.draw_class(found, 'a', 'a', run.explainer.targets)
+    assert 'likeliest object of class' in section.notes[0] and 'HiResCAM' in section.notes[1]
+
+
 def test_filters_are_the_weights_as_images(run):
     filters, = run.explainer.filters()
     kernel = np.asarray(run.variables['params']['conv']['kernel'])
@@ -139,6 +193,8 @@ def test_filters_are_the_weights_as_images(run):
     filters, = mlp.explainer.filters()
     np.testing.assert_array_equal(filters.kernels[3, 2, 1], np.asarray(
         mlp.variables['params']['dense1']['kernel'])[2 * 5 + 1, 3:4])
+    deep = untrained({'name': 'mlp', 'hidden': (64, 64)}, (8, 8), 1).explainer
+    assert len(deep.filters('dense1')) == 1 and deep.filters('dense2') == (), 'units are no pixels, if as many'
 
 
 def test_maximisation_raises_what_it_is_about_and_is_repeated_by_its_seed(run):
@@ -152,16 +208,37 @@ def test_maximisation_raises_what_it_is_about_and_is_repeated_by_its_seed(run):
                            for seed in (0, 0, 1))
     assert all((a.image == b.image).all() for a, b in zip(short, again, strict=True))
     assert all((a.image != b.image).any() for a, b in zip(short, other, strict=True))
+    alone = maximize_units(run.explainer, 'conv', [5, 2, 5], steps=3)
+    for one, unit in zip(alone, (5, 2, 5), strict=True):  # whatever the others are
+        assert np.abs(one.image.astype(int) - short[unit].image).max() <= 1
     dog, = maximize_classes(run.explainer, ['2'], steps=24)
     assert (dog.endpoint, dog.unit, dog.name) == ('', 2, '2') and dog.after > dog.before + 1
 
 
-def test_a_unit_that_noise_leaves_dead_is_woken(run):
-    """Behind a ReLU that lets nothing through there is no gradient."""
-    dead = untrained({'name': 'tiny_cam'}, (12, 16), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
+@pytest.mark.parametrize('norm', [False, True])
+def test_a_unit_that_noise_leaves_dead_is_woken(norm):
+    """Behind a ReLU that lets nothing through there is no gradient, also where BatchNorm makes some number of the 0."""
+    dead = untrained({'name': 'tiny_cam', 'norm': norm}, (12, 16), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
     dead.variables['params']['conv']['bias'] = jnp.full(6, -2.0)
-    one, = maximize_units(dead.explainer, 'conv', [2])
-    assert one.before == 0 and one.after > 0.05
+    if norm:
+        dead.variables['params']['norm']['bias'] = jnp.full(6, 0.5)
+        dead.variables['batch_stats']['norm']['mean'] = jnp.zeros(6)
+    one, = maximize_units(dead.explainer, 'conv', [2], steps=64)
+    assert one.before == (0.5 if norm else 0) and one.after > one.before + 0.05
+    lines = sheet.draw_maximized([one, dataclasses.replace(one, after=one.before)], {})
+    assert lines.picture.width <= sheet.WIDTH
+
+
+@pytest.mark.parametrize('model, task, endpoint', [
+    ({'name': 'mlp', 'hidden': (7, 6)}, 'classification', 'dense2'),
+    ({'name': 'lenet', 'padding': 'SAME'}, 'classification', 'conv1'),
+    ({'name': 'autoencoder', 'image_shape': (8, 8, 1), 'hidden': (9, 7), 'code': 3}, 'reconstruction', 'code'),
+    ({'name': 'conv_autoencoder', 'image_shape': (8, 8, 1), 'filters': (4, 6), 'code': 3}, 'reconstruction', 'code'),
+    ({'name': 'vae', 'image_shape': (8, 8, 1), 'hidden': (9,), 'code': 3}, 'variational', 'code'),
+    ({'name': 'layer_autoencoder', 'hidden': (9, 7)}, 'reconstruction', ''),
+], ids=['mlp', 'lenet', 'autoencoder', 'conv_autoencoder', 'vae', 'layer_autoencoder'])
+def test_whose_units_are_looked_at_by_default(model, task, endpoint):
+    assert untrained(model, (8, 8), 1, task=task).explainer.of_units == endpoint
 
 
 @pytest.mark.parametrize('make, maps, targets', [
@@ -215,12 +292,17 @@ def test_mistakes(run, how, parts):
 
 
 def test_what_cannot_be_looked_into_says_so(run):
-    with pytest.raises(UserError, match='--units 6: conv has channels 0 to 5'):
-        maximize_units(run.explainer, 'conv', [6])
+    for unit, message in ((6, 'conv has channels 0 to 5'), (1.5, 'whole numbers'), (True, 'whole numbers')):
+        with pytest.raises(UserError, match=f'--units {unit}: .*{message}'):
+            maximize_units(run.explainer, 'conv', [unit])
     writer = untrained({'name': 'captioner', 'body': {'name': 'resnet9', 'width': 4}, 'endpoint': 'layer1'}, (16, 16),
                        task='captioning', info=of_texts(caption_length=5, tokens_per_example=4.0))
     with pytest.raises(UserError, match='--class ant: .* has the task captioning, it knows no classes'):
         writer.explainer.check('ant')
+    with pytest.raises(UserError, match='--patch 3: .* knows no classes, nothing is hidden'):
+        writer.explainer.check(patch=3)
+    with pytest.raises(UserError, match='runs/game has learned to act'):
+        Explainer(types.SimpleNamespace(feature='observation', workdir='runs/game'))
 
 
 def test_sheets_stay_within_bounds(found):
@@ -230,6 +312,8 @@ def test_sheets_stay_within_bounds(found):
     many, deep = sheet.draw_filters(of(600, 3)), sheet.draw_filters(of(200, 300))
     assert '600' in many.notes[0] and 'first 128' in many.notes[0]
     assert 'first 16 of 200 filters' in deep.notes[0] and 'first 24 of 300 inputs' in deep.notes[0]
+    large = sheet.draw_filters(Filters('dense1', np.random.default_rng(0).normal(size=(32, 100, 100, 1))))
+    assert large.picture.size == (34 + 10 * 106 - 6, 4 * 106), 'ten in a row, as many as there is room for'
     maps = {f'stage{place}': np.random.default_rng(place).normal(size=(5, 9, 70)).astype(np.float32)
             for place in range(40)}
     stages = sheet.draw_maps(type(found)(found.image, maps), list(maps), 'a', 'a')
@@ -237,5 +321,8 @@ def test_sheets_stay_within_bounds(found):
     one = sheet.draw_maps(type(found)(found.image, maps), list(maps), 'a', 'a', 'stage3')
     assert '60 strongest of 70' in one.notes[0]
     whole = sheet.compose('title ' * 60, ['note ' * 90, 'x' * 900], [many, deep, stages, one])
+    class_section = sheet.draw_class(found, 'a', 'a', Targets(tuple('01234'), *[None] * 3))
+    least = 100 * (found.share - found.drops.max())
+    assert f'One square alone leaves {least:.1f} %; the colour of a pixel is the mean' in class_section.notes[1]
     assert max(part.picture.width for part in (many, deep, stages, one)) <= sheet.WIDTH
     assert whole.width < 1300 and whole.height < 6000

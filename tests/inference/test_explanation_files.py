@@ -11,9 +11,15 @@ from PIL import Image
 
 import practicum
 from practicum import models
+from practicum.common.errors import UserError
+from practicum.inference import maximization
+from practicum.inference.explanation_files import explain_files
+from practicum.inference.maximization import Maximized
+from practicum.reporting.explanation_page import write_page
 from practicum.training import config as config_lib
 from practicum.training.checkpoints import Checkpoints
 from tests.models.networks import random_variables
+from tests.untrained import untrained
 
 
 def write_run(workdir, model, missing=()):
@@ -40,7 +46,13 @@ def workdir(tmp_path_factory):
 def body(tmp_path_factory):
     """What `import` writes of a network whose last layers are not there."""
     return write_run(tmp_path_factory.mktemp('body') / 'run', {
-        'name': 'small_cnn', 'features': (4, 6), 'hidden': 8, 'block_dropout': (0.0, 0.0)}, ('hidden', 'logits'))
+        'name': 'small_cnn', 'features': (4,), 'hidden': 8, 'block_dropout': (0.0,)}, ('hidden', 'logits'))
+
+
+@pytest.fixture(scope='module')
+def mlp():
+    """A run of dense layers on images of 8x8, which has no grid."""
+    return untrained({'name': 'mlp', 'hidden': (20, 16)}, (8, 8), 1)
 
 
 def test_a_folder_gets_everything(workdir, digit_files, call_launch, tmp_path):
@@ -62,6 +74,7 @@ def test_a_folder_gets_everything(workdir, digit_files, call_launch, tmp_path):
                                                          class_name='7'), strict=True):
         assert row['class'] == '7' and row['share'] == pytest.approx(found.share)
         assert row['largest_drop'] == pytest.approx(found.drops.max(), abs=1e-6)
+        assert row['pictures'] == [f'{found.file.stem}-class.png', f'{found.file.stem}-maps.png']
         assert row['endpoints'] == {'conv1': [4, 4, 4], 'conv2': [2, 2, 8]} and row['grad_cam_endpoint'] == 'conv1'
     assert [(one['endpoint'], one['name']) for one in numbers['maximized']] == [
         ('conv1', 'channel 3'), ('conv1', 'channel 0'), ('', '7')]
@@ -78,8 +91,8 @@ def test_a_folder_gets_everything(workdir, digit_files, call_launch, tmp_path):
 def test_a_body_without_a_head_has_filters_and_maps(body, digit_files, call_launch, tmp_path):
     sheet = tmp_path / 'made' / 'sheet.png'
     args = ('explain', '--workdir', body, digit_files / '0.png', '--output', sheet)
-    result = call_launch(*args, '--endpoint', 'block2')
-    assert result.code == 0 and '0.png  feature maps of 2 endpoints' in result.out, result.err
+    result = call_launch(*args, '--endpoint', 'block1')
+    assert result.code == 0 and result.out.endswith('0.png  feature maps of 1 endpoint\n'), result.err
     assert Image.open(sheet).width > 1000 and [path.name for path in sheet.parent.iterdir()] == ['sheet.png']
     assert practicum.load(body).explain(digit_files / '0.png')[0].grad_cam is None
     for more, parts in ((('--class', '7'), ('--class 7', 'body without a head', 'leave --class out')),
@@ -92,6 +105,9 @@ def test_a_body_without_a_head_has_filters_and_maps(body, digit_files, call_laun
     (['--class', 'seven'], ('--class seven', 'no such class')),
     (['--endpoint', 'conv3'], ('--endpoint conv3', 'lenet', 'did you mean conv')),
     (['--endpoint', 'dense1'], ('--endpoint dense1', 'no grid', 'conv1, conv2')),
+    (['--seed', '3'], ('--seed 3', 'for --maximize')),
+    (['--output', 'RUN'], ('--output RUN', 'folder of a run', 'RUN/explanation')),
+    (['--output', 'IN/0.png/sheet.png'], ('cannot write', '0.png/sheet.png')),
     (['--output', 'sheet.pdf'], ('sheet.pdf', '.png or .html')),
     (['--output', 'TMP/there.txt'], ('there.txt', '.png or .html')),
     (['--output', 'IN'], ('--output', 'folder of their own')),
@@ -104,11 +120,53 @@ def test_a_body_without_a_head_has_filters_and_maps(body, digit_files, call_laun
 def test_mistakes_are_one_line_and_leave_nothing(arguments, parts, workdir, digit_files, call_launch, tmp_path,
                                                  monkeypatch):
     monkeypatch.chdir(tmp_path)
-    arguments = [text.replace('IN', str(digit_files)).replace('TMP', str(tmp_path)) for text in arguments]
+    arguments, parts = ([text.replace('RUN', str(workdir)).replace('IN', str(digit_files)).replace(
+        'TMP', str(tmp_path)) for text in texts] for texts in (arguments, parts))
     result = call_launch('explain', '--workdir', workdir, digit_files, *arguments)
     assert result.code == 2 and result.err.startswith('error: ') and len(result.err.splitlines()) == 1, result.err
     assert all(part in result.err for part in parts) and result.out == '', result.err
     assert not list(tmp_path.iterdir()) and not (workdir / 'explanation').exists()
+
+
+@pytest.mark.parametrize('how, message', [
+    ({'patch': 3}, '--patch 3: name images'),
+    ({'class_name': '3'}, '--class 3: name images .*or --maximize'),
+    ({'endpoint': 'dense2'}, 'no filters that are images at dense2'),
+    ({'endpoint': 'dense3', 'maximize': True}, '--endpoint dense3: .*no such endpoint'),
+])
+def test_what_needs_images(how, message, mlp, tmp_path):
+    with pytest.raises(UserError, match=message):
+        explain_files(mlp, [], tmp_path / 'a.png', write_page=write_page, **how)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_to_maximise_is_said_first(digit_files, capsys, tmp_path):
+    run = untrained({'name': 'layer_autoencoder', 'hidden': (9,)}, (8, 8), 1, task='reconstruction')
+    with pytest.raises(UserError, match='layer_autoencoder names nothing that could be maximised'):
+        explain_files(run, [digit_files], tmp_path / 'a.png', write_page=write_page, maximize=True)
+    assert capsys.readouterr().out == ''
+
+
+def test_units_of_an_endpoint_without_a_grid(mlp, digit_files, monkeypatch, tmp_path):
+    """With images those that respond most to any of them, without images the first; a repeated one once."""
+    calls = []
+
+    def make(explainer, endpoint, units, *, seed):
+        calls.append((endpoint, units, seed))
+        return [Maximized(np.zeros((8, 8, 1), np.uint8), endpoint, unit, f'unit {unit}', 0.0, 1.0) for unit in units]
+    monkeypatch.setattr(maximization, 'maximize_units', make)
+    monkeypatch.setattr(maximization, 'maximize_classes', lambda explainer, names, *, seed: make(
+        explainer, '', range(len(names)), seed=seed))
+
+    def explain(images, **how):
+        assert explain_files(mlp, images, tmp_path / 'a.html', write_page=write_page, maximize=True, **how) == 0
+        return calls[-2]
+    assert explain([], endpoint='dense1') == ('dense1', list(range(12)), 0)
+    assert explain([], units=(3, 5, 3), seed=4) == ('dense2', [3, 5], 4)
+    files = [digit_files / f'{digit}.png' for digit in (0, 7)]
+    layer = mlp.variables['params']['dense1']
+    found = np.maximum(mlp.preprocess(files).reshape(2, -1) @ layer['kernel'] + layer['bias'], 0).max(axis=0)
+    assert explain(files, endpoint='dense1') == ('dense1', np.argsort(-found, kind='stable')[:12].tolist(), 0)
 
 
 def test_nothing_is_written_if_no_image_can_be_read(workdir, call_launch, tmp_path):

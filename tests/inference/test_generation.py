@@ -10,6 +10,7 @@ import pytest
 from practicum.inference.run import Run
 from practicum.training.loop import train
 from tests.tiny_text import WORDS, text_config, write_corpus
+from tests.untrained import of_texts, untrained
 
 QUIET = ('parallel.devices=1', 'evaluation.periodic=()', 'evaluation.final=()', "checkpoint.best_metric=''",
          'model.layers=1', 'total=3 steps')
@@ -102,6 +103,11 @@ def test_the_most_probable_token_is_no_matter_of_seeds(generate, how):
     assert rows[0] == rows[1] == wanted[0]
 
 
+def test_samples_that_are_all_the_same_are_named(call_launch, run):
+    done = call_launch('generate', '--workdir', run, '--length', 1, '--samples', 2, '--temperature', 0)
+    assert done.code == 0 and 'all 2 --samples of a --temperature of 0 are' in done.err
+
+
 def test_special_tokens_are_never_written(generate):
     """The text says <unk> often: a model that may say it would, among 400 tokens at this temperature."""
     for args in (('--temperature', 3), ('--beam_size', 3, '--length', 20)):
@@ -161,6 +167,22 @@ def test_beams_find_the_most_probable_text(generate, by_hand):
     assert greedy == one
 
 
+# A transformer
+
+
+def test_a_transformer_goes_on_beyond_its_context():
+    """Token by token from what it keeps, it writes what is most probable after the whole text."""
+    model = {'name': 'transformer', 'width': 8, 'layers': 2, 'heads': 2, 'context': 4}
+    run = untrained(model, task={'name': 'language_model', 'carry': False}, info=of_texts())
+    row, = run.generate('gnu hen fox', length=9, temperature=0)
+    prompt = [2, *run.task.vocabulary.encode('gnu hen fox')]
+    tokens = [*prompt, *written(row, run.task.vocabulary)]
+    logits = np.array(run.model.apply(run.variables, jnp.asarray([tokens]))['logits'][0, len(prompt) - 1:-1])
+    logits[:, [0, 1, 3]] = -np.inf
+    assert len(tokens) == 4 + 9 and np.argmax(logits, axis=1).tolist() == tokens[len(prompt):]
+    assert len(set(tokens[4:])) > 1
+
+
 # Characters
 
 
@@ -191,6 +213,7 @@ def test_many_unknown_words_are_not_all_named(call_launch, run):
     (('--samples', 100_000_000), '--samples 100000000: it must be at most 10,000'),
     (('--beam_size', 1_000_000), '--beam_size 1000000: it must be at most 1,000'),
     (('--length', 10**9), '--length 1000000000: it must be at most 100,000'),
+    (('--beam_size', 3, '--seed', 4), 'leave it out to draw with'),
     (('--step', 99), '99'), (('--step', '²'), "no step '²'"), (('--step', '9' * 5000), "no step '9999999999"),
     (('--step', 'first'), "no step 'first'")], ids=str)
 def test_numbers_out_of_their_range(call_launch, run, args, message):

@@ -381,7 +381,7 @@ def test_jit_equals_eager():
     np.testing.assert_array_equal(jitted[1], eager[1])
 
 
-@pytest.mark.parametrize('split', [jax.vmap, jax.pmap])
+@pytest.mark.parametrize('split', [pytest.param(jax.vmap, marks=pytest.mark.thorough), jax.pmap])
 def test_a_batch_split_over_devices_gives_the_same_images(split):
     pieces = jax.local_device_count() if split is jax.pmap else 2
     keys, images, masks = batch_of(8)
@@ -410,6 +410,9 @@ def test_a_batch_split_over_devices_gives_the_same_images(split):
     ({'random_crop': 2.5}, 'whole number of pixels'),
     ({'cutout': -1}, 'whole number of pixels'),
     ({'fill': 'mirror'}, "fill is 'mirror'"),
+    ({'homography': 0.2}, 'homography is 0.2.* 0 to 0.15'),
+    ({'shift': 0.1, 'width_shift': 0.2}, 'shift=0.1 moves images both ways already.*width_shift out'),
+    ({'shift': 0.1, 'width_shift': 0.2, 'height_shift': 0.1}, 'width_shift and height_shift out'),
     ({'fill': 2}, 'fill is 2'),
     ({'rand_augment': 15}, 'rand_augment is 15.*whole number from 0 to 14'),
     ({'rand_augment': 2, 'rand_augment_magnitude': 11}, 'rand_augment_magnitude is 11.* 0 to 10'),

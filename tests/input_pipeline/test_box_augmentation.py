@@ -76,7 +76,8 @@ def around(mask: np.ndarray, number: int) -> np.ndarray | None:
 
 # Where boxes go.
 
-@pytest.mark.parametrize('config', [*({name: value} for name, value in EXACT.items()), EXACT],
+@pytest.mark.parametrize('config', [*({name: value} for name, value in EXACT.items()), EXACT,
+                                    {'transpose': 0.5, 'width_shift': 0.2, 'height_shift': 0.1}],
                          ids=lambda config: '+'.join(config))
 def test_the_box_of_a_rectangle_is_around_its_pixels(config):
     images, masks, boxes = moved(config)
@@ -99,7 +100,8 @@ def test_the_box_of_a_rectangle_is_around_its_pixels(config):
     assert compared > COUNT / 2 and bool(cut) == any(not name.startswith('flip') for name in config)
 
 
-@pytest.mark.parametrize('config', [*({name: value} for name, value in TURNING.items()), EXACT | TURNING],
+@pytest.mark.parametrize('config', [*({name: value} for name, value in TURNING.items()), EXACT | TURNING,
+                                    {'homography': 0.15, 'rotation': 25.0, 'zoom': 0.25}],
                          ids=lambda config: '+'.join(config))
 def test_the_box_of_an_ellipse_is_around_its_pixels(config):
     _, masks, boxes = moved(config, ellipses=True)
@@ -268,6 +270,16 @@ def test_a_deformation_that_folds_images_is_refused_with_boxes():
     assert '\n' not in str(error.value)
     jax.eval_shape(augment, KEYS, images, masks)
     jax.eval_shape(augment, KEYS, images, masks, {})
+
+
+def test_a_fill_that_shows_objects_without_their_boxes_is_refused():
+    images, masks = drawn(False)
+    for fill in ('reflect', 'wrap'):
+        augment = augmentation.build({'shift': 0.1, 'fill': fill})
+        with pytest.raises(UserError, match=f"fill='{fill}' shows objects again that no box is around"):
+            augment(KEYS, images, None, features())
+        jax.eval_shape(augment, KEYS, images, masks)
+        jax.eval_shape(augmentation.build({'flip_horizontal': 0.5, 'fill': fill}), KEYS, images, None, features())
 
 
 def test_images_whose_boxes_are_learned_are_not_mixed():

@@ -44,7 +44,8 @@ def root(tmp_path) -> Path:
 def listed(monkeypatch) -> list[str]:
     """The folders that are looked into."""
     folders, walk = [], image_search.walk_images
-    monkeypatch.setattr(image_search, 'walk_images', lambda folder: folders.append(Path(folder).name) or walk(folder))
+    monkeypatch.setattr(image_search, 'walk_images', lambda folder, *suffixes: folders.append(
+        Path(folder).name) or walk(folder, *suffixes))
     return folders
 
 

@@ -150,7 +150,7 @@ def test_texts_are_read_and_remembered(prepared, tmp_path, monkeypatch):
     texts = tfds_source.read_texts(prepared, 'validation')
     assert sorted(texts) == sorted(expected) and all(isinstance(text, str) for text in texts)
     (file,) = (tmp_path / 'texts').iterdir()
-    file.write_text('["from the cache"]')
+    file.write_text('[["from the cache"]]')
     assert tfds_source.read_texts(prepared, 'validation') == ['from the cache']
     with pytest.raises(UserError, match="grammar_sentences has no split 'tset'; did you mean test?"):
         tfds_source.read_texts(prepared, 'tset')

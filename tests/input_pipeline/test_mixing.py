@@ -40,7 +40,7 @@ def test_off_is_none(augment):
     assert mixing.build(augment) is None
 
 
-@pytest.mark.parametrize('fields', [{'mixup': 0.4}, {'cutmix': 1.0}, {'mixup': 0.2, 'cutmix': 1.0}], ids=str)
+@pytest.mark.parametrize('fields', [{'mixup': 0.2, 'cutmix': 1.0}], ids=str)
 def test_results_do_not_depend_on_the_number_of_devices(fields):
     for key in range(4):
         whole = mixed(key, **fields)

@@ -117,7 +117,8 @@ def warnings_of(config, training, caplog, **evaluated):
               for split in {training, *evaluated.values()}}
     with caplog.at_level(logging.WARNING):
         checks.say_what_is_learned(opened[training], {name: opened[split] for name, split in evaluated.items()})
-    return [line.partition(' evaluation')[0] for line in caplog.messages]
+    return [record.getMessage().partition(' evaluation')[0] for record in caplog.records
+            if record.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize('training, evaluated, shared', [

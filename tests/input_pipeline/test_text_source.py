@@ -317,12 +317,14 @@ def test_fields_that_do_not_fit(tmp_path):
     short = open_text(tmp_path / 'x', 'train[:1]', vocabulary=vocabulary, num_steps=5)
     assert len(short) == 1 and np.count_nonzero(short.read(np.zeros(1, int))['targets']) == len(short.tokens) - 1
     assert "split 'train[9:]' is empty" in mistake(tmp_path / 'x', 'train[9:]')
-    assert "did you mean text" in mistake_of_source(tmp_path / 'x')
+    assert "did you mean text" in mistake_of_source(tmp_path / 'x', source='txt')
+    for field, value in (('sampling', 'balanced'), ('merge_classes', (('a', ('.*',)),)), ('folds', 2)):
+        assert f'config.data.{field}: a text is one stream' in mistake_of_source(tmp_path / 'x', **{field: value})
 
 
-def mistake_of_source(path) -> str:
+def mistake_of_source(path, **fields) -> str:
     config = base()
-    config.data.update(source='txt', name=str(path))
+    config.data.update({'source': 'text', 'name': str(path)} | fields)
     with pytest.raises(UserError) as caught:
         sources.open_split(config.data, config.image, 'train', text=config.text)
     return str(caught.value)

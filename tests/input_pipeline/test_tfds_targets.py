@@ -41,6 +41,23 @@ class TinyAges(tfds.core.GeneratorBasedBuilder):
             yield i, {'image': (GRADIENT + 10 * i).astype(np.uint8), self._target(): target, 'patient': f'p{i // 2}'}
 
 
+class TinyReviews(tfds.core.GeneratorBasedBuilder):
+    """Texts with a class, the last one without."""
+    VERSION = tfds.core.Version('1.0.0')
+
+    def _info(self):
+        label = tfds.features.ClassLabel(names=('neg', 'pos'))
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(
+            {'label': label, 'text': tfds.features.Text()}), supervised_keys=('text', 'label'))
+
+    def _split_generators(self, dl_manager):
+        return {'train': self._generate_examples()}
+
+    def _generate_examples(self):
+        for i, (text, label) in enumerate((('all is bad', 0), ('good, good', 1), ('who knows', -1))):
+            yield i, {'text': text, 'label': label}
+
+
 @pytest.fixture(scope='module')
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp('tfds')
@@ -48,6 +65,7 @@ def prepared(tmp_path_factory):
     for config in TinyAges.BUILDER_CONFIGS:
         tfds.builder(f'tiny_ages/{config.name}', data_dir=str(folder), file_format='array_record'
                      ).download_and_prepare()
+    tfds.builder('tiny_reviews', data_dir=str(folder), file_format='array_record').download_and_prepare()
     return folder
 
 
@@ -98,3 +116,15 @@ def test_masks_and_videos_are_not_cropped(prepared):
     assert 'segmentation_mask' in open_split(prepared, 'masks', training=True).arrays
     with pytest.raises(UserError, match='has videos, masks or boxes, which are not cropped'):
         open_split(prepared, 'masks', training=True, random_resized_crop=(0.2, 0.9))
+
+
+def test_texts_with_a_class(prepared):
+    config = base()
+    config.data.source, config.data.name, config.data.data_dir = 'tfds_texts', 'tiny_reviews', str(prepared)
+    source = sources.open_split(config.data, config.image, 'train', text=config.text)
+    found = {facts['text']: source.info.class_names[label]
+             for facts, label in zip(source.describe(np.arange(2)), source.read(np.arange(2))['label'])}
+    assert found == {'all is bad': 'neg', 'good, good': 'pos'} and len(source) == 2
+    config.data.name = 'tiny_ages/one'
+    with pytest.raises(UserError, match='no data set of texts'):
+        sources.open_split(config.data, config.image, 'train', text=config.text)

@@ -41,6 +41,7 @@ def test_parameter_count():
     assert networks.parameter_count(GoogLeNet(1000, auxiliary=True)) == 13_004_888
 
 
+@pytest.mark.thorough
 def test_endpoints():
     shapes = networks.endpoint_shapes(GoogLeNet(1000), (3, 224, 224, 3), (
         'conv1', 'pool1', 'conv2', 'conv3', 'pool2', 'pool3', 'pool4', 'pool', 'logits',
@@ -93,6 +94,7 @@ def test_head_and_body(thin):
     networks.check_head_and_body(GoogLeNet(5), SHAPE, 'pool3')
 
 
+@pytest.mark.thorough
 def test_auxiliary_heads(example):
     """They exist after initialisation, are computed in training alone, and are left out where they cannot be."""
     model, variables, images = example
@@ -108,6 +110,7 @@ def test_auxiliary_heads(example):
         assert len(outputs['auxiliary']) == heads, begin
 
 
+@pytest.mark.thorough
 def test_every_parameter_learns(thin):
     networks.check_gradients(GoogLeNet(5, auxiliary=True), SHAPE)
 

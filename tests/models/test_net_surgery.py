@@ -23,6 +23,7 @@ ALONE = [
     ({'name': 'resnet_cifar', 'depth': 20}, (32, 24), 4),
     ({'name': 'resnet9', 'width': 2}, (16, 24), 8),
     ({'name': 'googlenet', 'auxiliary': True}, (64, 96), 32),
+    ({'name': 'lenet5', 'subsampling': 'trained'}, (16, 24), 4),
 ]
 
 
@@ -39,7 +40,10 @@ def operated(config, window, seed=0):
     return model, variables, surgical, flax.traverse_util.unflatten_dict(arrays, sep='/')
 
 
-@pytest.mark.parametrize('config, window, stride', ALONE, ids=[config['name'] for config, *_ in ALONE])
+@pytest.mark.parametrize('config, window, stride', [
+    pytest.param(*case, id=case[0]['name'], marks=[pytest.mark.thorough] * (case[0]['name'] in (
+        'googlenet', 'vgg', 'resnet9', 'resnet_cifar')))
+    for case in ALONE])
 def test_a_window_alone_and_the_grid(config, window, stride):
     """An image that is one window has the classifier's logits, with any padding and pooling."""
     model, variables, surgical, new = operated(config, window)

@@ -117,12 +117,13 @@ def test_elsewhere_batch_norm_waits_for_the_devices_twice_in_a_step(elsewhere):
 
 
 IMAGE_MODELS = {
-    'alexnet': ({'hidden': (8,)}, 63), 'fcn': ({}, 32), 'googlenet': ({}, 32), 'lenet': ({}, 28), 'mlp': ({}, 8),
-    'resnet': ({'depth': 18}, 32), 'resnet9': ({}, 16), 'resnet_cifar': ({}, 16), 'segmentation_mlp': ({}, 8),
-    'small_cnn': ({}, 28), 'unet': ({'stem_stride': 2}, 32), 'vgg': ({'hidden': (8,)}, 32)}
+    'alexnet': ({'hidden': (8,)}, 63), 'fcn': ({}, 32), 'googlenet': ({}, 32), 'lenet': ({}, 28), 'lenet5': ({}, 28),
+    'mlp': ({}, 8), 'resnet': ({'depth': 18}, 32), 'resnet9': ({}, 16), 'resnet_cifar': ({}, 16),
+    'segmentation_mlp': ({}, 8), 'small_cnn': ({}, 28), 'unet': ({'stem_stride': 2}, 32), 'vgg': ({'hidden': (8,)}, 32)}
 
 
-@pytest.mark.parametrize('name', IMAGE_MODELS)
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=[pytest.mark.thorough] * (name == 'googlenet')) for name in IMAGE_MODELS])
 def test_images_have_any_number_of_channels(name):
     fields, side = IMAGE_MODELS[name]
     model = models.build({'name': name, **fields}, num_classes=3)

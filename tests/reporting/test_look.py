@@ -1,5 +1,6 @@
 """`launch.py look`: what the page and its numbers say of data whose faults are known."""
 
+import html
 import json
 import types
 from pathlib import Path
@@ -13,8 +14,10 @@ import practicum
 from practicum.common.errors import UserError
 from practicum.input_pipeline import mixing, preprocessing
 from practicum.reporting.look import examples
+from practicum.reporting.look import mean_image as mean_images
 from practicum.reporting.look.data_sets import open_sets
 from practicum.reporting.look.look import as_json, console_lines, find, look
+from practicum.reporting.look.page import render
 from practicum.training import config as config_lib
 from practicum.training.step import make_train_step
 from tests import tiny_boxes, tiny_captions, tiny_segmentation, tiny_text
@@ -92,7 +95,7 @@ def test_what_is_there_twice_is_found_within_and_between_sets(looked):
     across = found['validation', 'train']
     assert (across['same'], across['same_with_other_target'], across['alike']) == (1, 0, 1)
     assert any('1 of 4 examples of validation are in train, too' in line for line in looked.numbers['findings'])
-    assert any('1 of 4 images of validation are almost the same' in line for line in looked.numbers['findings'])
+    assert any('1 of 4 images of validation is almost the same' in line for line in looked.numbers['findings'])
     pairs = [[(pair.first[0], pair.second[0], pair.likeness is None) for pair in one.pairs]
              for one in looked.found.repeats]
     assert pairs == [[('train', 'train', True)], [], [('validation', 'train', True), ('validation', 'train', False)]]
@@ -107,6 +110,30 @@ def test_mean_and_std_are_those_of_all_pixels_and_printed_to_be_pasted(looked):
     line = next(line for line in console_lines(looked.found) if line.startswith('config.image.mean = '))
     np.testing.assert_allclose(eval(line.partition('= ')[2]), mean, rtol=1e-3)
     np.testing.assert_allclose(looked.found.surveys['train'].pixels.mean_image, pixels.mean(0), atol=1e-6)
+
+
+def test_the_mean_image_becomes_a_file_and_the_lines_a_config(looked, pets, tmp_path):
+    mean_image = looked.found.surveys['train'].pixels.mean_image
+    mean_images.write(tmp_path / 'mean.npy', mean_image)
+    mean_images.write(tmp_path / 'mean.png', mean_image)
+    np.testing.assert_allclose(np.load(tmp_path / 'mean.npy'), mean_image, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(Image.open(tmp_path / 'mean.png')) / 255, mean_image, atol=0.5 / 255 + 1e-9)
+    config = pets_config(pets).unlock()
+    pasted = [line for line in console_lines(looked.found) if line.startswith('config.')]
+    exec('\n'.join(pasted), {'config': config})
+    source = looked.found.data_set.source
+    prepared = preprocessing.build(config.image)({'image': source.read(np.arange(len(source)))['image']}, None)
+    pixels = np.asarray(prepared['image'])
+    np.testing.assert_allclose(pixels.mean((0, 1, 2)), 0, atol=1e-3)
+    np.testing.assert_allclose(pixels.std((0, 1, 2)), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize('name, message', [('mean.jpg', r'it ends in .png \(a picture\) or .npy'),
+                                           ('nowhere/mean.npy', 'there is no such folder')])
+def test_a_mean_image_that_cannot_be_written_is_refused_at_once(name, message, pets, tmp_path):
+    with pytest.raises(UserError, match=message):
+        look(pets_config(pets), tmp_path / 'page.html', mean_image=tmp_path / name)
+    assert not (tmp_path / 'page.html').exists()
 
 
 def test_pictures_are_what_the_network_gets_and_the_same_ones_every_time(looked, pets):
@@ -282,3 +309,39 @@ def test_the_command_prints_what_to_paste_and_python_returns_it(call_launch, tmp
     numbers = json.loads(output.with_suffix('.json').read_text())
     assert practicum.look(ROOT / 'tests' / 'tiny.py', output) == numbers
     assert numbers['augmentation'] == {'augment.shift': 0.1} and numbers['sets']['test']['examples'] > 300
+
+
+def test_the_noise_of_a_task_is_what_the_training_sees():
+    config = tiny_config('augment.shift=0', 'image.mean=(0.0,)', 'image.std=(1.0,)')
+    assert not examples.is_augmented(config)
+    with config.unlocked():
+        config.task = {'name': 'reconstruction', 'noise': 0.5}
+    assert examples.is_augmented(config) and examples.augmentations(config) == {'task.noise': 0.5}
+    data_set = open_sets(config, 'train')[0]['train']
+    places = np.array([7, 3])
+    originals, _, steps = examples.augmented(config, data_set, places, 2)
+    clean = originals['image'] / 255
+    seen = [step['image'] for step in steps]
+    assert not np.array_equal(*seen) and all(0.1 < np.abs(one - clean).mean() < 0.5 for one in seen)
+
+
+@pytest.mark.parametrize('shown, task, prefix, why', [
+    ('train', 'classification', 'config.image.', ''), ('train', 'reconstruction', '', 'stay (0.0,) and (1.0,)'),
+    ('test', 'classification', '', 'those of all of train')])
+def test_only_what_fits_the_experiment_is_there_to_be_pasted(shown, task, prefix, why):
+    found = find(tiny_config(f'task.name={task}'), shown, '')
+    lines = console_lines(found)
+    assert [line for line in lines if 'mean = (' in line] == [f'{prefix}mean = {found.mean_and_std()[0]}']
+    assert lines[-1].endswith(f'{why}.') if why else lines[-1].startswith('config.image.std')
+
+
+@pytest.mark.parametrize('field, why, sentence', [
+    ('samplewise_center=True', 'They are of the pixels, and config.image.mean and std come after',
+     'each image minus its own mean, then (pixel \u2212 config.image.mean) / config.image.std; mean and std here'),
+    ('zca_epsilon=0.1', 'config.image.zca_epsilon takes the mean image off',
+     'config.image.std, then whitened (config.image.zca_epsilon); mean and std here')])
+def test_pixels_that_are_standardised_or_whitened_give_nothing_to_paste(field, why, sentence):
+    found = find(tiny_config(f'image.{field}'), 'train', '')
+    lines = console_lines(found)
+    assert lines[-1].startswith(why) and not any(line.startswith('config.image.mean') for line in lines)
+    assert sentence in html.unescape(render(found))

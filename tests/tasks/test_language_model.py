@@ -16,8 +16,9 @@ WORDS = Vocabulary('whitespace', (*SPECIAL, 'a', 'b'))
 LETTERS = Vocabulary('characters', (*SPECIAL, 'a', 'b'))
 
 
-def build(vocabulary=WORDS):
-    return tasks.build({'name': 'language_model'}, DatasetInfo.from_json({'vocabulary': vocabulary.to_meta()}))
+def build(vocabulary=WORDS, **fields):
+    info = DatasetInfo.from_json({'vocabulary': vocabulary.to_meta()})
+    return tasks.build({'name': 'language_model', **fields}, info)
 
 
 def probabilities(*rows) -> dict:
@@ -91,6 +92,19 @@ def test_what_is_carried_is_zeroed_where_a_stream_begins():
     np.testing.assert_array_equal(given[0][0], [[0, 1], [0, 0], [4, 5]])
     np.testing.assert_array_equal(given[0][1], [[1, 1], [0, 0], [1, 1]])
     assert task.carried({'logits': None, 'carry': carry}) is carry
+
+
+def test_what_is_carried_may_have_any_number_of_sides():
+    batch = {'tokens': jnp.zeros((2, 4), jnp.int32), 'begin': jnp.array([1.0, 0.0])}
+    _, given = build().inputs(batch | {'carry': {'past': jnp.ones((2, 3, 1, 2)), 'seen': jnp.ones((2, 3))}})
+    assert given['past'].sum(axis=(1, 2, 3)).tolist() == [0, 6] and given['seen'].sum(axis=1).tolist() == [0, 3]
+
+
+def test_nothing_is_carried_by_models_without_a_past_or_where_windows_are_to_begin_anew():
+    assert build().carried({'logits': None}) == {}
+    assert build(carry=False).carried({'logits': None, 'carry': (jnp.ones((3, 2)),)}) == {}
+    with pytest.raises(UserError, match="config.task.carry = 'no': it is True or False"):
+        build(carry='no')
 
 
 @pytest.mark.parametrize('vocabulary, length', [(WORDS, 40), (LETTERS, 200)])

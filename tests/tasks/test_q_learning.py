@@ -154,3 +154,9 @@ def test_a_field_that_does_not_fit_is_one_line(fields, message):
 def test_data_that_are_no_seeds_are_refused():
     with pytest.raises(UserError, match="set config.data.source = 'seeds'"):
         tasks.build({'name': 'q_learning'}, DatasetInfo(features=('image', 'label')))
+
+
+@pytest.mark.parametrize('environment, shape', [('cartpole', (4,)), ('breakout', (10, 10, 4))])
+def test_the_task_knows_what_its_model_looks_at(environment, shape):
+    """So that a run can be exported."""
+    assert build(environment=environment).row_shape == shape

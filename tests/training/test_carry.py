@@ -57,7 +57,7 @@ def quiet(corpus):
 # Training
 
 
-@pytest.mark.parametrize('count, mode', [(2, 'pmap'), (4, 'pmap'), (1, 'jit'), (4, 'jit')])
+@pytest.mark.parametrize('count, mode', [pytest.param(4, 'pmap', marks=pytest.mark.thorough), (2, 'jit')])
 def test_the_carry_does_not_depend_on_the_number_of_devices(corpus, one_device, count, mode):
     """With dropout: rows find what they left behind, whichever device they are on."""
     wanted, wanted_losses, _ = one_device

@@ -337,18 +337,19 @@ sys.exit(launch.main())
 '''
 
 
-@pytest.mark.parametrize('limit', [100, 2500, 4200])
+@pytest.mark.parametrize('limit', [pytest.param(100, marks=pytest.mark.thorough), 2500,
+                                   pytest.param(5400, marks=pytest.mark.thorough)])
 def test_a_run_on_a_full_disk_ends_with_one_line(tmp_path, limit):
     """Full at the first file, in the middle of the metrics, and at a checkpoint."""
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', FULL_DISK, str(limit),  # JAX warns of its cache's disk
                            '--config', 'tests/tiny.py', '--workdir', str(tmp_path),
-                           f"--config.log_every={100 if limit == 4200 else 1} steps",
+                           f"--config.log_every={100 if limit == 5400 else 1} steps",
                            f"--config.checkpoint.every={'' if limit == 2500 else '4 steps'}"],
                           cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.startswith('error: ') and 'File too large' in done.stderr
     assert done.stderr.count('\n') == 1
-    assert ('checkpoint of step 4' if limit == 4200 else f'cannot write to {tmp_path}: ') in done.stderr
+    assert ('checkpoint of step 4' if limit == 5400 else f'cannot write to {tmp_path}: ') in done.stderr
 
 
 def test_a_failed_save_is_reported_at_the_end_at_the_latest(workdir, monkeypatch):

@@ -1,6 +1,8 @@
 """Configs: one file, variants, overrides with types, errors that name the nearest field, and a trip through JSON."""
 
 import json
+import os
+import sys
 
 import pytest
 
@@ -226,3 +228,14 @@ def test_the_home_folder_can_be_written_as_a_tilde(experiment, monkeypatch):
 
 def test_few_of_many_names_are_listed():
     assert nearest('xyz', [f'name{i:03}' for i in range(500)]).endswith('name059, and 440 more')
+
+
+def test_a_file_that_was_changed_within_a_second_is_read_again(tmp_path, monkeypatch):
+    """Python's own cache of modules goes by date and size."""
+    monkeypatch.setattr(sys, 'dont_write_bytecode', False)
+    file = tmp_path / 'mine.py'
+    for total in ('1 steps', '2 steps'):
+        file.write_text('from practicum.training.defaults import base\n\n\n'
+                        f"def get_config():\n    config = base()\n    config.total = '{total}'\n    return config\n")
+        os.utime(file, (1e9, 1e9))
+        assert config_lib.load(str(file)).total == total

@@ -100,10 +100,13 @@ def saved_step(pair: Pair) -> int:
     return step
 
 
-def test_two_processes_are_stopped_resumed_and_end_like_one(tmp_path):
+@pytest.mark.parametrize('stops', [
+    [[None, signal.SIGINT]],  # JAX learns of Ctrl-C as of SIGTERM
+    pytest.param([[signal.SIGINT, None], [signal.SIGTERM, signal.SIGTERM]], marks=pytest.mark.thorough)])
+def test_two_processes_are_stopped_resumed_and_end_like_one(tmp_path, stops):
     """A signal to any of them stops both, both exit with its code, and only process 0 writes."""
     step = 0
-    for numbers in ([None, signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]):  # JAX learns of Ctrl-C as of SIGTERM
+    for numbers in stops:
         with Pair(tmp_path, total=1_000_000) as pair:
             pair.wait_for_steps()
             for process, number in zip(pair.processes, numbers):
@@ -117,6 +120,7 @@ def test_two_processes_are_stopped_resumed_and_end_like_one(tmp_path):
     total = step + 20
     with Pair(tmp_path, total) as pair:
         assert pair.wait(120) == [0, 0], (pair.output(0), pair.errors(0), pair.errors(1))
+        assert f'resuming at step {step:,}' in pair.output(0)
         assert len(pair.output(1).splitlines()) == 1 and 'waits for the others' in pair.output(1)
         assert pair.errors(0) == pair.errors(1) == ''
     assert not pair.workdirs[1].exists()
@@ -240,6 +244,7 @@ def test_a_slow_end_is_waited_for_and_caches_need_not_be_shared(tmp_path):
         np.testing.assert_allclose(runs[1][path], value, rtol=1e-5, atol=1e-6, err_msg=path)
 
 
+@pytest.mark.thorough
 def test_a_mistake_that_only_one_process_can_see_ends_both(tmp_path):
     """Here: another run writes to the workdir of process 0."""
     with Checkpoints(tmp_path / 'host0' / 'run', writable=True), Pair(tmp_path, total=1_000_000) as pair:
@@ -249,6 +254,7 @@ def test_a_mistake_that_only_one_process_can_see_ends_both(tmp_path):
         assert 'Traceback' not in pair.errors(0) + pair.errors(1)
 
 
+@pytest.mark.thorough
 def test_two_runs_of_one_config_do_not_silently_become_one(tmp_path):
     """As with `srun -n 2` around a script that names a workdir for each task."""
     with Pair(tmp_path, total=1_000_000, names=('seed0', 'seed1')) as pair:
@@ -324,7 +330,7 @@ sys.exit(launch.main())
 """
 
 
-@pytest.mark.parametrize('rank', [0, 1])
+@pytest.mark.parametrize('rank', [0, pytest.param(1, marks=pytest.mark.thorough)])
 def test_a_process_whose_others_do_not_come_gives_up_in_one_line(tmp_path, rank):
     program = tmp_path / 'impatient.py'
     program.write_text(IMPATIENT.format(root=str(ROOT)))

@@ -45,7 +45,7 @@ def one_device():
     return take_steps('parallel.devices=1')
 
 
-@pytest.mark.parametrize('count, mode', [(4, 'pmap'), (2, 'jit')])
+@pytest.mark.parametrize('count, mode', [pytest.param(4, 'pmap', marks=pytest.mark.thorough), (2, 'jit')])
 def test_devices_share_environments_and_remember_the_same(one_device, count, mode):
     """There are three, which no number of devices shares evenly: the same actions, the same transitions."""
     wanted, _ = one_device
@@ -74,7 +74,7 @@ def test_episodes_of_an_evaluation_depend_on_nothing_but_their_seeds(one_device)
         variables = evaluations.parallel.place(evaluated_variables(state.variables))
         return evaluation.evaluate(evaluations, 'validation', variables)
     wanted = rows('parallel.devices=1')
-    assert [row['seed'] for row in wanted.examples] == list(range(10_000, 10_006))
+    assert [row['seed'] for row in wanted.examples] == list(map(str, range(10_000, 10_006)))
     assert all(row['return'] == row['length'] <= 30 for row in wanted.examples)
     returns = [row['return'] for row in wanted.examples]
     assert wanted.scalars() == pytest.approx({

@@ -56,6 +56,7 @@ def test_the_checkpoint_scores_whole_as_it_did_on_features(run):
     assert after['test/loss'] == pytest.approx(before['test/loss'], rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_resumes_bit_by_bit_with_mirrored_views(tmp_path):
     flip = 'cached_features.flip=True'
     assert train(cached(flip), tmp_path / 'straight') == 0

@@ -39,7 +39,7 @@ def on_a_gpu(monkeypatch):
     monkeypatch.setattr(cpu_kernels, 'on_cpu', lambda: False)
 
 
-@pytest.mark.parametrize('batch_norm', ['global', 'device'])
+@pytest.mark.parametrize('batch_norm', ['global', pytest.param('device', marks=pytest.mark.thorough)])
 def test_a_training_step_reduces_nothing_twice(on_a_gpu, batch_norm):
     """Gradients one by one, which XLA joins; BatchNorm forward and backward or, per device, once; metrics once."""
     _, training = build(f'parallel.batch_norm={batch_norm}')
@@ -50,6 +50,7 @@ def test_a_training_step_reduces_nothing_twice(on_a_gpu, batch_norm):
     assert collectives(lowered(training)) == {'all_reduce': gradients + statistics + 1}
 
 
+@pytest.mark.thorough
 def test_mode_jit_leaves_the_collectives_to_xla(on_a_gpu):
     _, training = build('parallel.mode=jit')
     assert collectives(lowered(training)) == {}
@@ -70,7 +71,7 @@ def test_an_evaluation_gathers_neither_matrices_nor_outputs(on_a_gpu):
                         f'{DEVICES}x{rows // DEVICES}xf32'}
 
 
-@pytest.mark.parametrize('mode', ['pmap', 'jit'])
+@pytest.mark.parametrize('mode', [pytest.param('pmap', marks=pytest.mark.thorough), 'jit'])
 def test_what_is_carried_stays_on_its_device(tmp_path, mode):
     training = components.build_training(text_config(
         write_corpus(tmp_path), f'parallel.devices={DEVICES}', f'parallel.mode={mode}'))
@@ -105,7 +106,7 @@ def test_remat_keeps_less_and_changes_nothing(on_a_gpu):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found[True][1], found[False][1])
 
 
-@pytest.mark.parametrize('mode, devices', [('pmap', 1), ('jit', 2)])
+@pytest.mark.parametrize('mode, devices', [pytest.param('pmap', 1, marks=pytest.mark.thorough), ('jit', 2)])
 def test_nothing_is_moved_to_the_devices_unasked(on_a_gpu, tmp_path, mode, devices):
     """And the guard would notice."""
     config = tiny_config(f'parallel.mode={mode}', f'parallel.devices={devices}', 'total=3 steps')

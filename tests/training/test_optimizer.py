@@ -449,11 +449,6 @@ def test_a_value_out_of_range_is_an_error(fields, message):
         ours(**fields)
 
 
-def test_a_field_that_an_optimizer_does_not_use_is_told(caplog):
-    ours(name='lion', b2=0.95)
-    assert 'config.optimizer.b2 is not used by lion' in caplog.text
-
-
 def test_arguments_can_be_set_on_the_command_line():
     config = tiny_config('optimizer.name=lion', 'optimizer.arguments.b1=0.8', 'schedule.name=polynomial',
                          'schedule.arguments.power=3')

@@ -24,6 +24,7 @@ RANDOM = ('model.dropout=0.5', 'augment.shift=0.2', 'augment.invert=0.5')
 INVERT = ('augment.shift=0', 'augment.invert=0.5')  # random, and quick to compile
 MODES = {'pmap': ('parallel.mode=pmap',), 'jit': ('parallel.mode=jit',),
          'fsdp': ('parallel.mode=jit', 'parallel.sharding=fsdp', 'parallel.min_shard_mb=0')}
+FEW = {(1, 'pmap'), (8, 'pmap'), (2, 'jit'), (4, 'fsdp')}  # the others are thorough
 STEPS = 4
 
 
@@ -88,8 +89,9 @@ def one_device():
     return take_steps(*SGD, *RANDOM, 'parallel.devices=1')
 
 
-@pytest.mark.parametrize('mode', MODES)
-@pytest.mark.parametrize('count', COUNTS)
+@pytest.mark.parametrize('count, mode', [
+    pytest.param(count, mode, marks=[pytest.mark.thorough] * ((count, mode) not in FEW))
+    for count in COUNTS for mode in MODES])
 def test_losses_and_params_do_not_depend_on_the_number_of_devices(one_device, count, mode):
     """With dropout and augmentation: what is drawn belongs to an example, not to the device it lands on."""
     wanted_states, wanted_metrics, _ = one_device
@@ -192,7 +194,7 @@ def test_accumulated_gradients_make_the_same_update_as_the_whole_batch(accumulat
     assert_close(states[-1].params, wanted[-1].params)
 
 
-@pytest.mark.parametrize('model', ['mlp', 'norm_net'])
+@pytest.mark.parametrize('model', [pytest.param('mlp', marks=pytest.mark.thorough), 'norm_net'])
 def test_accumulation_does_not_depend_on_the_number_of_devices(model):
     """Which examples meet in a micro-batch, and what dropout draws for them, is the same."""
     overrides = (*SGD, *INVERT, 'optimizer.accumulate=2')

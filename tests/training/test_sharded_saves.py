@@ -94,7 +94,7 @@ def test_two_processes_save_one_step_that_reads_in_one_piece(saved_by_two):
     assert written == [mu, mu, kernel + tall, kernel + tall]  # each its half, nobody the whole
 
 
-@pytest.mark.parametrize('count', [1, 2])
+@pytest.mark.parametrize('count', [pytest.param(1, marks=pytest.mark.thorough), 2])
 def test_what_two_saved_restores_in_one_and_in_two(workdir, count):
     with Group(workdir, 'compare:4', 'save:6', 'compare:6', count=count) as group:
         codes, lines, errors = group.wait()
@@ -129,8 +129,8 @@ def test_every_byte_of_a_shard_is_checked(workdir):
 
 @pytest.mark.parametrize('action, message', [
     ('nan:7', 'NonFiniteError: params/conv/kernel of step 7'),
-    ('unwritable:7', 'UserError: the checkpoint of step 7 could not be written to .*: File too large .process 1 on .*; '
-                     r'earlier steps are intact: \[1, 3, 4, 5\]'),
+    pytest.param('unwritable:7', 'UserError: the checkpoint of step 7 could not be written to .*: File too large '
+                 r'.process 1 on .*; earlier steps are intact: \[1, 3, 4, 5\]', marks=pytest.mark.thorough),
 ])
 def test_what_one_process_finds_wrong_is_the_same_error_in_both(workdir, action, message):
     with Group(workdir, action, 'save:8') as group:
@@ -178,6 +178,7 @@ def test_both_killed_at_a_random_moment_leave_whole_steps_only(workdir):
     assert newest[-1] > 5
 
 
+@pytest.mark.thorough
 def test_a_process_with_another_workdir_is_one_error_in_both(tmp_path):
     with Group(tmp_path, 'save:1', workdirs=[tmp_path / 'a', tmp_path / 'b']) as group:
         codes, lines, errors = group.wait()

@@ -173,6 +173,7 @@ def test_a_run_of_its_own_goes_before_init_from(teacher, tmp_path, caplog):
         assert train(tiny_config('total=3 steps', 'seed=3', f'init_from.workdir={teacher}', 'optimizer.name=adam',
                                  'optimizer.learning_rate=1e-30'), tmp_path) == 0
     assert 'resuming at step 2' in caplog.text and 'left at init' not in caplog.text
+    assert 'no effect of config.init_from: this run goes on with its own weights' in caplog.text
     np.testing.assert_allclose(read(tmp_path, 'last')['params/dense1/kernel'], own['params/dense1/kernel'], rtol=1e-6)
 
 

@@ -19,14 +19,16 @@ def undisturbed(tmp_path_factory):
     return check_whole(workdir, TRIALS), best_of(workdir)
 
 
+@pytest.mark.thorough
 def test_undisturbed(undisturbed):
     trials, best = undisturbed
     assert {trial['state'] for trial in trials} == {'COMPLETE', 'PRUNED'}  # or the kills would prove little
     assert best['seeds'] == [0, 1] and set(best['metrics']) == {'validation/accuracy', 'test/accuracy'}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize('kind, most, seed', [
-    ('commit', 90, 0), pytest.param('file', 90, 1, marks=pytest.mark.thorough)])
+    ('commit', 90, 0), ('file', 90, 1)])
 def test_killed_again_and_again(undisturbed, kind, most, seed, tmp_path):
     """Before a commit to the database or a change of a file, any: benchmarks/sweep_kills.py tries all there are."""
     workdir, moments = tmp_path / 'sweep', random.Random(seed)
@@ -40,11 +42,12 @@ def test_killed_again_and_again(undisturbed, kind, most, seed, tmp_path):
 
 
 @pytest.mark.parametrize('moment', [
-    'after:optuna.storages:RDBStorage._create_new_trial:3',  # a trial without parameters, and without a worker
-    'after:optuna.storages:RDBStorage.set_trial_intermediate_value:2',  # reported, but nobody has pruned it
-    'call:practicum.tuning.study:Study.finish:2',  # it has its result.json, but the study does not know
-    pytest.param('call:practicum.tuning.sweep:best_trials:1', marks=pytest.mark.thorough),  # before the best's seeds
-    'call:practicum.tuning.sweep:write_json:1',  # best.json
+    *(pytest.param(moment, marks=pytest.mark.thorough) for moment in (
+        'after:optuna.storages:RDBStorage.set_trial_intermediate_value:2',  # reported, but nobody has pruned it
+        'call:practicum.tuning.study:Study.finish:2',  # it has its result.json, but the study does not know
+        'after:optuna.storages:RDBStorage._create_new_trial:3',  # a trial without parameters, and without a worker
+        'call:practicum.tuning.sweep:best_trials:1',  # before the best's seeds
+        'call:practicum.tuning.sweep:write_json:1')),  # best.json
 ])
 def test_killed_at_a_moment(moment, undisturbed, tmp_path):
     workdir = tmp_path / 'sweep'

@@ -67,6 +67,7 @@ def test_another_learning_rate_or_seed_compiles_nothing(swept):
     assert compiled[0] > 0 and compiled[1:3] == compiled[:1] * 2
 
 
+@pytest.mark.thorough
 def test_a_trial_ends_with_its_worker(tmp_path):
     """And has saved what it did: the next worker goes on from there."""
     workdir = tmp_path / 'sweep'
@@ -96,6 +97,7 @@ def _parent(process: Path) -> int:
         return -1
 
 
+@pytest.mark.thorough
 def test_a_member_that_fails_is_one_failed_trial(tmp_path):
     workdir = tmp_path / 'sweep'
     worker = Worker(workdir, '--config', str(TINY), '--search', 'optimizer.learning_rate=0.01,1e38', '--sampler',

@@ -46,6 +46,7 @@ def test_two_that_begin_at_once_are_one_sweep(tmp_path, attempt):
     assert (workdir / f"{best_of(workdir)['trial']:04}" / 'scored').read_text().count('\n') == 1
 
 
+@pytest.mark.thorough
 def test_one_that_joins_waits_for_the_check(tmp_path):
     workdir = tmp_path / 'sweep'
     first = Worker(workdir, *SWEEP, environment={'STUB_CHECK_SECONDS': '2'})
@@ -62,6 +63,7 @@ def test_nothing_to_join(tmp_path):
     assert worker.log == f'error: no sweep in {tmp_path}/sweep: begin one with --config, or name another --workdir\n'
 
 
+@pytest.mark.thorough
 def test_the_number_of_trials_is_that_of_all_starts(tmp_path):
     workdir = tmp_path / 'sweep'
     for trials, expected in ((2, 2), (4, 4), (4, 4), (3, 4), (None, 4)):
@@ -75,6 +77,7 @@ def test_the_number_of_trials_is_that_of_all_starts(tmp_path):
     assert (workdir / f"{best['trial']:04}" / 'scored').read_text().count('\n') == 1
 
 
+@pytest.mark.thorough
 def test_a_trial_that_is_pruned_is_asked_to_stop_once(tmp_path):
     """A second request would end it while it closes its files, and it would be started again for that."""
     workdir = tmp_path / 'sweep'
@@ -113,6 +116,7 @@ def test_a_database_that_was_removed_is_missed(tmp_path):
     assert 'has no trials of this sweep, but' in worker.log and 'Traceback' not in worker.log
 
 
+@pytest.mark.thorough
 def test_more_trials_while_others_are_at_work(tmp_path):
     """They are all over before anybody scores the best."""
     workdir = tmp_path / 'sweep'
@@ -125,6 +129,7 @@ def test_more_trials_while_others_are_at_work(tmp_path):
     assert best_of(workdir)['scored_before'] == []
 
 
+@pytest.mark.thorough
 def test_one_that_is_killed_elsewhere_is_missed_after_three_heartbeats(tmp_path):
     workdir = tmp_path / 'sweep'
     lost = Worker(workdir, *SWEEP, '--heartbeat', '1', host='there', environment=SLOW)
@@ -190,6 +195,7 @@ def test_one_that_comes_back_after_its_trial_was_taken(tmp_path, child_too):
     assert 'another worker has taken it over' in frozen.log
 
 
+@pytest.mark.thorough
 def test_one_that_is_frozen_here_keeps_its_trial(tmp_path):
     """The kernel says that it is there, whatever its heart does."""
     workdir = tmp_path / 'sweep'
@@ -205,7 +211,8 @@ def test_one_that_is_frozen_here_keeps_its_trial(tmp_path):
     assert starts(workdir / '0000') == [0]
 
 
-@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize('number, code', [
+    (signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.thorough)])
 def test_one_that_is_asked_to_stop_puts_its_trial_back(tmp_path, number, code):
     workdir = tmp_path / 'sweep'
     worker = Worker(workdir, *SWEEP, environment=SLOW)
