@@ -7,6 +7,7 @@ with the process that started them. Examples, and so batches, are those that thr
 import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from .source import Examples, Source
 _PROGRAM = Path(__file__).with_name('reading_worker.py')
 _FIELD = 'config.data.processes'
 _ALIGNMENT = 64  # bytes, of shared arrays
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 # One pool for all sources of a process: training and evaluation take turns.
 _pools: weakref.WeakValueDictionary[int, '_Pool'] = weakref.WeakValueDictionary()
@@ -115,8 +117,13 @@ class _Worker:
     """One process of reading_worker.py."""
 
     def __init__(self):
-        self._process = subprocess.Popen([sys.executable, '-P', str(_PROGRAM)], stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE)
+        # Signals are for this process, which lets the other one finish: it begins with them blocked, not a moment later.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            self._process = subprocess.Popen([sys.executable, '-P', str(_PROGRAM)], stdin=subprocess.PIPE,
+                                             stdout=subprocess.PIPE)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._known: weakref.WeakKeyDictionary[_Package, int] = weakref.WeakKeyDictionary()
         self._count = 0
         # Its standard input ends, and then it does.

@@ -8,7 +8,6 @@ import importlib.util
 import mmap
 import os
 import pickle
-import signal
 import sys
 import traceback
 from pathlib import Path
@@ -17,8 +16,6 @@ from typing import Any, BinaryIO
 
 def main() -> None:
     """Answers requests until there are no more."""
-    for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), 'wb', buffering=0)
     os.dup2(2, 1)  # what anybody prints is no answer
     sys.path[:] = pickle.load(requests)
