@@ -117,7 +117,7 @@ class _Worker:
     """One process of reading_worker.py."""
 
     def __init__(self):
-        # Signals are for this process, which lets the other one finish: it begins with them blocked, not a moment later.
+        # Signals are for this process, which lets the other one finish: they are blocked there from the beginning.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             self._process = subprocess.Popen([sys.executable, '-P', str(_PROGRAM)], stdin=subprocess.PIPE,
