@@ -1,7 +1,9 @@
 """Sounds of WAV files, and their spectrograms: pictures of which pitches there are when."""
 
+import functools
 import io
 import math
+import types
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,13 +121,9 @@ def to_image(wave: np.ndarray, image: Mapping[str, Any]) -> np.ndarray:
 
 
 def _read(path: str | Path | Content) -> tuple[int, np.ndarray]:
-    from scipy.io import wavfile
     content = _bytes(path)
     try:
-        with warnings.catch_warnings():
-            # Chunks that are no samples; of samples that are missing scipy only warns, too, see `_cut_off`.
-            warnings.simplefilter('ignore', wavfile.WavFileWarning)
-            rate, samples = wavfile.read(io.BytesIO(content))
+        rate, samples = _wavfile().read(io.BytesIO(content))
     # scipy raises whatever a malformed file trips it into (ValueError, struct.error, EOFError, MemoryError, ...).
     except Exception as error:
         raise file_error(path, f'is no WAV file, or damaged ({error or type(error).__name__})') from None
@@ -137,6 +135,15 @@ def _read(path: str | Path | Content) -> tuple[int, np.ndarray]:
         raise file_error(path, f'is damaged: its header says {rate:,} samples per second, at most {_HIGHEST_RATE:,} '
                          'are read')
     return int(rate), samples
+
+
+@functools.cache
+def _wavfile() -> types.ModuleType:
+    from scipy.io import wavfile
+    # Chunks that are no samples; of samples that are missing scipy only warns, too, see `_cut_off`. For good, since
+    # filters are the whole process's and several threads read.
+    warnings.filterwarnings('ignore', category=wavfile.WavFileWarning)
+    return wavfile
 
 
 def _bytes(path: str | Path | Content) -> bytes:
