@@ -5,7 +5,9 @@ import ctypes
 import gc
 import logging
 import os
+import shutil
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 _MUCH_MEMORY = 2**31  # bytes of one process; there are several
+_ROOM = 2**30  # bytes of disk: the tests fill half of it
 SCRATCH = ROOT / '.pytest_cache' / 'practicum'  # compiled steps, decoded data, the digits: shared by all tests
 
 sys.path.insert(0, str(ROOT))
@@ -56,6 +59,9 @@ def pytest_configure(config: pytest.Config) -> None:
     from practicum.training import process
     process.prepare(cpu_devices=8)
     if not hasattr(config, 'workerinput'):
+        for folder in (Path(tempfile.gettempdir()), ROOT):
+            if shutil.disk_usage(folder).free < _ROOM:
+                pytest.exit(f'the disk of {folder} has less than 1 GiB left: tests write there', returncode=2)
         from practicum.input_pipeline import prepared_data
         data_dir = Path(os.environ['TFDS_DATA_DIR'])
         if prepared_data.find_prepared(data_dir, 'digits') is None:

@@ -27,9 +27,8 @@ FLOORS = (
     ('common',),
 )
 FLOOR = {room: -number for number, rooms in enumerate(FLOORS) for room in rooms}
-FILES = of_the_repository(sorted(
-    path for path in ROOT.rglob('*.py') if not any(part.startswith('.') for part in path.relative_to(ROOT).parts)
-    and path.relative_to(ROOT).parts[0] in (*FLOOR, 'launch.py', '__init__.py')))
+FILES = of_the_repository(sorted([
+    *ROOT.glob('*.py'), *(path for room in FLOOR if room for path in (ROOT / room).rglob('*.py'))]))
 
 
 def room(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Every experiment and every variant builds and learns a step, without its data; its header says what it is."""
 
 import ast
+import functools
 import math
 import re
 import shlex
@@ -27,7 +28,8 @@ LONGEST = ('retinopathy.py', 'flickr8k_captioner.py', 'shape_video_captioner.py'
            'cifar10_resnet.py:gpu', 'mnist_autoencoder.py:denoising', 'mnist_autoencoder.py:convolutional',
            'mnist_gan.py', 'shakespeare_transformer.py', 'sentences.py', 'mnist_dbn.py:layer2', 'dates.py',
            'cifar10_vit.py', 'cifar10_vit.py:convnext', 'bccd_detector.py', 'shape_captioner.py',
-           'cifar10_resnet.py', 'breakout_dqn.py', 'brown_lstm.py')
+           'cifar10_resnet.py', 'breakout_dqn.py', 'brown_lstm.py', 'bccd_detector.py:frozen', 'raccoon_rcnn.py',
+           'cats_vs_dogs.py:alexnet_all_fine_tuned')
 # Seconds of tracing; the same models are traced smaller elsewhere.
 LONG_TO_TRACE = ('retinopathy.py', 'cifar10_vit.py:convnext', 'dates.py', 'shape_video_captioner.py',
                  'bccd_detector.py')
@@ -117,6 +119,7 @@ def evaluations_of(config, training) -> tuple[tuple[str, ...], evaluation.Evalua
     return names, evaluation.Evaluations(config, training.parallel, training.task, training.info, names)
 
 
+@functools.cache
 def kind(spec: str) -> tuple:
     """What a program is made of: the model, the task, and whether features are its input."""
     config = config_lib.load(spec)

@@ -140,7 +140,7 @@ def test_batch_norm_has_the_statistics_of_the_global_batch(mode):
     assert np.abs(after['mean'] - before['mean']).max() > 1e-2 and np.abs(after['var'] - before['var']).max() > 1e-2
 
 
-@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('mode', ['pmap', pytest.param('jit', marks=pytest.mark.thorough), 'fsdp'])
 def test_convolutions_norms_and_pooling_do_not_depend_on_the_number_of_devices(mode):
     wanted, wanted_metrics, _ = take_steps(*SGD, *INVERT, 'parallel.devices=1', model='small_cnn', steps=1)
     states, metrics, _ = take_steps(*SGD, *INVERT, 'parallel.devices=4', *MODES[mode], model='small_cnn', steps=1)

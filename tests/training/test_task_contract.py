@@ -132,7 +132,7 @@ def test_mixed_batches_do_not_depend_on_the_number_of_devices(mode):
     """The partner of an image is chosen in the global batch, so that it may lie on another device."""
     def losses(devices: int, *overrides: str) -> list[float]:
         training = components.build_training(tiny_config(f'parallel.devices={devices}', f'parallel.mode={mode}',
-                                                         'augment.rand_augment=2', *overrides))
+                                                         *overrides))
         return losses_of(training, steps=3)
     mixed = ('augment.mixup=0.4', 'augment.cutmix=1.0')
     one = losses(1, *mixed)
