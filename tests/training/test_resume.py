@@ -23,8 +23,8 @@ from tests.conftest import ROOT, _own_logging
 # Log lines, evaluations and checkpoints fall on different steps, so that a checkpoint cuts through windows of the
 # others; adam, dropout, augmentation and moving averages all carry something from step to step. The loss is highest in
 # the beginning, so that the best checkpoint by this metric is an early one.
-OPTIONS = ('parallel.devices=1', 'total=72 steps', 'log_every=5 steps', 'evaluation.every=6 steps', 'evaluation.batch_size=32',
-           'ema_decay=0.9', 'checkpoint.best_metric=validation/loss', 'checkpoint.best_mode=max')
+OPTIONS = ('total=72 steps', 'log_every=5 steps', 'evaluation.every=6 steps', 'evaluation.batch_size=32',
+           'ema_decay=0.9', 'checkpoint.best_metric=validation/loss', 'checkpoint.best_mode=max', 'parallel.devices=1')
 
 
 def command(workdir: Path) -> list[str]:
