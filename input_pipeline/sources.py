@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common.console import warn_once
 from ..common.errors import UserError, nearest, printable
 from ..common.vocabulary import Vocabulary
 from . import (
@@ -146,6 +147,9 @@ def open_split(data: Mapping[str, Any], image: Mapping[str, Any], split: str, *,
             examples = ProcessSource(examples, data['processes'])
         if source.can_be_unreadable and training:
             examples = unreadable.ReplacingSource(examples, data['max_unreadable'], len(chosen) - len(sound))
+    if data['processes'] and training and (of_regions or in_memory):
+        warn_once(f"warning: no effect of config.data.processes: {source.name} "
+                  + ('is read whole, into memory' if in_memory else 'is cut into regions, by threads'))
     examples.taken = taken
     if len(sound) < len(chosen):
         examples.left_out = source, np.setdiff1d(chosen, sound)

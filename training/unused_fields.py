@@ -48,7 +48,8 @@ _READ_IF = (
 _NOT_READ: tuple[tuple[tuple[str, ...], Callable[[ConfigDict], bool], str], ...] = (
     (('text.num_steps', 'text.streams'), lambda config: config.text.window > 0,
      'pairs of words, config.text.window, have neither windows nor streams'),
-    (('text.max_length',), lambda config: config.data.source in READERS, 'a running text is read whole'),
+    (('text.max_length', 'data.processes'), lambda config: config.data.source in READERS,
+     'a running text is read whole'),
     (('text.min_count', 'text.max_size', 'text.source.min_count', 'text.source.max_size'),
      lambda config: bool(config.text.vocabulary_from), 'the vocabulary is that of config.text.vocabulary_from'),
     (('text.lowercase',), lambda config: config.text.tokens in ALWAYS_LOWER,

@@ -45,7 +45,7 @@ def pool():
 
 def open_split(root: Path, *, training=False, invert=False, processes=2, **fields) -> Source:
     data = base().data
-    data.update(source='folder', name=str(root), memory_limit_mb=0, processes=processes, **fields)
+    data.update({'source': 'folder', 'name': str(root), 'memory_limit_mb': 0, 'processes': processes, **fields})
     return sources.open_split(data, IMAGE, 'train', training=training, invert=invert)
 
 
@@ -205,3 +205,11 @@ def running(pid: int) -> bool:
 def test_the_field_is_checked(root):
     with pytest.raises(UserError, match='config.data.processes = -1'):
         open_split(root, processes=-1)
+
+
+def test_processes_that_read_nothing_are_named(root, own_cache, caplog):
+    open_split(root, training=True)
+    assert 'no effect' not in caplog.text
+    source = open_split(root, training=True, memory_limit_mb=100)
+    assert not isinstance(source, ProcessSource)
+    assert 'no effect of config.data.processes: ' in caplog.text and 'is read whole, into memory' in caplog.text

@@ -80,7 +80,8 @@ def test_what_optax_takes_is_elsewhere(caplog):
 
 @pytest.mark.parametrize('overrides, fields', [
     (('text.window=2', 'text.num_steps=3', 'text.streams=2'), ['text.num_steps, config.text.streams']),
-    (('text.max_length=3',), ['text.max_length']), (('text.lowercase=True', 'text.tokens=words'), ['text.lowercase']),
+    (('text.max_length=3', 'data.processes=2'), ['data.processes, config.text.max_length']),
+    (('text.lowercase=True', 'text.tokens=words'), ['text.lowercase']),
     (('text.lowercase=True', 'text.tokens=characters'), []),
     (('text.vocabulary_from=there', 'text.min_count=3', 'text.max_size=9'), ['text.max_size, config.text.min_count']),
     (('augment.shift=0.0', 'augment.random_crop=2', 'augment.fill=0.5'), ['augment.fill']),
