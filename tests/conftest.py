@@ -22,10 +22,11 @@ sys.path.insert(0, str(ROOT))
 os.environ['PRACTICUM_CACHE'] = str(SCRATCH / 'cache')
 os.environ['TFDS_DATA_DIR'] = str(SCRATCH / 'tfds')
 os.environ['JAX_PLATFORMS'] = 'cpu'
-# Most of the tests' time is compiling: half of it with neither the optimizations nor XLA's newer emitters. A JAX that
-# no longer knows the flag says so and ends; XLA_FLAGS='' runs the tests without it.
+# Most of the tests' time is compiling: half of it with neither the optimizations nor XLA's newer emitters, and less
+# where small programs are not split for more cores than there are. A JAX that no longer knows a flag says so and ends;
+# XLA_FLAGS='' runs the tests without them.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
-os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false')
+os.environ.setdefault('XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1')
 os.environ['PYTHONDONTWRITEBYTECODE'] = '1'  # where a test has no room on the disk, half a module would be kept
 for _name in ('SLURM_STEP_NODELIST', 'OMPI_COMM_WORLD_SIZE', 'JAX_COORDINATOR_ADDRESS', 'JAX_LOCAL_DEVICE_IDS'):
     os.environ.pop(_name, None)

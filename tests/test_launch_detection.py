@@ -1,6 +1,8 @@
 """A detector's whole life on the command line: trained, stopped, evaluated on any number of devices, and used."""
 
+import contextlib
 import csv
+import io
 import json
 import re
 import shutil
@@ -13,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+import launch
 import practicum
 from tests import tiny_boxes
-from tests.conftest import ROOT
+from tests.conftest import ROOT, _own_logging
 
 CONFIG = '''
 from practicum.training.defaults import base
@@ -71,14 +74,14 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def run(folder, run_launch, tmp_path_factory):
+def run(folder, tmp_path_factory):
     """The workdir of a trained detector, its config file, and what the training printed. Tests only read it."""
     workdir = tmp_path_factory.mktemp('detector') / 'run'
     config = workdir.parent / 'rectangles.py'
     config.write_text(CONFIG.replace('FOLDER', repr(str(folder))))
-    done = run_launch('--config', config, '--workdir', workdir, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return workdir, config, done.stdout
+    with _own_logging(), contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert launch.main(['--config', str(config), '--workdir', str(workdir)]) == 0
+    return workdir, config, printed.getvalue()
 
 
 def test_it_learns_and_leaves_tables_and_figures(run):
