@@ -1,5 +1,6 @@
 """What tests of several network families share."""
 
+import functools
 import re
 
 import flax
@@ -54,13 +55,14 @@ def endpoint_shapes(model, shape, endpoints):
 def check_head_and_body(model, shape, endpoint):
     """The network is its body up to an endpoint and its head from there, each with its own variables alone."""
     variables, images = random_variables(model, shape), random_images(shape)
-    whole = model.apply(variables, images)
+    whole = jax.jit(model.apply)(variables, images)
     names = set(shapes_of(model, shape, features=endpoint)['params'])
     assert 0 < len(names) < len(variables['params'])
     body = {kind: {name: leaf for name, leaf in tree.items() if name in names} for kind, tree in variables.items()}
     head = {kind: {name: leaf for name, leaf in tree.items() if name not in names} for kind, tree in variables.items()}
-    value = model.apply(body, images, features=endpoint)
-    np.testing.assert_allclose(model.apply(head, value, begin=endpoint), whole, rtol=1e-5, atol=1e-5)
+    value = jax.jit(functools.partial(model.apply, features=endpoint))(body, images)
+    found = jax.jit(functools.partial(model.apply, begin=endpoint))(head, value)
+    np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-5)
     assert np.std(whole) > 0.01
 
 

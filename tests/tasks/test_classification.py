@@ -25,8 +25,11 @@ def classification(*class_names: str, **config):
 
 def evaluated(task, logits, labels):
     """The metrics of one batch."""
-    scores = task.score(jnp.asarray(logits, jnp.float32), {'label': jnp.asarray(labels)})
-    metrics = task.eval_metrics.single_from_model_output(mask=jnp.ones(len(labels)), **scores)
+    @jax.jit
+    def metrics_of(logits, labels):
+        scores = task.score(logits, {'label': labels})
+        return task.eval_metrics.single_from_model_output(mask=jnp.ones(len(labels)), **scores)
+    metrics = metrics_of(jnp.asarray(logits, jnp.float32), jnp.asarray(labels))
     return merge(None, jax.tree.map(np.asarray, metrics)).compute()
 
 

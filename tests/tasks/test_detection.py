@@ -78,7 +78,7 @@ def test_knowing_the_truth_is_no_loss_and_gradients_are_finite(loss):
     task, batch = build(loss=loss), batch_of([CAT, DOG], [])
     assert (score(task, perfect(batch), batch)['loss'] < 1e-5).all()
     assert (score(task, outputs_of(2), batch)['loss'] > 0.1).all()
-    slopes = jax.grad(lambda outputs: task.score(outputs, batch)['loss'].sum())(outputs_of(2))
+    slopes = jax.jit(jax.grad(lambda outputs: task.score(outputs, batch)['loss'].sum()))(outputs_of(2))
     assert all(np.isfinite(slope).all() for slope in jax.tree.leaves(slopes))
     assert all(np.any(slopes[name]) for name in ('logits', 'distances'))
 
@@ -87,7 +87,8 @@ def test_objects_weigh_the_same_however_large():
     task = build(region=1.0)
     large, small = (0, (0, 0, 64, 64)), (0, (80, 40, 90, 50))
     outputs, batch = outputs_of(1), batch_of([large, small])
-    slopes = np.abs(jax.grad(lambda outputs: task.score(outputs, batch)['box_loss'].sum())(outputs)['distances'])
+    slopes_of = jax.jit(jax.grad(lambda outputs: task.score(outputs, batch)['box_loss'].sum()))
+    slopes = np.abs(slopes_of(outputs)['distances'])
     centres = np.asarray(outputs['centres'])[0]
     by_object = [slopes[0][((centres > box[:2]) & (centres < box[2:])).all(-1)] for _, box in
                  (tuple((label, np.array(box)) for label, box in (large, small)))]
