@@ -31,8 +31,8 @@ LONGEST = ('retinopathy.py', 'flickr8k_captioner.py', 'shape_video_captioner.py'
            'cifar10_resnet.py', 'breakout_dqn.py', 'brown_lstm.py', 'bccd_detector.py:frozen', 'raccoon_rcnn.py',
            'cats_vs_dogs.py:alexnet_all_fine_tuned')
 # Seconds of tracing; the same models are traced smaller elsewhere.
-LONG_TO_TRACE = ('retinopathy.py', 'cifar10_vit.py:convnext', 'dates.py', 'shape_video_captioner.py',
-                 'bccd_detector.py')
+LONG_TO_TRACE = ('retinopathy.py', 'cifar10_vit.py', 'cifar10_vit.py:convnext', 'dates.py', 'shape_video_captioner.py',
+                 'bccd_detector.py', 'bccd_detector.py:frozen', 'phantom_unet.py', 'cats_vs_dogs.py:all_fine_tuned')
 LINE = 'every line of this text is the same one'
 SPECS = [f'{path}{variant}' for path in FILES
          for variant in ('', *(f':{name}' for name in config_lib.variants(path)))]
