@@ -1,7 +1,6 @@
 """GANs: one gradient for two players, runs and their pictures; and the Frechet distance against scipy's formula."""
 
 import json
-import shutil
 
 import jax
 import numpy as np
@@ -16,8 +15,8 @@ from practicum.common.errors import UserError
 from practicum.inference.run import Run
 from practicum.models.layers import BatchNorm
 from practicum.training import components
-from practicum.training.checkpoints import Checkpoints
 from practicum.training.loop import train
+from tests.tasks import going_on
 from tests.tiny_generative import gan_config, machine_config
 
 
@@ -114,18 +113,7 @@ def run(tmp_path_factory):
 
 
 def test_a_run_that_is_gone_on_with_ends_in_the_same_bits(run, tmp_path):
-    """As one that was killed after step 6, which is in its folder."""
-    shutil.copytree(run, tmp_path / 'run')
-    shutil.rmtree(tmp_path / 'run' / 'checkpoints' / '12')
-    assert train(gan_config('parallel.devices=1', 'figures=False', 'evaluation.every=', 'evaluation.final=()'),
-                 tmp_path / 'run') == 0
-    arrays = []
-    for workdir in (run, tmp_path / 'run'):
-        with Checkpoints(workdir, writable=False) as checkpoints:
-            arrays.append(checkpoints.restore(12).arrays)
-    assert arrays[0].keys() == arrays[1].keys() and 'ema/params/generator/image/kernel' in arrays[0]
-    for path, values in arrays[0].items():
-        np.testing.assert_array_equal(arrays[1][path], values, err_msg=path)
+    assert 'ema/params/generator/image/kernel' in going_on.check_the_same_bits(run, gan_config, tmp_path / 'run')
 
 
 def test_a_run_shows_samples_over_time(run, call_launch, tmp_path):

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import shutil
 
 import jax
 import numpy as np
@@ -16,9 +15,9 @@ from practicum.common.errors import UserError
 from practicum.inference.run import Run
 from practicum.models import rbm
 from practicum.training import components, evaluation
-from practicum.training.checkpoints import Checkpoints
 from practicum.training.loop import train
 from practicum.training.state import evaluated_variables
+from tests.tasks import going_on
 from tests.tiny_generative import machine_config
 
 VISIBLE, HIDDEN = 5, 4
@@ -140,18 +139,7 @@ def run(tmp_path_factory):
 
 
 def test_a_run_that_is_gone_on_with_ends_in_the_same_bits(run, tmp_path):
-    """As one that was killed after step 6, which is in its folder."""
-    shutil.copytree(run, tmp_path / 'run')
-    shutil.rmtree(tmp_path / 'run' / 'checkpoints' / '12')
-    assert train(machine_config('parallel.devices=1', 'figures=False', 'evaluation.every=', 'evaluation.final=()'),
-                 tmp_path / 'run') == 0
-    arrays = []
-    for workdir in (run, tmp_path / 'run'):
-        with Checkpoints(workdir, writable=False) as checkpoints:
-            arrays.append(checkpoints.restore(12).arrays)
-    assert arrays[0]['carry/chains'].any() and arrays[0].keys() == arrays[1].keys()
-    for path, values in arrays[0].items():
-        np.testing.assert_array_equal(arrays[1][path], values, err_msg=path)
+    assert going_on.check_the_same_bits(run, machine_config, tmp_path / 'run')['carry/chains'].any()
 
 
 def test_a_run_shows_filters_and_fantasies_over_time(run):
