@@ -21,7 +21,7 @@ from ..input_pipeline.views import Views
 from ..tasks.detection import Detection
 from ..tasks.prediction import Prediction
 from ..tasks.text.continuation import continue_texts
-from ..training import checkpoints, evaluation_sets, forward
+from ..training import checkpoints, components, evaluation_sets, forward
 from ..training import config as config_lib
 from ..training.evaluation import Evaluation, Evaluations, evaluate
 from ..training.parallel import Parallel
@@ -437,6 +437,8 @@ class Run:
             config_lib.apply_override(config, override)
         sets = (sets,) if isinstance(sets, str) else tuple(sets)
         evaluation_sets.check_added(config.evaluation.sets, set(self.meta['config']['evaluation']['sets']), sets)
+        if self._overrides:
+            components.check_fields(config)
         sets = sets or tuple(dict.fromkeys((*config.evaluation.final, *config.evaluation.periodic)))
         if not sets:
             raise UserError(f'{config.experiment} has no evaluation sets')

@@ -391,6 +391,8 @@ def test_a_run_that_does_not_look_at_images_predicts_none(call_launch, digit_fil
 @pytest.mark.parametrize('override, parts', [
     ('model.hidden=(32,)', ('does not fit', '(64, 32)', '(64, 16)')),
     ('image.size=(16, 16)', ('does not fit', '(256, 16)', '(64, 16)')),
+    ('image.size=(28,)', ('config.image.size = (28,)', '(height, width) in pixels')),
+    ('evaluation.batch_size=0', ('config.evaluation.batch_size = 0', 'at least 1')),
     ('data.name=mnist', ('mnist is not prepared',)),
     ('parallel.devices=99', ('config.parallel.devices = 99',)),
     ('optimizer.lerning_rate=1', ('did you mean optimizer.learning_rate?',)),
